@@ -1,0 +1,1 @@
+"""Finetune and evaluate multimodal embedding models with Sentence Transformers, composed by Hydra."""
