@@ -1,0 +1,399 @@
+"""All that can be known about a config without weights or data: keys, types, ranges, files.
+
+No torch, transformers or datasets is imported here, so that a mistake is answered at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import math
+import re
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import ConfigError
+from experiments.signatures import matches, read
+
+GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
+_VALUES = {"seed": "int", "run_name": "str | None"}  # what stands beside the groups
+_HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+_COLUMNS = ("query", "positive", "negatives")
+
+# key -> (lower bound, whether the bound itself is allowed)
+_BOUNDS: dict[str, tuple[float, bool]] = {
+    "seed": (0, True),
+    **{f"model.{key}": (1, True) for key in ("embedding_dim", "min_pixels", "max_pixels")},
+    **{f"data.{key}": (1, True) for key in ("num_train_rows", "num_eval_rows")},
+    **{f"data.{key}": (0, True) for key in ("num_negatives", "seed")},
+    **{
+        f"loss.{key}": (1, True)
+        for key in ("mini_batch_size", "mini_batch_num_tokens", "default_num_tokens", "score_chunk_size")
+    },
+    "loss.scale": (0, False),
+    **{f"trainer.{key}": (0, False) for key in ("learning_rate", "num_train_epochs")},
+    **{f"trainer.{key}": (0, False) for key in ("eval_steps", "save_steps", "logging_steps")},
+    **{f"trainer.{key}": (0, True) for key in ("warmup_steps", "weight_decay", "max_grad_norm", "seed")},
+    **{f"trainer.{key}": (1, True) for key in ("per_device_train_batch_size", "per_device_eval_batch_size")},
+    **{f"trainer.{key}": (1, True) for key in ("gradient_accumulation_steps", "save_total_limit")},
+    "trainer.dataloader_num_workers": (0, True),
+    "evaluator.batch_size": (1, True),
+    **{f"evaluator.{key}": (0, True) for key in ("num_workers", "num_bootstrap", "seed")},
+}
+_SHARES = tuple(f"trainer.{key}" for key in ("eval_steps", "save_steps", "logging_steps", "warmup_steps"))
+
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "model.attn_implementation": ("auto", "flash_attention_2", "sdpa", "eager"),
+    "model.dtype": ("auto", "float32", "bfloat16", "float16"),
+    "data.on_bad_image": ("error", "skip"),
+    "trainer.bf16": ("auto", True, False),
+    "trainer.batch_sampler": (
+        *("no_duplicates_by_bytes", "no_duplicates", "no_duplicates_hashed"),
+        *("batch_sampler", "group_by_label"),
+    ),
+    "trainer.eval_strategy": ("no", "steps", "epoch"),
+    "trainer.save_strategy": ("no", "steps", "epoch", "best"),
+    "trainer.logging_strategy": ("no", "steps", "epoch"),
+    "evaluator.precisions": ("float32", "int8", "uint8", "binary", "ubinary"),
+}
+
+_WORDS = {  # annotation -> what it says, an example
+    "int": ("an integer", "4"),
+    "float": ("a number", "0.1"),
+    "bool": ("true or false", "true"),
+    "str": ("text", "text"),
+}
+
+
+def check(config: dict[str, Any], groups: Sequence[str] = GROUPS) -> None:
+    """Refuse a config that can't work.
+
+    Args:
+        config: The resolved config, as plain containers.
+        groups: The groups that must be there.
+
+    Raises:
+        ConfigError: At the first mistake; it says what to type instead.
+    """
+    _check_groups(config, groups)
+    for key, node in _targets(config):
+        _check_node(key, node)
+    _check_ranges(config)
+    _check_choices(config)
+    _check_model(config.get("model", {}))
+    _check_data(config.get("data", {}))
+    _check_dimensions(config)
+    _check_architectures(config)
+    _check_rest(config)
+
+
+def nearest(name: str, candidates: Iterable[str]) -> list[str]:
+    """Return up to three candidates that someone who typed `name` may have meant, the likeliest first.
+
+    A key whose last part is the typed one comes first: `mini_batch_size` means `loss.mini_batch_size`.
+    """
+    keys = list(dict.fromkeys(candidates))
+    last = {key: key.rpartition(".")[2].lstrip("+") for key in keys}
+    typed = name.rpartition(".")[2]
+    exact = [key for key in keys if last[key] == typed and key != name]
+    close = difflib.get_close_matches(name, keys, 3, 0.75)
+    leaves = difflib.get_close_matches(typed, list(last.values()), 3, 0.75)
+    return list(dict.fromkeys([*exact, *close, *(key for leaf in leaves for key in keys if last[key] == leaf)]))[:3]
+
+
+def hint(name: str, candidates: Iterable[str]) -> str:
+    """Return `did you mean …?`, or the list of candidates where none is near."""
+    keys = list(candidates)
+    near = nearest(name, keys)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(keys)}"
+
+
+def show(value: object) -> str:
+    """Write a value as it is typed on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(show, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{show(item)}' for key, item in value.items())}}}"
+    return (
+        {None: "null", True: "true", False: "false"}[value]
+        if value is None or value is True or value is False
+        else str(value)
+    )
+
+
+def check_output(output_dir: Path, config: dict[str, Any]) -> None:
+    """Refuse folders that can't be written and a run's directory that holds a finished run.
+
+    Raises:
+        ConfigError: Naming the key to set.
+    """
+    import json
+
+    check_writable(output_dir, "hydra.run.dir")
+    record = output_dir / "run.json"
+    if record.exists() and json.loads(record.read_text()).get("status") == "finished":
+        raise ConfigError(
+            f"{output_dir} holds a finished run, which is never overwritten; set hydra.run.dir to another"
+        )
+    for key in ("tracking.dir", "data.cache_dir", "model.cache_dir"):
+        if (folder := _select(config, key)) is not None:
+            check_writable(Path(folder), key)
+
+
+def check_writable(path: Path, key: str) -> None:
+    """Make sure that a folder exists and takes files, by writing one: root passes every check of permissions.
+
+    Args:
+        path: The folder; it is made if it isn't there.
+        key: What to set to choose another.
+
+    Raises:
+        ConfigError: If nothing can be written there.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path) as file:
+            file.write(b"x")
+            file.flush()
+    except OSError as error:
+        reason = error.strerror or error
+        raise ConfigError(f"{path} can't be written ({reason}); set {key} to a folder that can") from error
+
+
+def _check_groups(config: dict[str, Any], groups: Sequence[str]) -> None:
+    for key, value in config.items():
+        if key in _VALUES:
+            if not matches(_VALUES[key], value):
+                raise ConfigError(_type_message(key, value, _VALUES[key]))
+        elif key not in GROUPS:
+            raise ConfigError(f"{key} is unknown; {hint(key, [*_dotted(config), *GROUPS, *_VALUES])}")
+        elif not isinstance(value, dict) or not isinstance(value.get("_target_"), str):
+            raise ConfigError(
+                f"{key}={show(value)}: {key} is a group: choose one of its options ({key}=NAME, see --help) "
+                f"and set values inside it ({key}.KEY=VALUE)"
+            )
+    for group in groups:
+        if group not in config:
+            raise ConfigError(f"{group} is missing: choose one of its options ({group}=NAME, see --help)")
+
+
+def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every node that names a `_target_`, with its dotted key."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield key, node
+        for name, value in node.items():
+            yield from _targets(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list):
+        for index, value in enumerate(node):
+            yield from _targets(value, f"{key}.{index}")
+
+
+def _check_node(key: str, node: dict[str, Any]) -> None:
+    """Check the keys and values of a node against the signature of its target."""
+    target = node["_target_"]
+    try:
+        known = read(target)
+    except LookupError as error:
+        raise ConfigError(f"{key}._target_={target}: {error.args[0]}; give the full path of its file") from error
+    for name, value in node.items():
+        if name in _HYDRA_KEYS:
+            continue
+        if name not in known.parameters:
+            if known.accepts_any:
+                continue
+            names = [f"{key}.{parameter}" for parameter in known.parameters]
+            raise ConfigError(f"{key}.{name} is unknown to {target}; {hint(f'{key}.{name}', names)}")
+        annotation = known.parameters[name].annotation
+        if not (isinstance(value, dict) and "_target_" in value) and not matches(annotation, value):
+            raise ConfigError(_type_message(f"{key}.{name}", value, str(annotation)))
+    if not node.get("_partial_", False) and "_args_" not in node:
+        for name, parameter in known.parameters.items():
+            if parameter.required and name not in node:
+                raise ConfigError(f"{key}.{name} is missing: type +{key}.{name}=…")
+
+
+def _type_message(key: str, value: object, annotation: str) -> str:
+    first = annotation.removeprefix("Optional[").split("|")[0].strip(" ]")
+    items = re.fullmatch(r"(?:list|Sequence|tuple|Iterable)\[(int|float|str|bool)\b.*", first)
+    if items is not None:
+        what, example = f"a list of {items[1]}", {"int": "[96,48]", "str": "[a,b]"}.get(items[1], "[0.1,0.2]")
+    elif first.startswith("Literal"):
+        options = re.findall(r"['\"](.*?)['\"]", first)
+        what, example = f"one of {', '.join(options)}", options[0] if options else "…"
+    elif first.startswith(("dict", "Mapping")):
+        what, example = "a mapping", "{name:value}"
+    else:
+        what, example = _WORDS.get(first, (annotation, "…"))
+        if first == "str" and not isinstance(value, list | dict) and value is not None:
+            example = f"\"'{show(value)}'\""  # the quotes that make it text
+    return f"{key}={show(value)}: expected {what} ({annotation}); type e.g. {key}={example}"
+
+
+def _check_ranges(config: dict[str, Any]) -> None:
+    for key, (low, inclusive) in _BOUNDS.items():
+        value = _select(config, key)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if not math.isfinite(value) or value < low or (value == low and not inclusive):
+            raise ConfigError(f"{key}={value}: must be {'at least' if inclusive else 'above'} {low}")
+        if key in _SHARES and value > 1 and value != int(value):
+            raise ConfigError(
+                f"{key}={value}: above 1 it counts steps and is whole; below 1 it is a share of all steps"
+            )
+    loss = config.get("loss", {})
+    if loss.get("mini_batch_size") is not None and loss.get("mini_batch_num_tokens") is not None:
+        raise ConfigError(
+            f"loss.mini_batch_size={loss['mini_batch_size']} and "
+            f"loss.mini_batch_num_tokens={loss['mini_batch_num_tokens']} exclude each other; set one of them to null"
+        )
+
+
+def _check_choices(config: dict[str, Any]) -> None:
+    for key, options in _CHOICES.items():
+        value = _select(config, key)
+        for item in value if isinstance(value, list) else [value]:
+            if item is not None and (item not in options or isinstance(item, int) and not isinstance(item, bool)):
+                near = difflib.get_close_matches(str(item), [show(option) for option in options], 1)
+                did_you_mean = f"; did you mean {near[0]}?" if near else ""
+                raise ConfigError(f"{key}={show(value)}: choose from {', '.join(map(show, options))}{did_you_mean}")
+    if _select(config, "evaluator.precisions") == []:
+        raise ConfigError("evaluator.precisions=[] : name at least one, e.g. evaluator.precisions=[float32]")
+
+
+def _check_model(model: dict[str, Any]) -> None:
+    low, high = model.get("min_pixels"), model.get("max_pixels")
+    if low is not None and high is not None and low > high:
+        raise ConfigError(
+            f"model.max_pixels={high} is below model.min_pixels={low}; type model.max_pixels={low} or more"
+        )
+    flash = model.get("attn_implementation") == "flash_attention_2"
+    if flash and importlib.util.find_spec("flash_attn") is None:
+        raise ConfigError(
+            "model.attn_implementation=flash_attention_2: it isn't installed; "
+            "type pip install 'experiments[flash-attn]', or model.attn_implementation=auto"
+        )
+    if isinstance(model.get("name"), str):
+        _check_source("model.name", model["name"], ("modules.json", "config.json"))
+
+
+def _check_source(key: str, name: str, files: Sequence[str]) -> None:
+    """Refuse a Hub name that is a path which isn't there, and a folder that holds none of the files."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not any((path / file).is_file() for file in files):
+            raise ConfigError(f"{key}={name}: this folder holds no {' or '.join(files)}")
+    elif not name or name[0] in "./~" or name.count("/") > 1:
+        what = "is a file; type the folder" if path.exists() else "there is no such folder"
+        raise ConfigError(f"{key}={name}: {what} (a Hub name is OWNER/NAME)")
+
+
+def _check_data(data: dict[str, Any]) -> None:
+    columns = data.get("columns")
+    if isinstance(columns, dict):
+        for name in columns:
+            if name not in _COLUMNS:
+                raise ConfigError(
+                    f"data.columns.{name} is unknown; {hint(name, [f'data.columns.{n}' for n in _COLUMNS])}"
+                )
+        negatives, wanted = columns.get("negatives") or [], data.get("num_negatives", 0)
+        if not isinstance(negatives, list):
+            raise ConfigError(f"data.columns.negatives={show(negatives)}: expected a list; type [{show(negatives)}]")
+        if wanted > len(negatives):
+            raise ConfigError(
+                f"data.num_negatives={wanted}, but data.columns.negatives names {len(negatives)}: "
+                f"type data.num_negatives={len(negatives)}, or name the columns"
+            )
+    if data.get("_target_") == "experiments.data.table.load":
+        for key in ("train", "eval"):
+            if data.get(key) is not None and not Path(data[key]).expanduser().is_file():
+                raise ConfigError(f"data.{key}={data[key]}: there is no such file")
+    elif isinstance(data.get("path"), str):
+        path = Path(data["path"]).expanduser()
+        if not path.exists() and (data["path"][:1] in ("", ".", "/", "~") or data["path"].count("/") > 1):
+            raise ConfigError(f"data.path={data['path']}: there is no such folder (a Hub name is OWNER/NAME)")
+
+
+def _check_dimensions(config: dict[str, Any]) -> None:
+    """Check every list of dimensions and the saved one against each other and the model's own, if it is declared."""
+    own = _select(config, "model.embedding_dim")
+    matryoshka = config.get("matryoshka", {})
+    for key in ("matryoshka.default_dims", "matryoshka.matryoshka_dims", "evaluator.truncate_dims"):
+        dims = _select(config, key)
+        if dims is None:
+            continue
+        if not dims:
+            raise ConfigError(f"{key}=[]: name at least one dimension, or choose matryoshka=none")
+        for dim in dims:
+            if not isinstance(dim, int) or dim < 1:
+                raise ConfigError(f"{key}={show(dims)}: {show(dim)} is no dimension; dimensions are 1 or more")
+            if own is not None and dim > own and key != "matryoshka.default_dims":
+                raise ConfigError(
+                    f"{key}={show(dims)}: {dim} is above the model's {own} dimensions (model.embedding_dim)"
+                )
+        if len(set(dims)) < len(dims):
+            twice = next(dim for dim in dims if dims.count(dim) > 1)
+            raise ConfigError(
+                f"{key}={show(dims)}: {twice} is there twice; type {key}={show(list(dict.fromkeys(dims)))}"
+            )
+    dim, key = matryoshka.get("truncate_dim"), "matryoshka.truncate_dim"
+    if dim is None or dim == "auto":
+        return
+    if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
+        raise ConfigError(f"{key}={show(dim)}: type a dimension such as 64, auto, or null (all)")
+    defaults = matryoshka.get("default_dims") is not None and matryoshka.get("matryoshka_dims") is None
+    if own is not None and dim > own and not defaults:
+        raise ConfigError(
+            f"{key}={dim} is above the model's {own} dimensions (model.embedding_dim); type null for all"
+        )
+
+
+def _check_architectures(config: dict[str, Any]) -> None:
+    """Refuse a loss, an evaluator or training arguments made for another kind of model."""
+    model = _architecture(_select(config, "model._target_"))
+    for group in ("loss", "evaluator", "trainer"):
+        other = _architecture(_select(config, f"{group}._target_"))
+        if model is not None and other is not None and model != other:
+            target = config[group]["_target_"]
+            raise ConfigError(
+                f"{group}={target.rpartition('.')[2]} is for {other}s, but the model is of kind {model}; choose another {group} or model"
+            )
+
+
+def _architecture(target: str | None) -> str | None:
+    """Return what kind of model a target makes or is for; None where its path doesn't tell."""
+    path = (target or "").lower()
+    kinds = {"cross_encoder": "reranker", "crossencoder": "reranker", "rerank": "reranker"}
+    kinds |= {"multi_vector": "late-interaction model", "sparse_encoder": "sparse model"}
+    for word, kind in kinds.items():
+        if word in path:
+            return kind
+    ours = ("experiments.models.", "experiments.losses.", "sentence_transformers.sentence_transformer.")
+    return "embedding model" if path.startswith(ours) else None
+
+
+def _check_rest(config: dict[str, Any]) -> None:
+    resume = _select(config, "trainer.resume")
+    if resume not in (None, "auto") and not (Path(resume).expanduser() / "run.json").is_file():
+        raise ConfigError(
+            f"trainer.resume={resume}: no run's directory (no run.json there); type auto, null or a directory"
+        )
+    country = _select(config, "tracking.country_iso_code")
+    if country is not None and not re.fullmatch("[A-Z]{3}", country):
+        raise ConfigError(f"tracking.country_iso_code={country}: expected three capital letters (ISO 3166), e.g. DEU")
+
+
+def _select(config: dict[str, Any], key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def _dotted(node: dict[str, Any], key: str = "") -> Iterator[str]:
+    for name, value in node.items():
+        yield f"{key}{name}"
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{key}{name}.")

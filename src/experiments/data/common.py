@@ -1,0 +1,269 @@
+"""From rows with source columns to a `RetrievalData`: checks, corpus, relevance, and no leak into training."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Image, Value, concatenate_datasets
+
+from experiments.data import RetrievalData
+from experiments.data.pages import EMPTY, Defect, content_hashes, digests, hashes_and_defects, remember_hashes
+from experiments.errors import ConfigError
+
+__all__ = ["build", "content_hashes", "first_rows"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_EVAL_ROWS = 100  # taken from the end of the training rows where there is no evaluation split
+
+
+def first_rows(
+    train: Dataset, eval: Dataset | None, num_train_rows: int | None, num_eval_rows: int | None
+) -> tuple[Dataset, Dataset]:
+    """Limit both parts to their first rows; without an evaluation part take it from the end of the training rows.
+
+    Args:
+        train: Training rows.
+        eval: Evaluation rows; None: the last `num_eval_rows` (100 if None too) of `train`, then never trained on.
+        num_train_rows: Training rows to keep; None: all.
+        num_eval_rows: Evaluation rows to keep; None: all.
+
+    Raises:
+        ConfigError: A number below 1, or too few rows to take an evaluation from.
+    """
+    for key, number in (("num_train_rows", num_train_rows), ("num_eval_rows", num_eval_rows)):
+        if number is not None and number < 1:
+            raise ConfigError(f"data.{key}={number}: give 1 or more, or null for all")
+    if eval is None:
+        num_eval_rows = num_eval_rows or DEFAULT_EVAL_ROWS
+        start = len(train) - num_eval_rows
+        if start < 1:
+            raise ConfigError(
+                f"{len(train)} training rows, and {num_eval_rows} of them for the evaluation leave none to train on: "
+                "lower data.num_eval_rows or give data.eval"
+            )
+        logger.info("evaluation: rows %d to %d of the training rows", start, len(train) - 1)
+        eval, train = train.select(range(start, len(train))), train.select(range(start))
+    if num_eval_rows is not None:
+        eval = eval.select(range(min(num_eval_rows, len(eval))))
+    if num_train_rows is not None:
+        train = train.select(range(min(num_train_rows, len(train))))
+    return train, eval
+
+
+def build(
+    train: Dataset,
+    eval: Dataset,
+    *,
+    columns: Mapping[str, Any],
+    name: str,
+    num_negatives: int,
+    deduplicate: bool,
+    on_bad_image: str,
+) -> RetrievalData:
+    """Make training rows and a retrieval evaluation out of two sets of rows.
+
+    The evaluation corpus holds the positives and all negatives of the evaluation rows, its ids being hashes of the
+    content and its order that of the ids, so that neither tells what is relevant. Pages are neither decoded nor
+    copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once.
+
+    Args:
+        train: Training rows; needs the query, the positive and the first `num_negatives` negative columns.
+        eval: Evaluation rows; needs all columns named.
+        columns: `query`, `positive` (column names) and `negatives` (a list of them); texts or images.
+        name: Of the evaluation, in metrics and reports.
+        num_negatives: Negatives in a training row.
+        deduplicate: Equal items (by encoded bytes) are one: pages of the corpus, queries of the evaluation; and
+            training rows holding an item of the evaluation are dropped. False: all rows as they stand.
+        on_bad_image: `error`, or `skip` to leave out rows with an unreadable page or an empty cell.
+
+    Raises:
+        ConfigError: A column is missing or of the wrong kind, a page cannot be read, or no row is left.
+    """
+    negatives = list(columns.get("negatives") or [])
+    _check_options([columns["query"], columns["positive"], *negatives], negatives, num_negatives, on_bad_image)
+    kept = [columns["query"], columns["positive"], *negatives[:num_negatives]]
+    train = _with_columns(train, kept, "training")
+    eval = _with_columns(eval, [columns["query"], columns["positive"], *negatives], "evaluation")
+    _check_kinds(eval)
+
+    train_hashes, defects = hashes_and_defects(train)
+    train_rows = _readable_rows(train, defects, "training", on_bad_image)
+    eval_hashes, defects = hashes_and_defects(eval)
+    # A page may have fewer negatives than there are columns; only what the loss reads must be there.
+    spare = {(d.row, d.column) for d in defects if d.reason == EMPTY and d.column not in kept}
+    defects = [d for d in defects if (d.row, d.column) not in spare]
+    eval_rows = _readable_rows(eval, defects, "evaluation", on_bad_image)
+    if deduplicate:
+        in_evaluation = _items(eval, eval_rows, eval_hashes, spare)
+        train_rows = _drop_leaks(train_rows, train_hashes, in_evaluation)
+
+    corpus, ids = _corpus(eval, eval_rows, spare, deduplicate)
+    queries, query_ids = _queries(eval, eval_rows, eval_hashes[:, 0], deduplicate)
+    relevant_docs: dict[str, set[str]] = {}
+    for row in eval_rows:
+        relevant_docs.setdefault(query_ids[row], set()).add(ids[row])
+    fingerprint = _fingerprint(train_hashes[train_rows], eval_hashes[eval_rows], corpus["corpus_id"], relevant_docs)
+    train = _select(train, train_rows, train_hashes)
+    eval = _select(eval, eval_rows, eval_hashes).select_columns(kept)
+    return RetrievalData(name, train, eval, queries, corpus, relevant_docs, fingerprint)
+
+
+def _check_options(names: Sequence[str], negatives: Sequence[str], num_negatives: int, on_bad_image: str) -> None:
+    if not 0 <= num_negatives <= len(negatives):
+        raise ConfigError(
+            f"data.num_negatives={num_negatives}, but data.columns.negatives names {len(negatives)} "
+            f"({', '.join(negatives) or 'none'}): give a number from 0 to that, or name more columns"
+        )
+    if twice := [column for column, number in Counter(names).items() if number > 1]:
+        raise ConfigError(f"data.columns names {twice[0]!r} twice: each column has one role")
+    if on_bad_image not in ("error", "skip"):
+        raise ConfigError(f"data.on_bad_image={on_bad_image}: choose error or skip")
+
+
+def _with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
+    """Return the named columns in their order, each as text or as an image that decodes on access."""
+    if len(dataset) == 0:
+        raise ConfigError(f"the {part} data set is empty: it has no row")
+    for column in names:
+        if column not in dataset.column_names:
+            nearest = difflib.get_close_matches(column, dataset.column_names, n=1, cutoff=0.0)
+            raise ConfigError(
+                f"the {part} data set has no column {column!r}; there are {', '.join(dataset.column_names)}: "
+                f"did you mean {nearest[0]!r}? Set data.columns"
+            )
+    dataset = dataset.select_columns(list(names)).with_format(None)
+    for column in names:
+        feature = dataset.features[column]
+        # Parquet written without the datasets library holds pages as plain binary or {bytes, path}.
+        is_binary = isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
+        if isinstance(feature, Image):
+            image = Image(mode=feature.mode)
+        elif is_binary or (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
+            image = Image()
+        elif isinstance(feature, Value) and feature.dtype in ("string", "large_string"):
+            continue
+        else:
+            raise ConfigError(f"column {column!r} of the {part} data set holds {feature}: neither text nor images")
+        if feature != image:
+            dataset = dataset.cast_column(column, image)
+    return dataset
+
+
+def _check_kinds(eval: Dataset) -> None:
+    positive, *negatives = eval.column_names[1:]
+    for column in negatives:
+        if isinstance(eval.features[column], Image) != isinstance(eval.features[positive], Image):
+            raise ConfigError(
+                f"of {positive!r} and {column!r} one holds texts and one images: negatives are as positives"
+            )
+
+
+def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_bad_image: str) -> list[int]:
+    """Return the rows without a defect; with `error`, the first defect is raised."""
+    if defects:
+        first = f"row {defects[0].row} (from 0) of column {defects[0].column}: {defects[0].reason}"
+        if on_bad_image == "error":
+            raise ConfigError(f"{part} data set, {first}; data.on_bad_image=skip leaves such rows out")
+        bad = {defect.row for defect in defects}
+        logger.warning("left out %s of %s %s rows, first %s", f"{len(bad):,}", f"{len(dataset):,}", part, first)
+        if len(bad) == len(dataset):
+            raise ConfigError(f"no {part} row is left: each has an unreadable page or an empty cell, first {first}")
+        return [row for row in range(len(dataset)) if row not in bad]
+    return list(range(len(dataset)))
+
+
+def _items(dataset: Dataset, rows: Sequence[int], hashes: np.ndarray, absent: set[tuple[int, str]]) -> np.ndarray:
+    """Return the hashes of all values in these rows but the absent ones, shape (num_items,)."""
+    present = np.ones(hashes.shape, dtype=bool)
+    for row, column in absent:
+        present[row, dataset.column_names.index(column)] = False
+    return np.unique(hashes[rows][present[rows]])
+
+
+def _drop_leaks(rows: Sequence[int], hashes: np.ndarray, in_evaluation: np.ndarray) -> list[int]:
+    leaks = np.isin(hashes[rows], in_evaluation).any(axis=1)
+    clean = [row for row, leak in zip(rows, leaks, strict=True) if not leak]
+    if len(clean) < len(rows):
+        counts = f"{len(rows) - len(clean):,} of {len(rows):,}"
+        logger.info("dropped %s training rows that hold an evaluation page or query", counts)
+    if not clean:
+        raise ConfigError(
+            f"all {len(rows):,} training rows hold an evaluation page or query: give another data.eval, "
+            "or data.deduplicate=false to train on them all the same"
+        )
+    return clean
+
+
+def _corpus(
+    eval: Dataset, rows: Sequence[int], absent: set[tuple[int, str]], deduplicate: bool
+) -> tuple[Dataset, list[str]]:
+    """Return the documents of these rows and the corpus id of each row's positive.
+
+    Returns:
+        A data set with columns corpus_id and document in the order of the ids; the ids of the positives by row,
+        shape (num_rows,).
+    """
+    names = eval.column_names[1:]
+    feature = eval.features[names[0]]
+    parts = [eval.select_columns([column]).rename_column(column, "document") for column in names]
+    parts = [part if part.features["document"] == feature else part.cast_column("document", feature) for part in parts]
+    documents = concatenate_datasets(parts)
+    # Position of a document: column by column, each with all rows.
+    positions = [k * len(eval) + row for k, column in enumerate(names) for row in rows if (row, column) not in absent]
+    ids = digests(documents)
+    if deduplicate:
+        positions = list({ids[position]: position for position in reversed(positions)}.values())
+    else:
+        ids = _number_repeats(ids, positions)
+    positions.sort(key=lambda position: ids[position])
+    documents = documents.add_column("corpus_id", ids).select_columns(["corpus_id", "document"])
+    return documents.select(positions), ids
+
+
+def _number_repeats(ids: Sequence[str], positions: Sequence[int]) -> list[str]:
+    """Add -1, -2, ... to the repeats of an id, in an order that does not favour positives (they come first)."""
+    numbered, seen = list(ids), Counter[str]()
+    for position in np.random.default_rng(0).permutation(positions).tolist():
+        if number := seen[ids[position]]:
+            numbered[position] = f"{ids[position]}-{number}"
+        seen[ids[position]] += 1
+    return numbered
+
+
+def _queries(
+    eval: Dataset, rows: Sequence[int], hashes: np.ndarray, deduplicate: bool
+) -> tuple[Dataset, dict[int, str]]:
+    """Return the queries (columns query_id and query, in row order) and each row's query id."""
+    first: dict[int, int] = {}  # content -> row; with deduplicate=False each row is its own
+    for row in rows:
+        first.setdefault(int(hashes[row]) if deduplicate else row, row)
+    names = {row: f"q{number:04d}" for number, row in enumerate(first.values())}
+    ids = {row: names[first[int(hashes[row]) if deduplicate else row]] for row in rows}
+    queries = eval.select_columns([eval.column_names[0]]).rename_columns({eval.column_names[0]: "query"})
+    queries = queries.add_column("query_id", [names.get(row, "") for row in range(len(eval))])
+    return queries.select_columns(["query_id", "query"]).select(list(names)), ids
+
+
+def _select(dataset: Dataset, rows: Sequence[int], hashes: np.ndarray) -> Dataset:
+    """Select rows, and keep their hashes for the sampler."""
+    dataset = dataset.select(rows)
+    remember_hashes(dataset, hashes[rows])
+    return dataset
+
+
+def _fingerprint(
+    train: np.ndarray, eval: np.ndarray, corpus_ids: Sequence[str], relevant_docs: Mapping[str, set[str]]
+) -> str:
+    """Return a hash of the content alone: the same in another process, folder or cache."""
+    digest = hashlib.sha256()
+    for array in (train, eval):
+        digest.update(repr(array.shape).encode() + array.astype("<i8").tobytes())
+    digest.update(repr((list(corpus_ids), [(query, sorted(ids)) for query, ids in relevant_docs.items()])).encode())
+    return digest.hexdigest()[:16]

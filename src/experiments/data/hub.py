@@ -1,0 +1,107 @@
+"""Data sets that the datasets library loads: Hub names, folders written by save_to_disk, folders of files."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetsError
+from huggingface_hub import constants
+
+from experiments.data import RetrievalData
+from experiments.data.common import build, first_rows
+from experiments.errors import ConfigError
+from experiments.hub import require_hub
+
+INSTEAD = "type data=hub data.path=FOLDER, a folder written by save_to_disk"
+
+
+def load(
+    path: str,
+    name: str,
+    train: Mapping[str, Any],
+    eval: Mapping[str, Any] | None,
+    columns: Mapping[str, Any],
+    num_train_rows: int | None = None,
+    num_eval_rows: int | None = None,
+    num_negatives: int = 0,
+    deduplicate: bool = True,
+    on_bad_image: str = "error",
+) -> RetrievalData:
+    """Load training and evaluation rows from the Hub or a folder.
+
+    Args:
+        path: Hub name; or a folder: written by `save_to_disk`, or any that `load_dataset` accepts.
+        name: Of the evaluation, in metrics and reports.
+        train: Arguments of `load_dataset` for the training rows: split, name (configuration), revision. In a folder
+            written by `save_to_disk` the split is a key of its DatasetDict, and the name a folder inside it.
+        eval: The same for the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
+        columns: `query`, `positive` and `negatives`, see `common.build`.
+        num_train_rows: The first so many; None: all.
+        num_eval_rows: The first so many; None: all.
+        num_negatives: Negatives in a training row.
+        deduplicate: See `common.build`.
+        on_bad_image: See `common.build`.
+
+    Raises:
+        ConfigError: The data set cannot be loaded, or `common.build` cannot use it.
+    """
+    rows = first_rows(
+        _rows(path, train, "train"),
+        None if eval is None else _rows(path, eval, "eval"),
+        num_train_rows,
+        num_eval_rows,
+    )
+    return build(
+        *rows,
+        columns=columns,
+        name=name,
+        num_negatives=num_negatives,
+        deduplicate=deduplicate,
+        on_bad_image=on_bad_image,
+    )
+
+
+def _rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
+    """Return the rows that `path` and the arguments of data.train or data.eval name."""
+    folder = Path(path).expanduser()
+    for saved in (folder / str(arguments.get("name") or ""), folder):
+        if (saved / "dataset_dict.json").is_file() or (saved / "state.json").is_file():
+            return _saved_rows(saved, arguments.get("split"), part)
+    what = f"data set {path}"
+    if not folder.exists():
+        if path.startswith((".", "~", "/")) or path.count("/") > 1:
+            raise ConfigError(f"data.path={path}: no such folder")
+        require_hub(what, INSTEAD)
+    try:
+        dataset = load_dataset(str(folder) if folder.exists() else path, **arguments)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        hint = f"; HF_HUB_OFFLINE is set, so only what is cached can be loaded: unset it, or {INSTEAD}"
+        raise ConfigError(
+            f"could not load {what} (data.{part}={dict(arguments)}): {reason}"
+            + (hint if constants.HF_HUB_OFFLINE and not folder.exists() else "")
+        ) from error
+    if isinstance(dataset, DatasetDict):
+        raise ConfigError(f"{what} has splits: set data.{part}.split to one of {', '.join(dataset)}")
+    return dataset
+
+
+def _saved_rows(folder: Path, split: str | None, part: str) -> Dataset:
+    """Return a split of what `save_to_disk` wrote."""
+    dataset = load_from_disk(str(folder))
+    if isinstance(dataset, DatasetDict):
+        if split not in dataset:
+            nearest = difflib.get_close_matches(str(split), list(dataset), n=1, cutoff=0.0)
+            raise ConfigError(
+                f"data.{part}.split={split}: {folder} has {', '.join(dataset)}: did you mean {nearest[0]!r}?"
+            )
+        return dataset[split]
+    if part == "eval":
+        raise ConfigError(
+            f"{folder} holds one data set without splits: type data.eval=null, and the evaluation is taken from its end"
+        )
+    return dataset

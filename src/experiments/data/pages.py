@@ -1,0 +1,146 @@
+"""Texts and encoded pages of a data set, read without decoding: their hashes, and whether they can be read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import PIL.Image
+import pyarrow as pa
+import xxhash
+from datasets import Dataset, Image
+from tqdm.auto import tqdm
+
+from experiments.errors import ConfigError
+
+EMPTY = "empty"
+ROWS_AT_ONCE = 32  # rows of a few pages each: tens of megabytes
+# A file that is cut off lacks the end of its format.
+IMAGE_ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
+
+_HASHES: dict[str, np.ndarray] = {}  # by the data set's own fingerprint: leak removal and the sampler share one pass
+
+
+class Defect(NamedTuple):
+    """A value that cannot be used."""
+
+    row: int
+    column: str
+    reason: str
+
+
+def content_hashes(dataset: Dataset) -> np.ndarray:
+    """Return a hash of each value: of an image's encoded bytes (its file's, if only a path is stored) or of the text.
+
+    Nothing is decoded. Two encodings of the same pixels have different hashes. The hashes of a data set are computed
+    once in a process.
+
+    Returns:
+        xxh64 of each value, shape (num_rows, num_columns), int64.
+
+    Raises:
+        ConfigError: A page file is missing.
+    """
+    if dataset._fingerprint not in _HASHES:
+        hashes = np.zeros((len(dataset), len(dataset.column_names)), dtype=np.uint64)
+        for row, column, value in _encoded_values(dataset):
+            hashes[row, column] = xxhash.xxh64_intdigest(b"None" if value is None else value)
+        remember_hashes(dataset, hashes.view(np.int64))
+    return _HASHES[dataset._fingerprint]
+
+
+def remember_hashes(dataset: Dataset, hashes: np.ndarray) -> None:
+    """Let `content_hashes` answer with these, shape (num_rows, num_columns)."""
+    _HASHES[dataset._fingerprint] = hashes
+
+
+def hashes_and_defects(dataset: Dataset) -> tuple[np.ndarray, list[Defect]]:
+    """Return `content_hashes` and the values that are empty or no readable image, from one reading.
+
+    Raises:
+        ConfigError: A page file is missing.
+    """
+    images = _image_columns(dataset)
+    hashes = np.zeros((len(dataset), len(dataset.column_names)), dtype=np.uint64)
+    defects = []
+    for row, column, value in _encoded_values(dataset):
+        hashes[row, column] = xxhash.xxh64_intdigest(b"None" if value is None else value)
+        reason = EMPTY if value is None else image_defect(value) if column in images else None
+        if reason is not None:
+            defects.append(Defect(row, dataset.column_names[column], reason))
+    remember_hashes(dataset, hashes.view(np.int64))
+    return hashes.view(np.int64), defects
+
+
+def digests(dataset: Dataset) -> list[str]:
+    """Return the first 16 hexadecimal digits of the SHA-256 of each row's only value, shape (num_rows,)."""
+    return [
+        hashlib.sha256(b"" if value is None else value).hexdigest()[:16] for _, _, value in _encoded_values(dataset)
+    ]
+
+
+def image_defect(data: bytes | memoryview) -> str | None:
+    """Return why these bytes are no readable image, or None.
+
+    The header must open, and a PNG or JPEG must end as its format does: a few hundredths of what decoding costs.
+    Other formats, and PNG or JPEG files with another ending (cut off, or followed by something), are decoded.
+    Damage in the middle of a file is not found.
+    """
+    try:
+        with PIL.Image.open(BytesIO(data)) as image:
+            end = IMAGE_ENDS.get(image.format or "")
+            if end is None or bytes(data[-len(end) :]) != end:
+                image.load()
+    except PIL.UnidentifiedImageError:
+        return "not a readable image (no known image format)"
+    except Exception as error:  # Pillow's plugins raise what they like: SyntaxError, struct.error, EOFError, ...
+        return f"not a readable image ({error})"
+    return None
+
+
+def _image_columns(dataset: Dataset) -> set[int]:
+    return {i for i, column in enumerate(dataset.column_names) if isinstance(dataset.features[column], Image)}
+
+
+def _encoded_values(dataset: Dataset) -> Iterator[tuple[int, int, bytes | memoryview | None]]:
+    """Yield (row, column number, value) for all values: encoded image, UTF-8 text, or None where there is none."""
+    images = _image_columns(dataset)
+    what = "pages" if images else "texts"
+    with tqdm(total=len(dataset), desc=f"reading {what}", unit="row", delay=2, disable=None, leave=False) as bar:
+        start = 0
+        for table in dataset.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
+            for column, name in enumerate(dataset.column_names):
+                if column in images:
+                    values = _encoded_images(table[name], start, name)
+                else:
+                    values = (None if text is None else str(text).encode() for text in table[name].to_pylist())
+                for offset, value in enumerate(values):
+                    yield start + offset, column, value
+            start += len(table)
+            bar.update(len(table))
+
+
+def _encoded_images(values: pa.ChunkedArray, start: int, name: str) -> Iterator[bytes | memoryview | None]:
+    """Yield each image's bytes: as they lie in the table, or read from the file that it names."""
+    row = start
+    for chunk in values.chunks:
+        fields = dict(zip([field.name for field in chunk.type], chunk.flatten(), strict=True))
+        for data, path in zip(fields["bytes"], fields["path"], strict=True):
+            if data.is_valid:
+                yield memoryview(data.as_buffer())
+            elif path.is_valid:
+                yield _read_page(path.as_py(), row, name)
+            else:
+                yield None
+            row += 1
+
+
+def _read_page(path: str, row: int, name: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"row {row} (from 0) of column {name}: no page file {path} ({error.strerror})") from error

@@ -1,0 +1,115 @@
+"""Tables of one's own: Parquet, CSV or JSON Lines with queries and pages (image files or texts)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Image, Value, load_dataset
+from datasets.exceptions import DatasetsError
+
+from experiments.data import RetrievalData
+from experiments.data.common import build, first_rows
+from experiments.errors import ConfigError
+
+FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+
+
+def load(
+    train: str,
+    eval: str | None,
+    name: str,
+    columns: Mapping[str, Any],
+    num_train_rows: int | None = None,
+    num_eval_rows: int | None = None,
+    num_negatives: int = 0,
+    deduplicate: bool = True,
+    on_bad_image: str = "error",
+) -> RetrievalData:
+    """Load training and evaluation rows from tables.
+
+    A column whose values all end like image files holds pages: paths relative to the table's folder, or absolute.
+    They are read from there whenever a row is read. Any other column of strings holds texts.
+
+    Args:
+        train: File with the training rows: .parquet, .csv, .jsonl, .ndjson or .json.
+        eval: File with the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
+        name: Of the evaluation, in metrics and reports.
+        columns: `query`, `positive` and `negatives`, see `common.build`.
+        num_train_rows: The first so many; None: all.
+        num_eval_rows: The first so many; None: all.
+        num_negatives: Negatives in a training row.
+        deduplicate: See `common.build`.
+        on_bad_image: See `common.build`; a missing page file is an error in any case.
+
+    Raises:
+        ConfigError: A table cannot be read, a page file is missing, or `common.build` cannot use the rows.
+    """
+    train_rows = _rows(train, "train")
+    first_eval_row = 0
+    total = len(train_rows)
+    eval_rows = None if eval is None else _rows(eval, "eval")
+    train_rows, eval_rows = first_rows(train_rows, eval_rows, num_train_rows, num_eval_rows)
+    if eval is None:
+        first_eval_row = total - len(eval_rows)
+    names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
+    return build(
+        _with_pages(train_rows, names, Path(train), 0),
+        _with_pages(eval_rows, names, Path(eval or train), first_eval_row),
+        columns=columns,
+        name=name,
+        num_negatives=num_negatives,
+        deduplicate=deduplicate,
+        on_bad_image=on_bad_image,
+    )
+
+
+def _rows(file: str, part: str) -> Dataset:
+    """Return the rows of a table, kept on disk by the datasets library."""
+    path = Path(file)
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"data.{part}={file}: a table is one of {', '.join(FORMATS)}")
+    if not path.is_file():
+        raise ConfigError(f"data.{part}={file}: no such file")
+    try:
+        return load_dataset(FORMATS[path.suffix.lower()], data_files={part: str(path)}, split=part)
+    except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        reason = error.__cause__ or error  # the library's own message only says that something happened
+        raise ConfigError(f"data.{part}={file}: could not read it ({' '.join(str(reason).split())})") from error
+
+
+def _with_pages(dataset: Dataset, names: list[str], file: Path, first_row: int) -> Dataset:
+    """Turn the columns of image paths into images that are read from their files.
+
+    Args:
+        dataset: Rows of the table.
+        names: The columns in use; those that are missing are left to `common.build`.
+        file: The table, whose folder the paths start from.
+        first_row: Row of the table that is the first of `dataset`.
+
+    Raises:
+        ConfigError: A file is missing, or only some of a column's values are image paths.
+    """
+    for column in [name for name in names if name in dataset.column_names]:
+        if not isinstance(feature := dataset.features[column], Value) or "string" not in feature.dtype:
+            continue
+        values = dataset[column][:]
+        paths = [value is not None and value.lower().endswith(IMAGE_EXTENSIONS) for value in values]
+        if not any(paths):
+            continue
+        pages: list[dict[str, Any] | None] = []
+        for row, (value, is_path) in enumerate(zip(values, paths, strict=True), start=first_row):
+            where = f"{file}, row {row} (from 0) of column {column}"
+            if value is not None and not is_path:
+                raise ConfigError(
+                    f"{where}: {value!r} is no image file, while other rows have one; a column holds pages or texts, "
+                    f"and a page's name ends in {', '.join(IMAGE_EXTENSIONS)}"
+                )
+            page = None if value is None else (file.parent / value).absolute()
+            if page is not None and not page.is_file():
+                raise ConfigError(f"{where}: no page file {page}")
+            pages.append(None if page is None else {"bytes": None, "path": str(page)})
+        dataset = dataset.remove_columns(column).add_column(column, pages, feature=Image())
+    return dataset

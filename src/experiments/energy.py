@@ -1,0 +1,98 @@
+"""Energy and CO2 of this process and its children, by CodeCarbon, offline."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from experiments.errors import ConfigError
+
+if TYPE_CHECKING:
+    from codecarbon import OfflineEmissionsTracker
+    from sentence_transformers import SentenceTransformer
+
+logger = logging.getLogger(__name__)
+
+COUNTERS = ("intel_rapl", "windows_emi", "intel_power_gadget")  # the modes in which a CPU's counter is read
+
+
+def check_country(code: str) -> None:
+    """Raise ConfigError unless CodeCarbon knows the country's electricity mix."""
+    from codecarbon.input import DataSource
+
+    names = {key: mix["country_name"] for key, mix in DataSource().get_global_energy_mix_data().items()}
+    if code in names:
+        return
+    by_name = {name.lower(): key for key, name in names.items()}
+    nearest = difflib.get_close_matches(str(code).lower(), by_name, n=1, cutoff=0.8)
+    guesses = [by_name[name] for name in nearest] or difflib.get_close_matches(str(code).upper(), names, n=3)
+    known = ", ".join(f"{guess} ({names[guess]})" for guess in guesses) or "such as USA, DEU, FRA"
+    raise ConfigError(
+        f"tracking.country_iso_code={code}: no electricity mix is known for it; three letters (ISO 3166): {known}"
+    )
+
+
+def start(country_iso_code: str) -> OfflineEmissionsTracker | None:
+    """Start measuring; None, with a warning, if CodeCarbon can't. Takes about 2 s the first time."""
+    logging.getLogger("codecarbon").setLevel(logging.ERROR)  # it logs before it reads its own log_level
+    from codecarbon import OfflineEmissionsTracker
+
+    # "process": of several jobs on a machine each is billed for itself. An empty list: no file, no API.
+    meter = OfflineEmissionsTracker(
+        country_iso_code=country_iso_code, tracking_mode="process", output_methods=[], log_level="error"
+    )
+    meter.start()
+    if getattr(meter, "_start_time", None) is None:  # CodeCarbon swallows its own errors
+        logger.warning("CodeCarbon could not start: energy and CO2 are not measured")
+        return None
+    return meter
+
+
+def read(meter: OfflineEmissionsTracker) -> dict[str, Any]:
+    """Return what was used since the start.
+
+    `method` is "measured" if counters of the CPU and of every GPU were read, and "estimated" if the CPU's share
+    comes from its load and its nominal power. Memory is always modelled; see `parts`.
+    """
+    meter.flush()
+    data = meter._prepare_emissions_data()  # the public figures exist only after stop()
+    parts = {type(part).__name__.lower(): _method(part) for part in meter._hardware}
+    counted = {method for part, method in parts.items() if part != "ram"}
+    return {
+        "energy_kwh": data.energy_consumed,
+        "emissions_kg": data.emissions,
+        "duration_s": data.duration,
+        "country": data.country_iso_code,
+        "method": "measured" if counted == {"measured"} else "estimated",
+        "parts": parts,
+    }
+
+
+def _method(part: Any) -> str:
+    if type(part).__name__ == "RAM" or (type(part).__name__ == "CPU" and part._mode not in COUNTERS):
+        return "estimated"
+    return "measured"
+
+
+def write_card(model: SentenceTransformer, meter: OfflineEmissionsTracker, method: str, folder: Path) -> None:
+    """Make the model's generated card name the energy and CO2 used so far.
+
+    Args:
+        model: Its `model_card_data` is changed; the card is written when the model is saved.
+        meter: A running meter.
+        method: `measured` or `estimated`.
+        folder: Where the card's template is kept until then.
+    """
+    card, data = model.model_card_data, meter._prepare_emissions_data()
+    # The library asks a running tracker whenever it saves; these figures outlive the tracker.
+    frozen = SimpleNamespace(_start_time=0.0, _prepare_emissions_data=lambda: data)
+    card.code_carbon_callback = SimpleNamespace(tracker=frozen)  # type: ignore[assignment]
+    # The library's template says "measured" in any case and rounds to grams, which a small run doesn't reach.
+    template = Path(card.template_path).read_text(encoding="utf-8")
+    template = template.replace("emissions were measured using", f"emissions were {method} using")
+    template = template.replace('"%.3f"|format(co2_eq', '"%.4g"|format(co2_eq')
+    card.template_path = folder / ".model_card_template.md"
+    card.template_path.write_text(template, encoding="utf-8")

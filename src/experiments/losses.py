@@ -1,0 +1,149 @@
+"""Losses: only what Sentence Transformers lacks, and the choice of Matryoshka dimensions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.losses.gradcache import RandContext, _create_minibatch
+from sentence_transformers.sentence_transformer import losses
+from sentence_transformers.util import batch_to_device
+from torch import Tensor, nn
+
+from experiments.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+
+class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLoss):
+    """The library's loss with a default token budget, chunks of their own for the scores, and pixels moved late.
+
+    The library scores as many queries at once as it encodes inputs, so that small mini-batches slow the scores down,
+    and expects the pixels of the whole batch on the device. Here each mini-batch moves there when its turn comes.
+    """
+
+    def __init__(
+        self,
+        model: SentenceTransformer,
+        *,
+        mini_batch_size: int | None = None,
+        mini_batch_num_tokens: int | None = None,
+        default_num_tokens: int = 2048,
+        score_chunk_size: int = 1024,
+        scale: float = 20.0,
+        gather_across_devices: bool = False,
+        directions: Sequence[str] = ("query_to_doc",),
+        partition_mode: str = "joint",
+        hardness_mode: str | None = None,
+        hardness_strength: float = 0.0,
+    ) -> None:
+        """Set the loss up.
+
+        Args:
+            model: The model to train.
+            mini_batch_size: Inputs encoded at once; clears the token budget.
+            mini_batch_num_tokens: Tokens encoded at once, padding not counted; at least one input is.
+            default_num_tokens: The token budget where neither of the two is set.
+            score_chunk_size: Queries whose scores are computed at once.
+            scale: Factor of the similarities, 1 / temperature.
+            gather_across_devices: Take the other devices' documents as negatives too.
+            directions: As in the library.
+            partition_mode: As in the library.
+            hardness_mode: As in the library.
+            hardness_strength: As in the library.
+
+        Raises:
+            ConfigError: If both mini-batch settings are given.
+        """
+        if mini_batch_size is not None and mini_batch_num_tokens is not None:
+            raise ConfigError("loss.mini_batch_size and loss.mini_batch_num_tokens exclude each other; set one to null")
+        if mini_batch_size is None and mini_batch_num_tokens is None:
+            mini_batch_num_tokens = default_num_tokens
+        super().__init__(
+            model,
+            scale=scale,
+            mini_batch_size=mini_batch_size or score_chunk_size,
+            mini_batch_num_tokens=mini_batch_num_tokens,
+            gather_across_devices=gather_across_devices,
+            directions=tuple(directions),  # type: ignore[arg-type]
+            partition_mode=partition_mode,  # type: ignore[arg-type]
+            hardness_mode=hardness_mode,  # type: ignore[arg-type]
+            hardness_strength=hardness_strength,
+        )
+        self.score_chunk_size = score_chunk_size
+
+    def calculate_loss(
+        self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
+    ) -> Tensor:
+        """Compute the loss from the embeddings, `score_chunk_size` queries at once."""
+        encoder_size, self.mini_batch_size = self.mini_batch_size, self.score_chunk_size
+        try:
+            return super().calculate_loss(reps, labels, with_backward=with_backward)
+        finally:
+            self.mini_batch_size = encoder_size
+
+    def embed_minibatch(
+        self,
+        sentence_feature: dict[str, Tensor],
+        begin: int,
+        end: int,
+        with_grad: bool,
+        copy_random_state: bool,
+        random_state: RandContext | None = None,
+    ) -> tuple[Tensor, RandContext | None]:
+        """Embed a mini-batch, whose pixels the trainer left in main memory."""
+        features = batch_to_device(_create_minibatch(sentence_feature, begin, end), self.model.device)
+        return super().embed_minibatch(features, 0, end - begin, with_grad, copy_random_state, random_state)
+
+
+@dataclass(frozen=True)
+class Matryoshka:
+    """The dimensions that are trained together, largest first, and the one that the model is saved with."""
+
+    dims: tuple[int, ...] | None  # None: no Matryoshka training
+    truncate_dim: int | str | None  # a dimension, "auto" or None (all)
+
+    def wrap(self, model: SentenceTransformer, loss: nn.Module) -> nn.Module:
+        """Return the loss over all dimensions. It changes the given loss for good: never wrap one loss twice."""
+        return loss if self.dims is None else losses.MatryoshkaLoss(model, loss, matryoshka_dims=list(self.dims))
+
+
+def matryoshka(
+    embedding_dim: int,
+    *,
+    default_dims: Sequence[int],
+    matryoshka_dims: Sequence[int] | None = None,
+    truncate_dim: int | str | None = None,
+) -> Matryoshka:
+    """Choose the Matryoshka dimensions of a model (https://arxiv.org/abs/2205.13147).
+
+    Args:
+        embedding_dim: The model's own dimension.
+        default_dims: Those above the model's own are dropped, and its own is added.
+        matryoshka_dims: A list by hand, used as it stands instead.
+        truncate_dim: The dimension that the model is saved with, `auto` or None (all).
+
+    Raises:
+        ConfigError: If a dimension by hand is above the model's own.
+    """
+    if matryoshka_dims is not None:
+        if too_large := [dim for dim in matryoshka_dims if dim > embedding_dim]:
+            raise ConfigError(
+                f"matryoshka.matryoshka_dims={list(matryoshka_dims)}: the model has {embedding_dim} dimensions; "
+                f"leave out {', '.join(map(str, too_large))}"
+            )
+        return Matryoshka(tuple(sorted(matryoshka_dims, reverse=True)), truncate_dim)
+    dims = sorted({embedding_dim, *(dim for dim in default_dims if dim < embedding_dim)}, reverse=True)
+    if dropped := [dim for dim in default_dims if dim > embedding_dim]:
+        logger.info("Matryoshka dimensions %s: %s are above the model's %d", dims, dropped, embedding_dim)
+    if isinstance(truncate_dim, int) and truncate_dim > embedding_dim:
+        logger.info("truncate_dim %d is above the model's %d: saved with all", truncate_dim, embedding_dim)
+        truncate_dim = None
+    return Matryoshka(tuple(dims), truncate_dim)
+
+
+def no_matryoshka(embedding_dim: int, *, truncate_dim: int | str | None = None) -> Matryoshka:
+    """Train the model's own dimension alone."""
+    return Matryoshka(None, truncate_dim)

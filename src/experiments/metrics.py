@@ -1,0 +1,118 @@
+"""Retrieval metrics as pure functions on arrays, equal to what trec_eval computes from the TREC files.
+
+A ranking is by descending float32 score; of equal scores the lower column comes first. trec_eval puts the document
+whose id sorts last first, so columns in descending order of id give its ranking (Sentence Transformers does it the
+other way round; with ids that carry no relevance neither favours anyone).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+CUTOFFS = (1, 3, 5, 10)  # of accuracy, precision and recall
+DEPTH = 100  # documents kept per query: what MAP@100 looks at
+
+_LOW_BITS = 0xFFFFFFFF
+
+
+def rank(scores: np.ndarray, depth: int = DEPTH) -> tuple[np.ndarray, np.ndarray]:
+    """Return the columns of each query's best documents and their scores, best first.
+
+    Args:
+        scores: Similarities without NaN, shape (num_queries, num_documents), rounded to float32 if they are not.
+        depth: Documents to keep per query.
+
+    Returns:
+        Columns (int64) and scores (float32), both of shape (num_queries, min(depth, num_documents)).
+    """
+    return _unpack(_largest(_sort_keys(scores, 0), depth))
+
+
+def search(queries: np.ndarray, chunks: Iterable[np.ndarray], depth: int = DEPTH) -> tuple[np.ndarray, np.ndarray]:
+    """Return what `rank` returns for the dot products, holding the scores of one chunk of documents at a time.
+
+    Args:
+        queries: Shape (num_queries, dim).
+        chunks: The documents in column order, each of shape (any, dim).
+        depth: Documents to keep per query.
+    """
+    best = np.empty((len(queries), 0), dtype=np.int64)
+    first_column = 0
+    for chunk in chunks:
+        keys = _sort_keys(queries @ chunk.T, first_column)
+        best = _largest(np.concatenate([best, keys], axis=1), depth)
+        first_column += len(chunk)
+    return _unpack(best)
+
+
+def per_query_metrics(hits: np.ndarray, num_relevant: np.ndarray) -> dict[str, np.ndarray]:
+    """Return every metric of every query, shape (num_queries,) each, under Sentence Transformers' names.
+
+    nDCG has binary gains and a log2 discount (Järvelin and Kekäläinen 2002). MAP@100 divides by the number of relevant
+    documents, as trec_eval's map_cut_100 does; Sentence Transformers divides by at most 100.
+
+    Args:
+        hits: Whether the document at each rank is relevant, best rank first, shape (num_queries, depth).
+        num_relevant: Relevant documents of each query, at least 1, shape (num_queries,).
+    """
+    depth = hits.shape[1]
+    ranks = np.arange(1, depth + 1)
+    found = np.cumsum(hits, axis=1)  # relevant documents down to each rank
+    found_at = {k: found[:, min(k, depth) - 1] for k in CUTOFFS}
+    discounts = 1 / np.log2(np.arange(2, 12))
+    dcg = hits[:, :10] @ discounts[:depth]
+    ideal_dcg = np.cumsum(discounts)[np.minimum(num_relevant, 10) - 1]
+    first_rank = np.argmax(hits, axis=1) + 1
+    in_first_10 = hits[:, :10].any(axis=1)
+    return {
+        **{f"accuracy@{k}": (found_at[k] > 0).astype(float) for k in CUTOFFS},
+        **{f"precision@{k}": found_at[k] / k for k in CUTOFFS},
+        **{f"recall@{k}": found_at[k] / num_relevant for k in CUTOFFS},
+        "ndcg@10": dcg / ideal_dcg,
+        "mrr@10": np.where(in_first_10, 1 / first_rank, 0.0),
+        "map@100": (hits * found / ranks)[:, :100].sum(axis=1) / num_relevant,
+    }
+
+
+def bootstrap_interval(values: np.ndarray, num_resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of the mean (Efron 1979).
+
+    The resamples depend on the seed and the number of values only, so that two models are resampled alike.
+
+    Args:
+        values: One value per query, shape (num_queries,).
+        num_resamples: Resamples of the queries, with replacement.
+        seed: Of the resampling.
+    """
+    generator = np.random.default_rng(seed)
+    # One resample at a time: all of them together would be (num_resamples, num_queries) numbers.
+    means = [values[generator.integers(len(values), size=len(values))].mean() for _ in range(num_resamples)]
+    low, high = np.percentile(means, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _sort_keys(scores: np.ndarray, first_column: int) -> np.ndarray:
+    """Return one int64 per score that sorts by score and then by descending column; no two of a row are equal."""
+    # Adding 0 makes -0.0 and 0.0 equal. The bits of a positive float32 sort as integers do; those of a negative one
+    # the other way round, until all but the sign are flipped.
+    bits = (np.asarray(scores, dtype=np.float32) + np.float32(0)).view(np.int32)
+    columns = np.arange(first_column, first_column + scores.shape[1])
+    return (_flip_negative(bits).astype(np.int64) << 32) | (_LOW_BITS - columns)
+
+
+def _unpack(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    keys = -np.sort(-keys, axis=1)
+    scores = _flip_negative((keys >> 32).astype(np.int32)).view(np.float32)
+    return _LOW_BITS - (keys & _LOW_BITS), scores
+
+
+def _flip_negative(bits: np.ndarray) -> np.ndarray:
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def _largest(keys: np.ndarray, depth: int) -> np.ndarray:
+    if keys.shape[1] <= depth:
+        return keys
+    return np.partition(keys, -depth, axis=1)[:, -depth:]

@@ -1,0 +1,191 @@
+"""Embedding models: what one library call can't say (attention and dtype by what is there, pixel bounds, checks)."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
+
+from experiments.errors import ConfigError
+from experiments.hub import require_hub
+
+logger = logging.getLogger(__name__)
+
+PAGE_SIZE = (850, 1100)  # width, height in pixels: a US letter page at 100 dpi, to tell what a page costs
+
+
+def load_embedder(
+    name: str,
+    *,
+    embedding_dim: int | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    attn_implementation: str = "auto",
+    dtype: str = "auto",
+    prompts: dict[str, str] | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    card: dict[str, Any] | None = None,
+) -> SentenceTransformer:
+    """Load an embedding model, apply what was asked for, and make sure that it took effect.
+
+    Args:
+        name: A folder or a name on the Hub.
+        embedding_dim: The dimension that the model must have; None: whatever it has.
+        min_pixels: Pages with fewer pixels are enlarged to it; None: as the model was saved.
+        max_pixels: Pages with more pixels are reduced to it; None: as the model was saved.
+        attn_implementation: `auto`, or a name that transformers knows.
+        dtype: `auto`, `float32`, `bfloat16` or `float16`: of the weights.
+        prompts: Text put before the inputs, by prompt name (`query`, `document`).
+        revision: Branch, tag or commit on the Hub.
+        trust_remote_code: Run code that comes with the model.
+        card: Fields of `SentenceTransformerModelCardData`.
+
+    Raises:
+        ConfigError: If the Hub can't be reached, flash attention isn't there, or the dimension or the pixel bounds
+            differ from what was asked for.
+    """
+    local = Path(name).exists()
+    if not local:
+        require_hub(f"model {name}")
+    model = SentenceTransformer(
+        name,
+        local_files_only=local,
+        prompts=prompts,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        model_card_data=SentenceTransformerModelCardData(**(card or {})),
+        model_kwargs={
+            "attn_implementation": choose_attention(attn_implementation),
+            "dtype": choose_dtype(dtype),
+        },
+    )
+    actual_dim = model.get_embedding_dimension()
+    if embedding_dim is not None and actual_dim != embedding_dim:
+        raise ConfigError(f"model.embedding_dim={embedding_dim}: {name} has {actual_dim} dimensions; type that")
+    set_pixel_bounds(model, min_pixels, max_pixels)
+    logger.info("Model %s: %s", name, ", ".join(f"{key}={value}" for key, value in describe(model).items()))
+    return model
+
+
+def choose_attention(attn_implementation: str) -> str:
+    """Resolve `auto` to flash attention where it is installed and the GPU has it, else to sdpa.
+
+    Raises:
+        ConfigError: If flash attention is asked for by name and can't run here.
+    """
+    installed = importlib.util.find_spec("flash_attn") is not None
+    capable = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    if attn_implementation == "auto":
+        return "flash_attention_2" if installed and capable else "sdpa"
+    if attn_implementation == "flash_attention_2" and not (installed and capable):
+        missing = "pip install 'experiments[flash-attn]'" if not installed else "a GPU of the Ampere generation or later"
+        raise ConfigError(f"model.attn_implementation=flash_attention_2 needs {missing}; or type auto")
+    return attn_implementation
+
+
+def choose_dtype(dtype: str) -> torch.dtype:
+    """Resolve `auto` to bfloat16 where the GPU has it, else to float32."""
+    if dtype == "auto":
+        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+    return getattr(torch, dtype)
+
+
+def set_pixel_bounds(model: SentenceTransformer, min_pixels: int | None, max_pixels: int | None) -> None:
+    """Bound the pixels of a page, and prove it on a page larger and one smaller than the bounds.
+
+    Raises:
+        ConfigError: If the model's image processor has no such bounds, or they didn't take effect.
+    """
+    if min_pixels is None and max_pixels is None:
+        return
+    processor = getattr(model.processor, "image_processor", None)
+    size = getattr(processor, "size", None)
+    if not size or not {"shortest_edge", "longest_edge"} <= {key for key, value in dict(size).items() if value}:
+        raise ConfigError("model.max_pixels: this model's image processor has no pixel bounds; type model.max_pixels=null")
+    # The names notwithstanding, these are areas: the least and the most pixels of an image.
+    bounds = (min_pixels or size["shortest_edge"], max_pixels or size["longest_edge"])
+    processor.size = type(size)(shortest_edge=bounds[0], longest_edge=bounds[1])
+    side = int(bounds[1] ** 0.5) * 2
+    _, seen = page_cost(model, (side, side))
+    if seen > bounds[1]:
+        raise ConfigError(f"model.max_pixels={bounds[1]}: a larger page reached the model with {seen} pixels")
+    _, seen = page_cost(model, (8, 8))
+    if seen < bounds[0]:
+        raise ConfigError(f"model.min_pixels={bounds[0]}: a smaller page reached the model with {seen} pixels")
+
+
+def page_cost(model: SentenceTransformer, page_size: tuple[int, int] = PAGE_SIZE) -> tuple[int, int | None]:
+    """Return how many tokens an empty page of `page_size` (width, height) costs, and how many pixels the model sees."""
+    features = model.preprocess([Image.new("RGB", page_size, "white")])
+    tokens = int(features["attention_mask"].sum()) if "attention_mask" in features else 1
+    if "image_grid_thw" not in features:
+        return tokens, None
+    patches = int(features["image_grid_thw"].prod(dim=1).sum())
+    return tokens, patches * model.processor.image_processor.patch_size**2
+
+
+def describe(model: SentenceTransformer) -> dict[str, Any]:
+    """Return what is worth knowing of a loaded model, for the log, the record and the report."""
+    parameters = list(model.parameters())
+    facts: dict[str, Any] = {
+        "modalities": [str(modality) for modality in model.modalities],
+        "embedding_dim": model.get_embedding_dimension(),
+        "parameters": sum(parameter.numel() for parameter in parameters),
+        "dtype": str(parameters[0].dtype).removeprefix("torch."),
+        "attn_implementation": getattr(model.config, "_attn_implementation", None),
+        "device": str(model.device),
+    }
+    if "image" in model.modalities:
+        tokens, pixels = page_cost(model)
+        size = getattr(getattr(model.processor, "image_processor", None), "size", None)
+        if size and pixels is not None:
+            facts["min_pixels"], facts["max_pixels"] = size["shortest_edge"], size["longest_edge"]
+        facts["tokens_per_page"] = tokens
+    return facts
+
+
+def qwen3vl_tiny(
+    *,
+    seed: int = 42,
+    embedding_dim: int = 96,
+    min_pixels: int | None = 784,
+    max_pixels: int | None = 16384,
+    attn_implementation: str = "auto",
+    dtype: str = "auto",
+    cache_dir: str | None = None,
+) -> SentenceTransformer:
+    """Build the embedded Qwen3-VL with weights drawn from the seed, then load it as any saved model.
+
+    Args:
+        seed: Of the weights.
+        embedding_dim: Hidden size, a multiple of 32.
+        min_pixels: As in `load_embedder`.
+        max_pixels: As in `load_embedder`.
+        attn_implementation: As in `load_embedder`.
+        dtype: As in `load_embedder`.
+        cache_dir: Where the built model is kept; None: a temporary folder, removed once it is loaded.
+    """
+    import tempfile
+
+    from experiments.tiny import build_qwen3vl
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(cache_dir or scratch) / f"qwen3vl-tiny-{embedding_dim}d-seed{seed}"
+        if not folder.exists():
+            build_qwen3vl(folder, embedding_dim=embedding_dim, seed=seed)
+        return load_embedder(
+            str(folder),
+            embedding_dim=embedding_dim,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
+            attn_implementation=attn_implementation,
+            dtype=dtype,
+            card={"language": "en", "license": "apache-2.0", "model_name": "Tiny Qwen3-VL trained on drawn report pages"},
+        )

@@ -1,0 +1,415 @@
+"""The record of a run on disk: status, configuration, provenance, metrics."""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+import platform
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from experiments.errors import ConfigError
+
+PRIMARY_METRIC = "cosine_ndcg@10"
+
+# Keys of the resolved config that cannot change weights or metrics.
+_WITHOUT_EFFECT = (
+    *("run_name", "tracking", "experiment", "data.cache_dir", "evaluator.num_workers", "evaluator.show_progress_bar"),
+    *("trainer.resume", "trainer.dataloader_num_workers", "trainer.dataloader_prefetch_factor"),
+    *("trainer.logging_steps", "trainer.logging_strategy", "trainer.logging_first_step", "trainer.disable_tqdm"),
+    *("trainer.report_to", "trainer.run_name", "trainer.output_dir", "trainer.push_to_hub", "trainer.hub_model_id"),
+)
+_PACKAGES = (
+    *("experiments", "sentence-transformers", "transformers", "torch", "datasets"),
+    *("hydra-core", "codecarbon", "trackio"),
+)
+_NOT_RUNS = {"checkpoints", "final", "figures", "rankings"}  # folders inside a run: large, and no run is in them
+_HEARTBEAT_S = 60.0
+_HEARTBEAT_LOST_S = 300.0
+
+logger = logging.getLogger(__name__)
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader, or a crash, sees the old file or the new one, never a part.
+
+    NumPy scalars become numbers, paths text, and NaN and infinity null (JSON has neither).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(_plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # NumPy and torch, without importing either
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (str, int)) else str(value)
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Return the SHA-256 of a resolved config without the keys that cannot change weights or metrics."""
+    kept = copy.deepcopy(config)
+    for path in _WITHOUT_EFFECT:
+        *parents, last = path.split(".")
+        node: Any = kept
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(last, None)
+    canonical = json.dumps(_plain(kept), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class Record:
+    """`run.json` of a run that is going on; every update rewrites the file atomically."""
+
+    def __init__(self, output_dir: Path, fields: dict[str, Any]) -> None:
+        self.path = output_dir / "run.json"
+        self.fields = fields
+
+    def update(self, **fields: Any) -> None:
+        """Set top-level fields, for example `fingerprint` or `dashboard`."""
+        self.fields.update(fields)
+        save_json(self.path, self.fields)
+
+    def _close(self, status: str, error: BaseException | None = None) -> None:
+        end = _now()
+        line = " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split()) if error else None
+        if line and len(line) > 300:
+            line = line[:299] + "…"
+        self.fields["attempts"][-1].update(end=end, status=status)
+        try:
+            self.update(status=status, end=end, error=line, hardware=_hardware())  # the GPU is known only now
+        except OSError as problem:
+            if error is None:
+                raise
+            logger.error("%s cannot be written: %s", self.path, problem)  # must not hide the run's own error
+
+
+@contextmanager
+def record(
+    output_dir: Path,
+    config: dict[str, Any],
+    *,
+    name: str | None = None,
+    job: str = "train",
+    command: str | None = None,
+    fingerprint: str | None = None,
+) -> Iterator[Record]:
+    """Keep `run.json` true while the body runs; "finished" is written last, after everything in the body.
+
+    An exception makes the status "failed"; Ctrl-C, `sys.exit` and SIGTERM make it "interrupted". A process that is
+    killed leaves "running", which `is_live` tells from a process that still runs. In the directory of an unfinished
+    run of the same config that run goes on: its first start is kept, and `attempts` gets another entry.
+
+    Args:
+        output_dir: The run's directory.
+        config: The resolved config.
+        name: Readable name; by default the config's `run_name` or else the directory's name.
+        job: "train" or "evaluate".
+        command: The shell line that started the run; by default this process's.
+        fingerprint: Hash of the data, if it is known already.
+
+    Raises:
+        ConfigError: If the directory belongs to a live process or to a run of another config.
+    """
+    now = _now()
+    fields = {
+        "name": name or config.get("run_name") or output_dir.name,
+        **{"job": job, "status": "running", "start": now, "end": None, "error": None},
+        **{"command": command or _command(), "seed": config.get("seed"), "fingerprint": fingerprint},
+        **{"config_hash": config_hash(config), **_process(), **provenance(), "config": config},
+        "attempts": [{"start": now, "end": None, "status": "running", "pid": os.getpid()}],
+    }
+    run = Record(output_dir, fields)
+    _claim(run)
+    with _heartbeat(run.path), _sigterm_as_exit():
+        try:
+            yield run
+        except (KeyboardInterrupt, SystemExit) as error:
+            run._close("interrupted", error)
+            raise
+        except BaseException as error:
+            run._close("failed", error)
+            raise
+        run._close("finished")
+
+
+def _claim(run: Record) -> None:
+    """Write the first `run.json`, unless the directory is another's; of two processes at once, one gets it."""
+    folder = run.path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if (earlier := read_record(folder)) is not None:
+            _go_on(run, earlier)
+        run.update()
+    finally:
+        os.close(descriptor)
+
+
+def _go_on(run: Record, earlier: dict[str, Any]) -> None:
+    """Keep the first start and the attempts of the unfinished run in the directory."""
+    folder = run.path.parent
+    if is_live(folder, earlier):
+        where = f"process {earlier['pid']} on {earlier['host']}"
+        raise ConfigError(f"{folder} is in use by a run that is going on ({where}); wait, or set hydra.run.dir")
+    if (earlier["job"], earlier["config_hash"]) != (run.fields["job"], run.fields["config_hash"]):
+        raise ConfigError(f"{folder} holds a run of another config; set hydra.run.dir to another folder, or remove it")
+    if earlier["status"] == "finished":
+        return
+    attempts = earlier["attempts"]
+    if attempts[-1]["status"] == "running":
+        last_seen = datetime.fromtimestamp(run.path.stat().st_mtime).astimezone()
+        attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
+    run.fields.update(start=earlier["start"], attempts=attempts + run.fields["attempts"])
+
+
+@contextmanager
+def _heartbeat(path: Path) -> Iterator[None]:
+    """Touch the file now and then, so that other hosts, which cannot see the process, know that it lives."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(_HEARTBEAT_S):
+            with suppress(OSError):
+                os.utime(path)
+
+    thread = threading.Thread(target=beat, daemon=True, name="heartbeat")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit(143), so that files are closed and the status is written."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _now() -> str:
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def _command() -> str:
+    return shlex.join(["python", *sys.orig_argv[1:]])
+
+
+def _process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "process_start": _process_start(os.getpid()), "host": socket.gethostname()}
+
+
+def _process_start(pid: int) -> int | None:
+    """Return when a process began, in clock ticks since boot (0 where there is no /proc); None if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # the name may hold spaces
+        return None if fields[0] in "ZX" else int(fields[19])
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return 0
+
+
+def load_json(path: Path) -> Any:
+    """Return what a JSON file holds, or None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        logger.warning("%s can't be read: %s", path, error)
+        return None
+
+
+def read_record(run_dir: Path) -> dict[str, Any] | None:
+    """Return a run's `run.json`, or None where there is none of ours."""
+    value = load_json(run_dir / "run.json")
+    return value if isinstance(value, dict) and "attempts" in value else None
+
+
+def is_live(run_dir: Path, fields: dict[str, Any]) -> bool:
+    """Return whether the process that wrote `run.json` still runs (elsewhere: gave a sign within five minutes)."""
+    if fields["status"] != "running":
+        return False
+    if fields["host"] == socket.gethostname():
+        start = _process_start(fields["pid"])
+        return start is not None and start == fields["process_start"]
+    return time.time() - (run_dir / "run.json").stat().st_mtime < _HEARTBEAT_LOST_S
+
+
+def run_dirs(roots: Iterable[Path]) -> Iterator[Path]:
+    """Yield every directory under the roots that holds a `run.json`, each once."""
+    seen = set()
+    for root in roots:
+        for folder, subfolders, files in os.walk(root):
+            subfolders[:] = sorted(name for name in subfolders if name not in _NOT_RUNS and name[0] != ".")
+            path = Path(folder)
+            if "run.json" in files and path.resolve() not in seen:
+                seen.add(path.resolve())
+                yield path
+
+
+def find_unfinished(roots: Iterable[Path], config_hash: str) -> Path | None:
+    """Return the newest training run of this config that neither finished nor is going on."""
+    found = []
+    for path in run_dirs(roots):
+        fields = read_record(path)
+        if not fields or fields["job"] != "train" or fields["config_hash"] != config_hash:
+            continue
+        if fields["status"] != "finished" and not is_live(path, fields):
+            started = datetime.fromisoformat(fields["attempts"][-1]["start"])
+            found.append((started, (path / "run.json").stat().st_mtime_ns, path))
+    return max(found)[-1] if found else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its directory, `run.json` and `metrics.json`."""
+
+    path: Path
+    record: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+def load_run(run_dir: Path) -> Run:
+    """Read a run's record and metrics, finished or not.
+
+    Raises:
+        ConfigError: If the directory doesn't hold both.
+    """
+    fields, metrics = read_record(run_dir), load_json(run_dir / "metrics.json")
+    if fields is None or not metrics:
+        raise ConfigError(f"{run_dir} is no evaluated run: run.json and metrics.json must be there")
+    return Run(run_dir, fields, metrics)
+
+
+def load_finished(dirs: Iterable[Path]) -> list[Run]:
+    """Return the finished runs under the directories, the oldest first; those without metrics are logged."""
+    runs = []
+    for path in run_dirs(dirs):
+        fields = read_record(path)
+        if fields and fields["status"] == "finished":
+            try:
+                runs.append(load_run(path))
+            except ConfigError as error:
+                logger.warning("left out: %s", error)
+    return sorted(runs, key=lambda run: datetime.fromisoformat(run.record["start"]))
+
+
+def duration_s(fields: dict[str, Any]) -> float:
+    """Return the seconds that a run's attempts took together, one that is going on up to now."""
+    spans = [(attempt["start"], attempt["end"] or _now()) for attempt in fields["attempts"]]
+    return sum((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() for start, end in spans)
+
+
+def dimensions(section: dict[str, Any]) -> list[int]:
+    """Return the dimensions of a `base` or `final` section of metrics.json, the full one first."""
+    return sorted((int(dim) for dim in section), reverse=True)
+
+
+def retention(section: dict[str, Any], metric: str = PRIMARY_METRIC) -> dict[int, float]:
+    """Return each dimension's share of the full dimension's metric, unrounded (NaN where the full one has none)."""
+    dims = dimensions(section)
+    full = section[str(dims[0])][metric]
+    return {dim: section[str(dim)][metric] / full if full else math.nan for dim in dims}
+
+
+def smallest_dimension(section: dict[str, Any], share: float = 0.995, metric: str = PRIMARY_METRIC) -> int:
+    """Return the smallest dimension that keeps the share of the full dimension's unrounded metric."""
+    return min([dim for dim, kept in retention(section, metric).items() if kept >= share] or dimensions(section)[:1])
+
+
+def provenance() -> dict[str, Any]:
+    """Return what the result may depend on besides config and data: versions, git revision, hardware."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {"versions": versions, "git": _git(), "platform": platform.platform(), "hardware": _hardware()}
+
+
+def _git() -> dict[str, Any] | None:
+    def run(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        return {"revision": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain", "--", ":/"))}
+    except (OSError, subprocess.SubprocessError):
+        return None  # no git, or not a checkout
+
+
+def _hardware() -> dict[str, Any]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    hardware: dict[str, Any] = {"cpu": _cpu(), "cores": cores, "memory_gib": round(memory / 2**30, 1), "gpu": None}
+    torch = sys.modules.get("torch")  # never the reason why it is imported
+    if torch is not None:
+        hardware["threads"] = torch.get_num_threads()
+        if torch.cuda.is_available():
+            count = torch.cuda.device_count()
+            hardware["gpu"] = [torch.cuda.get_device_name(index) for index in range(count)]
+    return hardware
+
+
+def _cpu() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

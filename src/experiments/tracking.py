@@ -1,0 +1,398 @@
+"""One context manager around a run: its metrics in Trackio, its energy by CodeCarbon, both on this machine.
+
+Facts of Trackio 0.43 that shape this file: the dashboard groups runs by top-level scalars of the config alone,
+draws a metric that has one point per run as bars across runs, and takes any number as a step, so that a
+Matryoshka curve is a metric whose step is the dimension. It has no status: ours is a config value, a metric
+and, after a failure, an alert.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import itertools
+import os
+import re
+import shlex
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import PIL.Image
+from transformers import TrainerCallback
+
+from experiments import energy as energy_meter
+from experiments.errors import ConfigError
+
+if TYPE_CHECKING:
+    from codecarbon import OfflineEmissionsTracker
+    from sentence_transformers import SentenceTransformer
+    from trackio import Run
+    from transformers import TrainerControl, TrainerState, TrainingArguments
+
+GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "experiment")
+PRIMARY = "ndcg@10"  # drawn at every dimension; the other metrics at the full one (all of them are in metrics.json)
+THUMBNAIL_PIXELS = 160  # longest side of a sample page
+SCORE = r"(?:(?:cosine|dot|euclidean|manhattan|maxsim)_)?"  # the score function in a metric's name
+
+
+class Tracker:
+    """What a run reports to; without a Trackio run every method does nothing."""
+
+    def __init__(self, run: Run | None = None, output_dir: Path | None = None, show_command: str = "") -> None:
+        self.name = run.name if run else ""
+        self.show_command = show_command  # the line that opens the dashboard, for a terminal
+        self.meter: OfflineEmissionsTracker | None = None
+        self.step = 0  # the training step, where no other is given
+        self._run = run
+        self._output_dir = output_dir
+        self._energy: dict[str, Any] | None = None  # the figures once they have been published
+
+    def log(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Log metrics at a global step; None is the last training step."""
+        if self._run and metrics:
+            self._run.log(metrics, step=self.step if step is None else step)
+
+    def add_config(self, values: dict[str, Any]) -> None:
+        """Add scalars to group by that were not known at the start, such as `model/parameters`."""
+        if self._run:
+            self._run.config.update(values)
+            self._run._config_logged = False  # Trackio stores the config with the next row only if it hasn't yet
+            self._run.log({}, step=self.step)
+
+    def callback(self, name: str = "eval", embedding_dim: int | None = None) -> TrainerCallback:
+        """Return a callback that logs training and in-training evaluation by global step.
+
+        Args:
+            name: The evaluator's name, as it stands in `eval_{name}_cosine_ndcg@10`.
+            embedding_dim: The model's full dimension, which those names leave out.
+        """
+        return _TrainingLog(self, name, embedding_dim)
+
+    def log_final(self, section: dict[str, dict[str, Any]], prefix: str = "final") -> None:
+        """Log an evaluation as one point a metric (bars across runs) and as a table with every metric.
+
+        Args:
+            section: A section of metrics.json, from a dimension to its metrics.
+            prefix: What was evaluated: `final` or `base`.
+        """
+        if not self._run or not section:
+            return
+        import trackio
+
+        full = max(map(int, section))
+        points, rows = {}, []
+        for dim, metrics in sorted(section.items(), key=lambda item: -int(item[0])):
+            flat = _flat_metrics(metrics)
+            rows.append({"dimension": int(dim), **flat})
+            for metric, value in flat.items():
+                if isinstance(value, float) and (int(dim) == full or metric == PRIMARY):
+                    points[f"{prefix}/{metric}_dim{int(dim):04d}"] = value
+        self.log(points | {f"{prefix}_metrics": trackio.Table(data=rows)})
+
+    def log_curve(self, sections: dict[str, dict[str, dict[str, Any]]]) -> None:
+        """Log the Matryoshka curve: for each dimension, as the step, the primary metric.
+
+        Args:
+            sections: Sections of metrics.json by name, such as `{"base": ..., "final": ...}`.
+        """
+        for dim in sorted({int(dim) for section in sections.values() for dim in section}):
+            row = {}
+            for label, section in sections.items():
+                metrics = _flat_metrics(section.get(str(dim), {}))
+                if PRIMARY in metrics:
+                    row[f"matryoshka/{label}_{PRIMARY}_by_dimension"] = metrics[PRIMARY]
+            self.log(row, step=dim)
+
+    def log_figure(self, path: Path) -> None:
+        """Show an image file in the dashboard."""
+        if self._run:
+            import trackio
+
+            self._run.log({f"figures/{path.stem}": trackio.Image(path, caption=path.stem)}, step=self.step)
+
+    def log_samples(self, rows: Sequence[tuple[Any, Any, Sequence[Any], int | None]]) -> None:
+        """Log sample retrievals as a table of thumbnails.
+
+        Args:
+            rows: Query, the right page, the pages ranked highest, and the right page's rank from 1 (None: not
+                found). Queries and pages are PIL images or texts.
+        """
+        if not self._run or not rows:
+            return
+        import trackio
+
+        data = [
+            {
+                "query": _cell(query),
+                "rank of the right page": "not found" if rank is None else rank,
+                "right page": _cell(right),
+                "top pages": [_cell(page) for page in top]
+                if all(isinstance(page, PIL.Image.Image) for page in top)
+                else " | ".join(map(str, top)),
+            }
+            for query, right, top, rank in rows
+        ]
+        self._run.log({"samples": trackio.Table(data=data)}, step=self.step)
+
+    def energy(self) -> dict[str, Any] | None:
+        """Return what this process and its children used since the run began; None if it isn't measured.
+
+        Keys: energy_kwh, emissions_kg, duration_s, country, method (measured or estimated) and parts.
+        """
+        if self._energy or self.meter is None:
+            return self._energy
+        return energy_meter.read(self.meter)
+
+    def write_energy_to_card(self, model: SentenceTransformer) -> dict[str, Any] | None:
+        """Put energy and CO2 on the model's card, to be called right before saving.
+
+        From here on `energy()` and Trackio keep the figures of the card.
+        """
+        self._energy = self.energy()
+        if self._energy is None or self.meter is None or self._output_dir is None:
+            return None
+        energy_meter.write_card(model, self.meter, self._energy["method"], self._output_dir)
+        return self._energy
+
+    def close(self, status: str, error: BaseException | None = None) -> None:
+        """Log the energy and how the run ended, and write everything to disk.
+
+        Args:
+            status: `finished`, `failed` or `interrupted`.
+            error: What ended it early.
+        """
+        if self._run is None:
+            return
+        import trackio
+
+        self._energy = self.energy()
+        if self.meter:
+            self.meter.stop()
+        if self._energy:
+            self.log({f"energy/{key}": value for key, value in self._energy.items() if isinstance(value, float)})
+            self.add_config({"energy/method": self._energy["method"]})
+        self.log({"status_finished": float(status == "finished")})
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it uploads, which it doesn't
+            if error is not None:
+                text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+                self._run.alert(f"{self.name} {status}", text, trackio.AlertLevel.ERROR, step=self.step)
+            self.add_config({"status": status})
+            self._run.finish()
+
+
+class _TrainingLog(TrainerCallback):
+    """Passes on what the trainer logs, under names that sort by dimension."""
+
+    def __init__(self, tracker: Tracker, name: str, embedding_dim: int | None) -> None:
+        self.tracker = tracker
+        self.embedding_dim = embedding_dim
+        evaluation = re.escape(f"eval_{name}" if name else "eval")
+        self.pattern = re.compile(rf"{evaluation}(?:-(\d+)d)?_{SCORE}(\w+@\d+)")
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Repeat what was logged before the checkpoint that training resumes from."""
+        if state.is_world_process_zero and state.global_step:
+            for entry in state.log_history:
+                self._log(entry, entry["step"])
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Log on the main process."""
+        if state.is_world_process_zero:
+            self._log(logs or {}, state.global_step)
+
+    def _log(self, logs: dict[str, Any], step: int) -> None:
+        self.tracker.step = step
+        numbers = {key: float(value) for key, value in logs.items() if isinstance(value, int | float)}
+        named = {self._metric(key): value for key, value in numbers.items() if key != "step"}
+        self.tracker.log({key: value for key, value in named.items() if key}, step)
+
+    def _metric(self, key: str) -> str | None:
+        """Return the name in Trackio; None for what isn't drawn."""
+        if match := self.pattern.fullmatch(key):
+            dim, metric = match.groups()
+            if dim is not None and metric != PRIMARY:
+                return None
+            number = dim or self.embedding_dim
+            return f"eval/{metric}" if number is None else f"eval/{metric}_dim{int(number):04d}"
+        if key.startswith("eval_"):
+            return f"eval/{key.removeprefix('eval_')}"
+        return "train/mean_loss" if key == "train_loss" else f"train/{key.removeprefix('train_')}"
+
+
+@contextmanager
+def track(
+    config: dict[str, Any],
+    output_dir: Path,
+    *,
+    name: str,
+    project: str = "experiments",
+    group: str | None = None,
+    dir: str | Path = "outputs/trackio",
+    country_iso_code: str = "USA",
+    energy: bool = True,
+    choices: dict[str, str] | None = None,
+    resume: bool = False,
+) -> Iterator[Tracker]:
+    """Track a run until the block ends, whichever way it ends; only the main process of several does.
+
+    Nothing leaves this machine: neither the Hub nor a server named in the environment is asked.
+
+    Args:
+        config: The resolved config; its scalars become values to group by, such as `loss/mini_batch_size`.
+        output_dir: The run's directory.
+        name: Readable name; a number is added if the project has it already.
+        project: Trackio project.
+        group: Runs shown together; None is the data set's name.
+        dir: Folder of Trackio's SQLite files.
+        country_iso_code: Whose electricity mix turns energy into CO2: three letters, ISO 3166.
+        energy: Measure energy and CO2.
+        choices: The options chosen for the config groups, such as `{"model": "qwen3vl_tiny"}`.
+        resume: Training goes on from a checkpoint. It is a new Trackio run (Trackio would replace the old
+            one's config), which begins with everything logged up to that checkpoint.
+
+    Raises:
+        ConfigError: For an unknown country, a project name that Trackio reserves, or a folder that can't be written.
+    """
+    if int(os.environ.get("RANK", 0)) != 0:
+        yield Tracker()
+        return
+    if energy:
+        energy_meter.check_country(country_iso_code)
+    folder = Path(dir).expanduser().resolve()
+    flat = flatten_config(config, choices) | {"output_dir": str(Path(output_dir).resolve()), "resumed": resume}
+    flat["status"] = "running"  # stays so if the process is killed
+    group = group or str(flat.get("data/name") or flat.get("data"))
+    run = _start_run(folder, project, name, group, flat)
+    tracker = Tracker(run, Path(output_dir), show_command(folder, project))
+    try:
+        tracker.meter = energy_meter.start(country_iso_code) if energy else None
+        yield tracker
+    except BaseException as error:
+        tracker.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error)
+        raise
+    tracker.close("finished")
+
+
+@contextmanager
+def no_tracking(config: dict[str, Any], output_dir: Path, *, name: str, **unused: Any) -> Iterator[Tracker]:
+    """Take the place of `track` and do nothing."""
+    yield Tracker()
+
+
+def flatten_config(config: dict[str, Any], choices: dict[str, str] | None = None) -> dict[str, Any]:
+    """Return what is worth grouping by as top-level scalars, named `group` or `group/option`.
+
+    Lists are joined, targets and anything nested deeper are left out, and a group itself stands for the option
+    chosen (without `choices`: for its target).
+    """
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and key in GROUPS:
+            flat[key] = str(value.get("_target_", "none")).removeprefix("experiments.")
+            options = {f"{key}/{option}": inner for option, inner in value.items() if not option.startswith("_")}
+        else:
+            options = {} if isinstance(value, dict) or key.startswith("_") else {key: value}
+        for option, inner in options.items():
+            if isinstance(inner, list | tuple):
+                inner = ", ".join(map(str, inner))
+            if inner is None or isinstance(inner, bool | int | float | str):
+                flat[option.replace(".", "_")] = inner
+    return flat | {key: option for key, option in (choices or {}).items() if key in GROUPS}
+
+
+def show_command(folder: Path, project: str) -> str:
+    """Return the line that opens the project's dashboard."""
+    # In a virtual environment that isn't activated the script is not on the path.
+    script = shutil.which("trackio") or str(Path(sys.executable).with_name("trackio"))
+    script = "trackio" if shutil.which("trackio") else shlex.quote(script)
+    return f"TRACKIO_DIR={shlex.quote(str(folder))} {script} show --project {shlex.quote(project)}"
+
+
+def _start_run(folder: Path, project: str, name: str, group: str, config: dict[str, Any]) -> Run:
+    """Open the project's database, which must be writable, and store the run's config in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        storage = _import_trackio(folder)
+        storage.validate_project_name(project)
+        # Trackio only warns when it can't write, and then loses the run: try it first.
+        with contextlib.closing(sqlite3.connect(storage.init_db(project), timeout=60)) as database:
+            database.execute("BEGIN IMMEDIATE")
+        name = _reserve_name(folder / "names" / project, name)
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigError(
+            f"tracking.dir={folder} cannot be written ({error}); choose another folder, or tracking=none"
+        ) from error
+    except ValueError as error:
+        raise ConfigError(f"tracking.project={project}: {error}") from error
+    from trackio import Run
+
+    class LocalRun(Run):
+        """A run that doesn't ask the Hub who is logged in, as `trackio.init` does even for a local run."""
+
+        def _get_username(self) -> str | None:
+            return None
+
+    run = LocalRun(url=None, project=project, client=None, name=name, group=group, config=config)
+    run.log({}, step=0)  # the config is stored with the first row
+    return run
+
+
+def _import_trackio(folder: Path) -> Any:
+    """Import Trackio for a folder, which it reads when it is imported, and return its storage."""
+    os.environ["TRACKIO_DIR"] = str(folder)
+    from trackio.sqlite_storage import SQLiteStorage
+
+    paths = {"TRACKIO_DIR": folder, "MEDIA_DIR": folder / "media", "ARTIFACTS_DIR": folder / "artifacts"}
+    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "trackio"]
+    for module in modules:  # it may have been imported for another folder
+        for attribute in paths.keys() & vars(module).keys():
+            setattr(module, attribute, paths[attribute])
+    return SQLiteStorage
+
+
+def _reserve_name(folder: Path, name: str) -> str:
+    """Return a name that no other run has, not even one that starts at the same moment."""
+    name = re.sub(r"[^\w.,=+-]+", "-", name).strip("-.")[:120] or "run"
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        unique = name if number == 1 else f"{name}-{number}"
+        with contextlib.suppress(FileExistsError):
+            (folder / unique).touch(exist_ok=False)
+            return unique
+    raise AssertionError
+
+
+def _flat_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return a dimension's metrics without the score function's name; intervals become texts."""
+    flat: dict[str, Any] = {}
+    for key, value in metrics.items():
+        if isinstance(value, dict):  # a precision
+            flat |= {f"{key}_{metric}": inner for metric, inner in _flat_metrics(value).items()}
+        else:
+            text = " to ".join(f"{bound:.4f}" for bound in value) if isinstance(value, list | tuple) else float(value)
+            flat[re.sub(f"^{SCORE}", "", key)] = text
+    return flat
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, PIL.Image.Image):
+        return str(value)
+    import trackio
+
+    thumbnail = value.convert("RGB")
+    thumbnail.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
+    return trackio.Image(thumbnail)

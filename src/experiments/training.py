@@ -1,0 +1,141 @@
+"""The trainer: what Sentence Transformers' own lacks for runs that are killed, diverge, or hold many pixels."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
+from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
+from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
+
+from experiments.losses import CachedMultipleNegativesRankingLoss
+from experiments.sampling import NoDuplicatesByBytes
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or a weight is no longer a finite number."""
+
+
+@dataclass
+class TrainingArguments(SentenceTransformerTrainingArguments):
+    """The library's arguments and a few of our own.
+
+    Args:
+        resume: What the entry point resumes: None, `auto` or a run's directory.
+        eval_loss: Compute the loss on the evaluation rows too, at each evaluation.
+        bf16: `auto` is where the GPU has it.
+        batch_sampler: As in the library, or `no_duplicates_by_bytes`.
+    """
+
+    resume: str | None = None
+    eval_loss: bool = True
+    bf16: bool | str = "auto"  # type: ignore[assignment]
+    batch_sampler: str = "no_duplicates_by_bytes"
+    report_to: str = "none"  # type: ignore[assignment]  # tracking has a callback of its own
+
+    def __post_init__(self) -> None:
+        """Resolve what is ours before the library checks the rest."""
+        if self.bf16 == "auto":
+            self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+        if self.batch_sampler == "no_duplicates_by_bytes":
+            self.batch_sampler = NoDuplicatesByBytes  # type: ignore[assignment]
+        super().__post_init__()
+
+
+class Trainer(SentenceTransformerTrainer):
+    """The library's trainer with atomic checkpoints, a stop at the first loss that isn't finite, and pixels moved late."""
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the library's data loader, which leaves the batch in main memory: `_prepare_inputs` moves it."""
+        dataloader = super().get_train_dataloader()
+        dataloader.device = None
+        return dataloader
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Return the library's data loader, which leaves the batch in main memory: `_prepare_inputs` moves it."""
+        dataloader = super().get_eval_dataloader(eval_dataset)
+        dataloader.device = None
+        return dataloader
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Move the batch to the device, but its pixels only where the loss doesn't move them by mini-batch."""
+        loss = self.loss.loss if isinstance(self.loss, MatryoshkaLoss) else self.loss
+        if not isinstance(loss, CachedMultipleNegativesRankingLoss):
+            return super()._prepare_inputs(inputs)
+        pixels = {key: value for key, value in inputs.items() if "pixel_values" in key}
+        rest = {key: value for key, value in inputs.items() if key not in pixels}
+        prepared = super()._prepare_inputs(rest) | pixels
+        return {key: prepared[key] for key in inputs}  # the order of the columns is the loss's order
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """Do a step and stop at the first loss that isn't finite.
+
+        Raises:
+            TrainingDivergedError: If the loss is infinite or not a number.
+        """
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if not math.isfinite(loss.item()):
+            raise TrainingDivergedError(
+                f"the loss is {loss.item()} at step {self.state.global_step + 1} of {self.state.max_steps}; "
+                f"try a smaller trainer.learning_rate (it is {self.args.learning_rate})"
+            )
+        return loss
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write the checkpoint under another name and rename it, so that it is complete or absent."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+            raise TrainingDivergedError(f"a weight is no longer finite after step {self.state.global_step}")
+        folder, limit = Path(self.args.output_dir), self.args.save_total_limit
+        staging = folder / ".partial"
+        name = f"checkpoint-{self.state.global_step}"
+        if self.is_world_process_zero():
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self.args.output_dir, self.args.save_total_limit = str(staging), None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.output_dir, self.args.save_total_limit = str(folder), limit
+        self.accelerator.wait_for_everyone()
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder / name)
+        if self.is_world_process_zero():
+            self.state.save_to_json(str(staging / name / "trainer_state.json"))
+            if (folder / name).exists():  # a resumed run writes the same one again
+                shutil.rmtree(folder / name)
+            os.replace(staging / name, folder / name)
+            staging.rmdir()
+            rotate_checkpoints(
+                str(folder), save_total_limit=limit, best_model_checkpoint=self.state.best_model_checkpoint
+            )
+        self.accelerator.wait_for_everyone()
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """Return the newest complete checkpoint in `folder`, or None; what a kill left half-deleted is passed over."""
+    if not folder.is_dir():
+        return None
+    shutil.rmtree(folder / ".partial", ignore_errors=True)
+    while (checkpoint := get_last_checkpoint(str(folder))) is not None:
+        try:
+            json.loads((Path(checkpoint) / "trainer_state.json").read_text())
+            return checkpoint
+        except (OSError, ValueError):
+            logger.warning("%s is incomplete: removed", checkpoint)
+            shutil.rmtree(checkpoint)
+    return None

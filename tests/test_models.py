@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+
+from experiments.errors import ConfigError
+from experiments.models import describe, load_embedder, page_cost, qwen3vl_tiny
+
+
+def test_the_embedded_model_is_a_qwen3vl_of_one_to_three_million_parameters(tiny_model):
+    facts = describe(tiny_model)
+    assert type(tiny_model.transformers_model).__name__ == "Qwen3VLModel"
+    assert 1e6 < facts["parameters"] < 3e6
+    assert {"text", "image", "video"} <= set(facts["modalities"])
+    assert facts["embedding_dim"] == 96
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others():
+    first, again, other = (qwen3vl_tiny(seed=seed).encode("a page") for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+def test_max_pixels_bounds_what_a_page_costs(tiny_folder):
+    costs = {}
+    for max_pixels in (4096, 16384, 65536):
+        model = load_embedder(str(tiny_folder), max_pixels=max_pixels)
+        costs[max_pixels], seen = page_cost(model)
+        assert seen <= max_pixels
+    assert costs[4096] < costs[16384] < costs[65536]
+
+
+def test_pixel_bounds_survive_saving(tiny_folder, tmp_path):
+    load_embedder(str(tiny_folder), min_pixels=2048, max_pixels=4096).save_pretrained(str(tmp_path / "saved"))
+    assert describe(SentenceTransformer(str(tmp_path / "saved")))["max_pixels"] == 4096
+
+
+def test_text_before_images_in_one_batch_does_not_matter(tiny_model):
+    page = Image.new("RGB", (100, 140), "teal")
+    alone = tiny_model.encode([page])[0]
+    with_longer = tiny_model.encode([Image.new("RGB", (300, 300), "red"), page])[1]
+    assert np.allclose(alone, with_longer, atol=1e-5)
+
+
+def test_what_differs_from_what_was_asked_for_is_refused(tiny_folder):
+    with pytest.raises(ConfigError, match="has 96 dimensions"):
+        load_embedder(str(tiny_folder), embedding_dim=128)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="flash_attention_2 needs"):
+            load_embedder(str(tiny_folder), attn_implementation="flash_attention_2")
