@@ -15,34 +15,33 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import ConfigError
-from experiments.signatures import matches, read
+from experiments.signatures import in_words, matches, read
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None"}  # what stands beside the groups
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _COLUMNS = ("query", "positive", "negatives")
 
-# key -> (lower bound, whether the bound itself is allowed)
-_BOUNDS: dict[str, tuple[float, bool]] = {
-    "seed": (0, True),
-    **{f"model.{key}": (1, True) for key in ("embedding_dim", "min_pixels", "max_pixels")},
-    **{f"data.{key}": (1, True) for key in ("num_train_rows", "num_eval_rows")},
-    **{f"data.{key}": (0, True) for key in ("num_negatives", "seed")},
-    **{
-        f"loss.{key}": (1, True)
-        for key in ("mini_batch_size", "mini_batch_num_tokens", "default_num_tokens", "score_chunk_size")
-    },
-    "loss.scale": (0, False),
-    **{f"trainer.{key}": (0, False) for key in ("learning_rate", "num_train_epochs")},
-    **{f"trainer.{key}": (0, False) for key in ("eval_steps", "save_steps", "logging_steps")},
-    **{f"trainer.{key}": (0, True) for key in ("warmup_steps", "weight_decay", "max_grad_norm", "seed")},
-    **{f"trainer.{key}": (1, True) for key in ("per_device_train_batch_size", "per_device_eval_batch_size")},
-    **{f"trainer.{key}": (1, True) for key in ("gradient_accumulation_steps", "save_total_limit")},
-    "trainer.dataloader_num_workers": (0, True),
-    "evaluator.batch_size": (1, True),
-    **{f"evaluator.{key}": (0, True) for key in ("num_workers", "num_bootstrap", "seed")},
-}
-_SHARES = tuple(f"trainer.{key}" for key in ("eval_steps", "save_steps", "logging_steps", "warmup_steps"))
+_AT_LEAST_1 = (
+    *(f"model.{key}" for key in ("embedding_dim", "min_pixels", "max_pixels")),
+    *(f"loss.{key}" for key in ("mini_batch_size", "mini_batch_num_tokens", "default_num_tokens", "score_chunk_size")),
+    *(f"trainer.{key}" for key in ("per_device_train_batch_size", "per_device_eval_batch_size", "save_total_limit")),
+    *("trainer.gradient_accumulation_steps", "evaluator.batch_size", "data.num_train_rows", "data.num_eval_rows"),
+)
+_AT_LEAST_0 = (
+    *("seed", "data.seed", "data.num_negatives", "evaluator.seed", "evaluator.num_workers", "evaluator.num_bootstrap"),
+    *(f"trainer.{key}" for key in ("seed", "warmup_steps", "weight_decay", "max_grad_norm", "dataloader_num_workers")),
+)
+_ABOVE_0 = (
+    *("loss.scale", "trainer.learning_rate", "trainer.num_train_epochs"),
+    *("trainer.eval_steps", "trainer.save_steps", "trainer.logging_steps"),
+)
+_BOUNDS = (
+    *((key, 1, "at least") for key in _AT_LEAST_1),
+    *((key, 0, "at least") for key in _AT_LEAST_0),
+    *((key, 0, "above") for key in _ABOVE_0),
+)
+_STEPS_OR_SHARES = tuple(f"trainer.{key}" for key in ("eval_steps", "save_steps", "logging_steps", "warmup_steps"))
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "model.attn_implementation": ("auto", "flash_attention_2", "sdpa", "eager"),
@@ -57,13 +56,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "trainer.save_strategy": ("no", "steps", "epoch", "best"),
     "trainer.logging_strategy": ("no", "steps", "epoch"),
     "evaluator.precisions": ("float32", "int8", "uint8", "binary", "ubinary"),
-}
-
-_WORDS = {  # annotation -> what it says, an example
-    "int": ("an integer", "4"),
-    "float": ("a number", "0.1"),
-    "bool": ("true or false", "true"),
-    "str": ("text", "text"),
 }
 
 
@@ -82,8 +74,10 @@ def check(config: dict[str, Any], groups: Sequence[str] = GROUPS) -> None:
         _check_node(key, node)
     _check_ranges(config)
     _check_choices(config)
-    _check_model(config.get("model", {}))
-    _check_data(config.get("data", {}))
+    if "model" in config:
+        _check_model(config["model"])
+    if "data" in config:
+        _check_data(config["data"])
     _check_dimensions(config)
     _check_architectures(config)
     _check_rest(config)
@@ -92,22 +86,25 @@ def check(config: dict[str, Any], groups: Sequence[str] = GROUPS) -> None:
 def nearest(name: str, candidates: Iterable[str]) -> list[str]:
     """Return up to three candidates that someone who typed `name` may have meant, the likeliest first.
 
-    A key whose last part is the typed one comes first: `mini_batch_size` means `loss.mini_batch_size`.
+    What counts is a key's last part, by letters or initials: `mini_batch_size` means `loss.mini_batch_size`, and
+    `trainer.lr` `trainer.learning_rate`. Then its group.
     """
-    keys = list(dict.fromkeys(candidates))
-    last = {key: key.rpartition(".")[2].lstrip("+") for key in keys}
-    typed = name.rpartition(".")[2]
-    exact = [key for key in keys if last[key] == typed and key != name]
-    close = difflib.get_close_matches(name, keys, 3, 0.75)
-    leaves = difflib.get_close_matches(typed, list(last.values()), 3, 0.75)
-    return list(dict.fromkeys([*exact, *close, *(key for leaf in leaves for key in keys if last[key] == leaf)]))[:3]
+    parent, _, typed = name.rpartition(".")
+    found = []
+    for key in dict.fromkeys(candidates):
+        group, _, last = key.removeprefix("+").rpartition(".")
+        initials = "".join(word[:1] for word in last.split("_"))
+        alike = 0.9 if typed == initials else difflib.SequenceMatcher(None, typed, last).ratio()
+        if alike >= 0.7 and key != name:
+            found.append((alike, group == parent, difflib.SequenceMatcher(None, name, key).ratio(), key))
+    found.sort(key=lambda item: item[:3], reverse=True)
+    return [item[3] for item in found if item[:2] == found[0][:2]][:3]
 
 
-def hint(name: str, candidates: Iterable[str]) -> str:
-    """Return `did you mean …?`, or the list of candidates where none is near."""
-    keys = list(candidates)
-    near = nearest(name, keys)
-    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(keys)}"
+def hint(name: str, candidates: Iterable[str], listed: Iterable[str] = ()) -> str:
+    """Return `did you mean ...?`, or the list of what there is where nothing is near."""
+    near = nearest(name, candidates)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(listed)}"
 
 
 def show(value: object) -> str:
@@ -116,30 +113,9 @@ def show(value: object) -> str:
         return f"[{','.join(map(show, value))}]"
     if isinstance(value, dict):
         return f"{{{','.join(f'{key}:{show(item)}' for key, item in value.items())}}}"
-    return (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or value is True or value is False
-        else str(value)
-    )
-
-
-def check_output(output_dir: Path, config: dict[str, Any]) -> None:
-    """Refuse folders that can't be written and a run's directory that holds a finished run.
-
-    Raises:
-        ConfigError: Naming the key to set.
-    """
-    import json
-
-    check_writable(output_dir, "hydra.run.dir")
-    record = output_dir / "run.json"
-    if record.exists() and json.loads(record.read_text()).get("status") == "finished":
-        raise ConfigError(
-            f"{output_dir} holds a finished run, which is never overwritten; set hydra.run.dir to another"
-        )
-    for key in ("tracking.dir", "data.cache_dir", "model.cache_dir"):
-        if (folder := _select(config, key)) is not None:
-            check_writable(Path(folder), key)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def check_writable(path: Path, key: str) -> None:
@@ -168,7 +144,7 @@ def _check_groups(config: dict[str, Any], groups: Sequence[str]) -> None:
             if not matches(_VALUES[key], value):
                 raise ConfigError(_type_message(key, value, _VALUES[key]))
         elif key not in GROUPS:
-            raise ConfigError(f"{key} is unknown; {hint(key, [*_dotted(config), *GROUPS, *_VALUES])}")
+            raise ConfigError(f"{key} is unknown; {hint(key, [*dotted_keys(config)], [*_VALUES, *GROUPS])}")
         elif not isinstance(value, dict) or not isinstance(value.get("_target_"), str):
             raise ConfigError(
                 f"{key}={show(value)}: {key} is a group: choose one of its options ({key}=NAME, see --help) "
@@ -205,7 +181,8 @@ def _check_node(key: str, node: dict[str, Any]) -> None:
             if known.accepts_any:
                 continue
             names = [f"{key}.{parameter}" for parameter in known.parameters]
-            raise ConfigError(f"{key}.{name} is unknown to {target}; {hint(f'{key}.{name}', names)}")
+            inside = [f"{key}.{n}" for n in node if n != name and n not in _HYDRA_KEYS]
+            raise ConfigError(f"{key}.{name} is unknown to {target}; {hint(f'{key}.{name}', names, inside)}")
         annotation = known.parameters[name].annotation
         if not (isinstance(value, dict) and "_target_" in value) and not matches(annotation, value):
             raise ConfigError(_type_message(f"{key}.{name}", value, str(annotation)))
@@ -216,32 +193,22 @@ def _check_node(key: str, node: dict[str, Any]) -> None:
 
 
 def _type_message(key: str, value: object, annotation: str) -> str:
-    first = annotation.removeprefix("Optional[").split("|")[0].strip(" ]")
-    items = re.fullmatch(r"(?:list|Sequence|tuple|Iterable)\[(int|float|str|bool)\b.*", first)
-    if items is not None:
-        what, example = f"a list of {items[1]}", {"int": "[96,48]", "str": "[a,b]"}.get(items[1], "[0.1,0.2]")
-    elif first.startswith("Literal"):
-        options = re.findall(r"['\"](.*?)['\"]", first)
-        what, example = f"one of {', '.join(options)}", options[0] if options else "…"
-    elif first.startswith(("dict", "Mapping")):
-        what, example = "a mapping", "{name:value}"
-    else:
-        what, example = _WORDS.get(first, (annotation, "…"))
-        if first == "str" and not isinstance(value, list | dict) and value is not None:
-            example = f"\"'{show(value)}'\""  # the quotes that make it text
+    what, example = in_words(annotation)
+    if what == "text" and isinstance(value, int | float):
+        example = f"\"'{show(value)}'\""  # the quotes that make it text
     return f"{key}={show(value)}: expected {what} ({annotation}); type e.g. {key}={example}"
 
 
 def _check_ranges(config: dict[str, Any]) -> None:
-    for key, (low, inclusive) in _BOUNDS.items():
+    for key, bound, relation in _BOUNDS:
         value = _select(config, key)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not isinstance(value, int | float):
             continue
-        if not math.isfinite(value) or value < low or (value == low and not inclusive):
-            raise ConfigError(f"{key}={value}: must be {'at least' if inclusive else 'above'} {low}")
-        if key in _SHARES and value > 1 and value != int(value):
+        if not math.isfinite(value) or value < bound or (value == bound and relation == "above"):
+            raise ConfigError(f"{key}={value}: must be {relation} {bound}")
+        if key in _STEPS_OR_SHARES and value > 1 and value != int(value):
             raise ConfigError(
-                f"{key}={value}: above 1 it counts steps and is whole; below 1 it is a share of all steps"
+                f"{key}={value}: above 1 it counts steps, in whole numbers; below 1 it is a share of all"
             )
     loss = config.get("loss", {})
     if loss.get("mini_batch_size") is not None and loss.get("mini_batch_num_tokens") is not None:
@@ -279,11 +246,11 @@ def _check_model(model: dict[str, Any]) -> None:
         _check_source("model.name", model["name"], ("modules.json", "config.json"))
 
 
-def _check_source(key: str, name: str, files: Sequence[str]) -> None:
-    """Refuse a Hub name that is a path which isn't there, and a folder that holds none of the files."""
+def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
+    """Refuse a path that isn't there, which no Hub name can be, and a folder that holds none of the files."""
     path = Path(name).expanduser()
     if path.is_dir():
-        if not any((path / file).is_file() for file in files):
+        if files and not any((path / file).is_file() for file in files):
             raise ConfigError(f"{key}={name}: this folder holds no {' or '.join(files)}")
     elif not name or name[0] in "./~" or name.count("/") > 1:
         what = "is a file; type the folder" if path.exists() else "there is no such folder"
@@ -291,13 +258,11 @@ def _check_source(key: str, name: str, files: Sequence[str]) -> None:
 
 
 def _check_data(data: dict[str, Any]) -> None:
-    columns = data.get("columns")
-    if isinstance(columns, dict):
+    if isinstance(columns := data.get("columns"), dict):
         for name in columns:
             if name not in _COLUMNS:
-                raise ConfigError(
-                    f"data.columns.{name} is unknown; {hint(name, [f'data.columns.{n}' for n in _COLUMNS])}"
-                )
+                known = [f"data.columns.{column}" for column in _COLUMNS]
+                raise ConfigError(f"data.columns.{name} is unknown; {hint(name, known, known)}")
         negatives, wanted = columns.get("negatives") or [], data.get("num_negatives", 0)
         if not isinstance(negatives, list):
             raise ConfigError(f"data.columns.negatives={show(negatives)}: expected a list; type [{show(negatives)}]")
@@ -306,72 +271,67 @@ def _check_data(data: dict[str, Any]) -> None:
                 f"data.num_negatives={wanted}, but data.columns.negatives names {len(negatives)}: "
                 f"type data.num_negatives={len(negatives)}, or name the columns"
             )
-    if data.get("_target_") == "experiments.data.table.load":
+    if data["_target_"] == "experiments.data.table.load":
         for key in ("train", "eval"):
             if data.get(key) is not None and not Path(data[key]).expanduser().is_file():
                 raise ConfigError(f"data.{key}={data[key]}: there is no such file")
     elif isinstance(data.get("path"), str):
-        path = Path(data["path"]).expanduser()
-        if not path.exists() and (data["path"][:1] in ("", ".", "/", "~") or data["path"].count("/") > 1):
-            raise ConfigError(f"data.path={data['path']}: there is no such folder (a Hub name is OWNER/NAME)")
+        _check_source("data.path", data["path"])
 
 
 def _check_dimensions(config: dict[str, Any]) -> None:
-    """Check every list of dimensions and the saved one against each other and the model's own, if it is declared."""
+    """Check the lists of dimensions and the saved one against the model's own, if that is declared."""
     own = _select(config, "model.embedding_dim")
-    matryoshka = config.get("matryoshka", {})
     for key in ("matryoshka.default_dims", "matryoshka.matryoshka_dims", "evaluator.truncate_dims"):
-        dims = _select(config, key)
-        if dims is None:
-            continue
-        if not dims:
-            raise ConfigError(f"{key}=[]: name at least one dimension, or choose matryoshka=none")
-        for dim in dims:
-            if not isinstance(dim, int) or dim < 1:
-                raise ConfigError(f"{key}={show(dims)}: {show(dim)} is no dimension; dimensions are 1 or more")
-            if own is not None and dim > own and key != "matryoshka.default_dims":
-                raise ConfigError(
-                    f"{key}={show(dims)}: {dim} is above the model's {own} dimensions (model.embedding_dim)"
-                )
-        if len(set(dims)) < len(dims):
-            twice = next(dim for dim in dims if dims.count(dim) > 1)
-            raise ConfigError(
-                f"{key}={show(dims)}: {twice} is there twice; type {key}={show(list(dict.fromkeys(dims)))}"
-            )
+        if (dims := _select(config, key)) is not None:
+            _check_dims(key, dims, None if key.endswith("default_dims") else own)
+    matryoshka = config.get("matryoshka", {})
     dim, key = matryoshka.get("truncate_dim"), "matryoshka.truncate_dim"
     if dim is None or dim == "auto":
         return
     if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
         raise ConfigError(f"{key}={show(dim)}: type a dimension such as 64, auto, or null (all)")
-    defaults = matryoshka.get("default_dims") is not None and matryoshka.get("matryoshka_dims") is None
-    if own is not None and dim > own and not defaults:
+    dropped = matryoshka.get("default_dims") is not None and matryoshka.get("matryoshka_dims") is None
+    if own is not None and dim > own and not dropped:
         raise ConfigError(
             f"{key}={dim} is above the model's {own} dimensions (model.embedding_dim); type null for all"
         )
 
 
+def _check_dims(key: str, dims: list[int], own: int | None) -> None:
+    if not dims:
+        raise ConfigError(f"{key}=[]: name at least one dimension, or choose matryoshka=none")
+    for dim in dims:
+        if dim < 1:
+            raise ConfigError(f"{key}={show(dims)}: {dim} is no dimension; dimensions are 1 or more")
+        if own is not None and dim > own:
+            raise ConfigError(f"{key}={show(dims)}: {dim} is above the model's {own} dimensions (model.embedding_dim)")
+        if dims.count(dim) > 1:
+            raise ConfigError(f"{key}={show(dims)}: {dim} is there twice; type {key}={show([*dict.fromkeys(dims)])}")
+
+
 def _check_architectures(config: dict[str, Any]) -> None:
     """Refuse a loss, an evaluator or training arguments made for another kind of model."""
-    model = _architecture(_select(config, "model._target_"))
+    model = _architecture(config["model"]["_target_"]) if "model" in config else None
     for group in ("loss", "evaluator", "trainer"):
-        other = _architecture(_select(config, f"{group}._target_"))
+        target = _select(config, f"{group}._target_") or ""
+        other = _architecture(target)
         if model is not None and other is not None and model != other:
-            target = config[group]["_target_"]
             raise ConfigError(
-                f"{group}={target.rpartition('.')[2]} is for {other}s, but the model is of kind {model}; choose another {group} or model"
+                f"{group}={target.rpartition('.')[2]} is for another kind of model ({other}, the model is {model}); "
+                f"choose another {group} or another model"
             )
 
 
-def _architecture(target: str | None) -> str | None:
+def _architecture(target: str) -> str | None:
     """Return what kind of model a target makes or is for; None where its path doesn't tell."""
-    path = (target or "").lower()
+    path = target.lower()
     kinds = {"cross_encoder": "reranker", "crossencoder": "reranker", "rerank": "reranker"}
-    kinds |= {"multi_vector": "late-interaction model", "sparse_encoder": "sparse model"}
-    for word, kind in kinds.items():
+    for word, kind in (kinds | {"multi_vector": "late interaction", "sparse_encoder": "sparse"}).items():
         if word in path:
             return kind
     ours = ("experiments.models.", "experiments.losses.", "sentence_transformers.sentence_transformer.")
-    return "embedding model" if path.startswith(ours) else None
+    return "embedding" if path.startswith(ours) else None
 
 
 def _check_rest(config: dict[str, Any]) -> None:
@@ -392,8 +352,10 @@ def _select(config: dict[str, Any], key: str) -> Any:
     return node
 
 
-def _dotted(node: dict[str, Any], key: str = "") -> Iterator[str]:
+def dotted_keys(node: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+    """Yield every key of a config as it is typed on the command line."""
     for name, value in node.items():
-        yield f"{key}{name}"
-        if isinstance(value, dict):
-            yield from _dotted(value, f"{key}{name}.")
+        if not str(name).startswith("_"):
+            yield f"{prefix}{name}"
+            if isinstance(value, dict):
+                yield from dotted_keys(value, f"{prefix}{name}.")

@@ -25,48 +25,56 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def evaluate(config: dict[str, Any], output_dir: Path, *, name: str) -> dict[str, Any]:
+def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[str, str]) -> dict[str, Any]:
     """Evaluate one model at every Matryoshka dimension.
 
     Args:
         config: The resolved config, as plain containers.
         output_dir: The run's directory.
         name: Of the run, in reports and in Trackio.
+        choices: The option chosen of each config group.
 
     Returns:
-        What `metrics.json` holds: the model's metrics stand under `base`.
+        What `metrics.json` holds; the model's metrics stand under `base`.
     """
     from hydra.utils import instantiate
+    from transformers import set_seed
 
-    from experiments import report, runs
+    from experiments import runs
 
     with (
-        runs.record(output_dir, config, name=name) as record,
-        instantiate(config["tracking"])(config, output_dir, name=name) as tracker,
+        runs.record(output_dir, config, name=name, job="evaluate") as record,
+        instantiate(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker,
     ):
         data: RetrievalData = instantiate(config["data"])
         record.update(fingerprint=data.fingerprint)
+        set_seed(config["seed"])
         model: SentenceTransformer = instantiate(config["model"])
         matryoshka: Matryoshka = instantiate(config["matryoshka"])(model.get_embedding_dimension())
         evaluator = make_evaluator(config, data, matryoshka.dims)
 
-        evaluation = run_evaluator(evaluator, model, output_dir, "base")
-        metrics = describe(config, data, model) | {"base": evaluation.to_json(), "attributes": evaluation.attributes}
+        evaluation = evaluator.evaluate(model)
+        evaluation.write_trec(output_dir / "rankings", "base")
+        metrics = describe(choices, data, model) | {"base": evaluation.to_json(), "attributes": evaluation.attributes}
         metrics["energy"] = tracker.energy()
         finish(metrics, evaluation, data, output_dir, tracker)
-    runs.show(output_dir, tracker.show_command)
     return metrics
 
 
 def make_evaluator(config: dict[str, Any], data: RetrievalData, dims: Sequence[int] | None) -> RetrievalEvaluator:
-    """Build the evaluator that training, its baseline, its end and `evaluate` share."""
+    """Build the evaluator that the baseline, the training, its end and `evaluate` share.
+
+    Args:
+        config: The resolved config.
+        data: Queries, corpus and what is relevant.
+        dims: The Matryoshka dimensions, scored where `evaluator.truncate_dims` names none.
+    """
     from hydra.utils import instantiate
 
     options = dict(config["evaluator"])
-    if options.get("truncate_dims") is None:
-        options["truncate_dims"] = list(dims) if dims else None
-    build = instantiate(options, _convert_="all")
-    return build(
+    if options["truncate_dims"] is None and dims is not None:
+        options["truncate_dims"] = list(dims)
+    return instantiate(options)(
         queries=data.queries,
         corpus=data.corpus,
         relevant_docs=data.relevant_docs,
@@ -75,15 +83,8 @@ def make_evaluator(config: dict[str, Any], data: RetrievalData, dims: Sequence[i
     )
 
 
-def run_evaluator(evaluator: RetrievalEvaluator, model: SentenceTransformer, output_dir: Path, tag: str) -> Evaluation:
-    """Evaluate at every dimension and precision, log the result, and write the rankings as TREC files."""
-    evaluation = evaluator.evaluate(model)
-    evaluation.write_trec(output_dir / "rankings", tag)
-    return evaluation
-
-
-def describe(config: dict[str, Any], data: RetrievalData, model: SentenceTransformer) -> dict[str, Any]:
-    """Return what the numbers were measured on."""
+def describe(choices: dict[str, str], data: RetrievalData, model: SentenceTransformer) -> dict[str, Any]:
+    """Return what the numbers are measured on: the head of metrics.json."""
     from experiments.evaluation import PRIMARY_METRIC
     from experiments.models import describe as describe_model
 
@@ -95,19 +96,33 @@ def describe(config: dict[str, Any], data: RetrievalData, model: SentenceTransfo
             "num_documents": len(data.corpus),
             "fingerprint": data.fingerprint,
         },
-        "model": {"name": config["model"].get("name") or config["model"]["_target_"].rpartition(".")[2]}
-        | describe_model(model),
+        "model": {"name": choices["model"], **describe_model(model)},
     }
 
 
 def finish(
     metrics: dict[str, Any], evaluation: Evaluation, data: RetrievalData, output_dir: Path, tracker: Tracker
 ) -> None:
-    """Write metrics, report and figures, and hand them to the tracker."""
+    """Write metrics, report and figures, hand them to the tracker, and print the table and where to see more."""
     from experiments import report, runs
+    from experiments.evaluation import sample_retrievals
 
     runs.save_json(output_dir / "metrics.json", metrics)
     report.write_run_report(output_dir)
+    sections = {tag: metrics[tag] for tag in ("base", "final") if tag in metrics}
+    for tag, section in sections.items():
+        tracker.log_final(section, tag)
+    tracker.log_curve(sections)
+    for figure in sorted((output_dir / "figures").glob("*.png")):
+        tracker.log_figure(figure)
+    samples = sample_retrievals(evaluation, data.queries, data.corpus, data.relevant_docs)
+    tracker.log_samples(
+        [(row["query"], row["right"], [page for page, _ in row["top"]], row["right_rank"]) for row in samples]
+    )
+    logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, report.summary_table(metrics))
+    logger.info("Report:    %s", output_dir / "report.md")
+    if tracker.show_command:
+        logger.info("Dashboard: %s", tracker.show_command)
 
 
 if __name__ == "__main__":

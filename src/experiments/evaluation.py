@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from functools import partial
 
 import numpy as np
 from datasets import Dataset, Value
@@ -23,73 +20,16 @@ from tqdm.auto import tqdm
 
 from experiments import metrics
 from experiments.errors import ConfigError
+from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking, sample_retrievals
 
-PRIMARY_METRIC = "cosine_ndcg@10"
+__all__ = ["PRIMARY_METRIC", "Evaluation", "RetrievalEvaluator", "sample_retrievals"]
+
 PRECISIONS = ("float32", "int8", "binary")
 
-_TEXTS_AT_ONCE = 64  # encode batches of texts; few enough for a progress bar, enough to sort by length
-_SCORES_AT_ONCE = 2**22  # similarities held at once: 16 MiB, and as much again a few times while they are ranked
+_TEXT_BATCHES = 64  # encoded in one call: enough to be sorted by length, few enough for a progress bar
+_SCORES_AT_ONCE = 2**22  # similarities; ranking them takes about 100 MB
 
 logger = logging.getLogger(__name__)
-
-
-class Ranking(NamedTuple):
-    """The first 100 documents of each query, best first: both arrays have the shape (num_queries, depth)."""
-
-    document_ids: np.ndarray  # str
-    scores: np.ndarray  # float32
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What a model scored, keyed by dimension, the full one first."""
-
-    query_ids: list[str]
-    relevant_docs: dict[str, set[str]]
-    metrics: dict[int, dict[str, float]]  # float32: {"cosine_ndcg@10": ...}
-    per_query: dict[int, np.ndarray]  # primary metric, shape (num_queries,)
-    rankings: dict[int, Ranking]
-    intervals: dict[int, tuple[float, float]] = field(default_factory=dict)  # 95% bootstrap of the primary metric
-    precision: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)  # metrics by other precisions
-    attributes: dict[str, float] | None = None  # share of queries whose page beats the one that differs in it
-    seconds: dict[str, float] = field(default_factory=dict)  # encode_queries, encode_documents, score
-
-    @property
-    def full_dim(self) -> int:
-        """The dimension of the model's embeddings."""
-        return max(self.metrics)
-
-    def to_json(self) -> dict[str, dict[str, Any]]:
-        """Return a section of metrics.json: by dimension its metrics, interval and the other precisions' metrics."""
-        section: dict[str, dict[str, Any]] = {}
-        for dim, values in self.metrics.items():
-            section[str(dim)] = dict(values)
-            if dim in self.intervals:
-                section[str(dim)][f"{PRIMARY_METRIC}_ci95"] = list(self.intervals[dim])
-            section[str(dim)].update(self.precision.get(dim, {}))
-        return section
-
-    def write_trec(self, folder: Path, tag: str) -> None:
-        """Write `{tag}_dim0096.trec`, a run file per dimension, and `qrels.trec`, each whole or not at all.
-
-        trec_eval gives the reported metrics from them: the scores have the digits that tell one float32 from another,
-        and ties are broken as it breaks them.
-        """
-        folder.mkdir(parents=True, exist_ok=True)
-        for dim, ranking in self.rankings.items():
-            run = f"{tag}_dim{dim:04d}"
-            _write_lines(
-                folder / f"{run}.trec",
-                (
-                    f"{query_id} Q0 {document_id} {rank} {score} {run}"
-                    for query_id, ids, scores in zip(self.query_ids, *ranking, strict=True)
-                    for rank, (document_id, score) in enumerate(zip(ids, scores, strict=True), start=1)
-                ),
-            )
-        _write_lines(
-            folder / "qrels.trec",
-            (f"{query_id} 0 {id_} 1" for query_id in self.query_ids for id_ in sorted(self.relevant_docs[query_id])),
-        )
 
 
 class RetrievalEvaluator(BaseEvaluator):
@@ -107,8 +47,8 @@ class RetrievalEvaluator(BaseEvaluator):
         truncate_dims: Dimensions to score beside the full one; None: a half, a quarter, an eighth of it.
         batch_size: Inputs embedded at once (on each device).
         precisions: Of the embeddings, for `evaluate`: float32 always, int8, binary.
-        num_workers: Threads that decode images while the model embeds the batch before; 0: none. (Threads: decoding
-            leaves Python's lock free, so nothing is pickled and no process is forked from one that runs torch.)
+        num_workers: Threads that decode images while the model embeds the batch before; 0: none. (Decoding frees the
+            interpreter's lock; threads pickle no page, and nothing is forked from a process that runs torch.)
         num_bootstrap: Resamples of the queries behind the 95% interval.
         seed: Of the resampling.
         show_progress_bar: None: if standard error is a terminal.
@@ -147,9 +87,10 @@ class RetrievalEvaluator(BaseEvaluator):
         by_id = sorted(range(len(ids)), key=ids.__getitem__, reverse=True)
         self._document_ids = np.array([ids[row] for row in by_id])
         self._column_of_row = np.argsort(by_id)
-        self._column_of_id = {id_: column for column, id_ in enumerate(self._document_ids.tolist())}
-        assert len(self._column_of_id) == len(ids), "corpus_id must be unique"
+        self._column = {id_: column for column, id_ in enumerate(self._document_ids.tolist())}
+        assert len(self._column) == len(ids), "a corpus_id occurs twice"
         self.relevant_docs = {query_id: relevant_docs[query_id] for query_id in self.query_ids}
+        self._relevant_columns = [[self._column[id_] for id_ in self.relevant_docs[q]] for q in self.query_ids]
         self.name = name
         self.truncate_dims = truncate_dims
         self.batch_size = batch_size
@@ -160,14 +101,14 @@ class RetrievalEvaluator(BaseEvaluator):
         self.show_progress_bar = show_progress_bar
         self.attribute_negatives = attribute_negatives
         self.primary_metric = f"{name}_{PRIMARY_METRIC}" if name else PRIMARY_METRIC
-        self._at_dim: dict[int, RetrievalEvaluator] = {}
+        self._at_dim: dict[int, RetrievalEvaluator] = {}  # what the model card knows a smaller dimension by
 
     @property
     def description(self) -> str:
         """The task's name on the model card, as the library's own evaluator gives it."""
         return "Information Retrieval"
 
-    def __call__(
+    def __call__(  # type: ignore[override]  # encode_query and encode_document are SentenceTransformer's
         self, model: SentenceTransformer, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """Return the float32 metrics of every dimension, as the trainer wants them.
@@ -189,22 +130,149 @@ class RetrievalEvaluator(BaseEvaluator):
 
     def _evaluate(self, model: SentenceTransformer, *, everything: bool) -> Evaluation:
         started = time.perf_counter()
-        queries = self._embed(model.encode_query, self.queries, "query")
+        queries = self._embed(model.encode_query, self.queries, "query", np.arange(len(self.queries)))
         dims = self._dims(queries.shape[1])
         queries_done = time.perf_counter()
-        documents = np.empty((len(self.corpus), queries.shape[1]), dtype=np.float32)
-        documents[self._column_of_row] = self._embed(model.encode_document, self.corpus, "document")
+        documents = self._embed(model.encode_document, self.corpus, "document", self._column_of_row)
         documents_done = time.perf_counter()
-
-        evaluation = Evaluation(self.query_ids, self.relevant_docs, {}, {}, {})
+        evaluation = Evaluation(self.query_ids, self.relevant_docs)
         for dim in dims:
             self._score(evaluation, _normalize(queries[:, :dim]), _normalize(documents[:, :dim]), everything)
         if everything and self.attribute_negatives:
-            shares = self._attribute_shares(_normalize(queries), _normalize(documents))
-            evaluation = _with(evaluation, attributes=shares)
-        evaluation.seconds.update(
-            encode_queries=queries_done - started,
-            encode_documents=documents_done - queries_done,
-            score=time.perf_counter() - documents_done,
-        )
+            evaluation.attributes = self._attribute_shares(_normalize(queries), _normalize(documents))
+        evaluation.seconds = {
+            "encode_queries": queries_done - started,
+            "encode_documents": documents_done - queries_done,
+            "score": time.perf_counter() - documents_done,
+        }
         return evaluation
+
+    def _dims(self, full_dim: int) -> list[int]:
+        dims = self.truncate_dims
+        if dims is None:
+            dims = [dim for dim in (full_dim // 2, full_dim // 4, full_dim // 8) if dim]
+        if above := [dim for dim in dims if dim > full_dim]:
+            raise ConfigError(f"evaluator.truncate_dims: {above} above the model's {full_dim} dimensions; leave out")
+        return sorted({full_dim, *dims}, reverse=True)
+
+    def _embed(self, encode: Callable, dataset: Dataset, column: str, positions: np.ndarray) -> np.ndarray:
+        """Embed a column batch by batch, row i to `positions[i]`; shape (num_rows, dim), float32."""
+        embeddings = np.empty((len(dataset), 0), dtype=np.float32)
+        first_row = 0
+        hide_bar = None if self.show_progress_bar is None else not self.show_progress_bar
+        with tqdm(total=len(dataset), desc=f"Embedding {column}", leave=False, disable=hide_bar) as progress:
+            for batch in _batches(dataset, column, self.batch_size * get_world_size(), self.num_workers):
+                found = encode(batch, batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True)
+                if not np.isfinite(found).all():
+                    raise FloatingPointError(f"an embedding in the evaluation's column {column} is not finite")
+                if not first_row:
+                    embeddings = np.empty((len(dataset), found.shape[1]), dtype=np.float32)
+                embeddings[positions[first_row : first_row + len(batch)]] = found
+                first_row += len(batch)
+                progress.update(len(batch))
+                del batch  # its pages, before the next ones arrive
+        return embeddings
+
+    def _score(self, evaluation: Evaluation, queries: np.ndarray, documents: np.ndarray, everything: bool) -> None:
+        """Add what embeddings of unit length, truncated to one dimension, score."""
+        dim = queries.shape[1]
+        evaluation.rankings[dim], values = self._rank(queries, documents, "float32")
+        evaluation.metrics[dim] = _means(values)
+        evaluation.per_query[dim] = values[PRIMARY_METRIC]
+        if not everything:
+            return
+        evaluation.intervals[dim] = metrics.bootstrap_interval(values[PRIMARY_METRIC], self.num_bootstrap, self.seed)
+        evaluation.precision[dim] = {
+            precision: _means(self._rank(queries, documents, precision)[1])
+            for precision in self.precisions
+            if precision == "int8" or (precision == "binary" and dim % 8 == 0)
+        }
+
+    def _rank(
+        self, queries: np.ndarray, documents: np.ndarray, precision: str
+    ) -> tuple[Ranking, dict[str, np.ndarray]]:
+        ranges = np.stack([documents.min(axis=0), documents.max(axis=0)])
+        code = partial(_code, precision=precision, ranges=ranges)
+        size = max(1, _SCORES_AT_ONCE // len(queries))
+        chunks = (code(documents[start : start + size]) for start in range(0, len(documents), size))
+        columns, scores = metrics.search(code(queries), chunks)
+        hits = np.stack([np.isin(row, right) for row, right in zip(columns, self._relevant_columns, strict=True)])
+        num_relevant = np.array([len(right) for right in self._relevant_columns])
+        values = metrics.per_query_metrics(hits, num_relevant)
+        named = {f"cosine_{name}": value for name, value in values.items()}
+        return Ranking(self._document_ids[columns], scores), named
+
+    def _attribute_shares(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, float]:
+        assert self.attribute_negatives is not None
+        wins: dict[str, list[bool]] = {}
+        for query_id, query, right in zip(self.query_ids, queries, self._relevant_columns, strict=True):
+            right_score = (documents[right] @ query).max()
+            for attribute, negative in self.attribute_negatives.get(query_id, {}).items():
+                wins.setdefault(attribute, []).append(bool(right_score > documents[self._column[negative]] @ query))
+        return {attribute: float(np.mean(won)) for attribute, won in sorted(wins.items())}
+
+    def _report(self, model: SentenceTransformer, evaluation: Evaluation, epoch: int, steps: int) -> dict[str, float]:
+        """Put each dimension's metrics into the log and on the model card; return all of them by name."""
+        named: dict[str, float] = {}
+        for dim, values in evaluation.metrics.items():
+            evaluator = self
+            if dim != evaluation.full_dim:
+                # An evaluator of its own, as far as the card is concerned: a table with a column per dimension.
+                evaluator = self._at_dim.setdefault(dim, copy(self))
+                evaluator.name = f"{self.name}-{dim}d" if self.name else f"{dim}d"
+                evaluator.primary_metric = f"{evaluator.name}_{PRIMARY_METRIC}"
+            at_dim = evaluator.prefix_name_to_metrics(values, evaluator.name)
+            evaluator.store_metrics_in_model_card_data(model, at_dim, epoch, steps)
+            named |= at_dim
+            logger.info("%s: nDCG@10 %.4f at %d dimensions", self.name or "retrieval", values[PRIMARY_METRIC], dim)
+        return named
+
+
+def _batches(dataset: Dataset, column: str, batch_size: int, num_workers: int) -> Iterator[list]:
+    """Yield a column in lists, decoding the items of the next one meanwhile: two lists are in memory, never more."""
+    is_text = isinstance(dataset.features[column], Value)
+    if is_text or not num_workers:
+        size = batch_size * _TEXT_BATCHES if is_text else batch_size
+        for start in range(0, len(dataset), size):
+            yield list(dataset[start : start + size][column])
+        return
+    with ThreadPoolExecutor(num_workers) as pool:
+        waiting: deque[list[Future]] = deque()
+        for start in range(0, len(dataset), batch_size):
+            rows = range(start, min(start + batch_size, len(dataset)))
+            waiting.append([pool.submit(lambda row: dataset[row][column], row) for row in rows])
+            if len(waiting) == 2:
+                yield [item.result() for item in waiting.popleft()]
+        yield [item.result() for item in waiting.popleft()]
+
+
+def _code(embeddings: np.ndarray, *, precision: str, ranges: np.ndarray) -> np.ndarray:
+    """Return vectors whose dot product is the similarity at a precision.
+
+    Args:
+        embeddings: Of unit length, shape (num, dim).
+        precision: float32, int8 or binary.
+        ranges: The documents' least and largest value in each dimension, shape (2, dim).
+    """
+    if precision == "int8":
+        return _normalize(np.asarray(quantize_embeddings(embeddings, "int8", ranges=ranges), dtype=np.float32))
+    if precision == "binary":
+        signs = np.unpackbits(quantize_embeddings(embeddings, "ubinary"), axis=1)
+        return signs.astype(np.float32) * 2 - 1
+    return embeddings
+
+
+def _normalize(embeddings: np.ndarray) -> np.ndarray:
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+
+
+def _means(values: dict[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(value.mean()) for name, value in values.items()}
+
+
+def _check_options(truncate_dims: Sequence[int] | None, precisions: Sequence[str]) -> None:
+    dims = list(truncate_dims or [])
+    if any(dim < 1 for dim in dims) or len(set(dims)) < len(dims):
+        raise ConfigError(f"evaluator.truncate_dims={dims}: give different numbers above 0")
+    if unknown := [precision for precision in precisions if precision not in PRECISIONS]:
+        raise ConfigError(f"evaluator.precisions: {unknown} unknown; choose from {list(PRECISIONS)}")

@@ -17,7 +17,7 @@ from experiments.runs import PRIMARY_METRIC, Run, dimensions, retention
 
 # Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/).
 BASE, FINETUNED, LOSS = "#D55E00", "#0072B2", "#555555"
-_STYLE = {
+_STYLE: Any = {
     **{"font.size": 10, "axes.titlesize": 11, "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E5E5"},
     **{"axes.axisbelow": True, "legend.frameon": False},
@@ -64,16 +64,19 @@ def _curve(
     """Draw one line; `annotate` is 1 for percentages above it, -1 for below."""
     dims = dimensions(section)
     values = [section[str(dim)][metric] for dim in dims]
-    intervals = [section[str(dim)].get(f"{metric}_ci95") or (value, value) for dim, value in zip(dims, values)]
-    axes.fill_between(dims, *zip(*intervals, strict=True), color=color, alpha=0.15, linewidth=0)
+    intervals = [
+        section[str(dim)].get(f"{metric}_ci95") or (value, value) for dim, value in zip(dims, values, strict=True)
+    ]
+    low, high = zip(*intervals, strict=True)
+    axes.fill_between(dims, low, high, color=color, alpha=0.15, linewidth=0)
     axes.plot(dims, values, color=color, marker=marker, label=label)
     for dim, value in zip(dims[1:], values[1:], strict=True):
         axes.annotate(
             f"{retention(section, metric)[dim]:.1%}",
             (dim, value),
-            xytext=(0, 8 * annotate),
+            xytext=(0, 8) if annotate > 0 else (4, -8),  # beside a line that rises, not on it
             textcoords="offset points",
-            ha="center",
+            ha="center" if annotate > 0 else "left",
             va="bottom" if annotate > 0 else "top",
             fontsize=9,
             color=color,
@@ -100,7 +103,7 @@ def training_curve(history: Sequence[dict[str, Any]], path: Path) -> None:
             points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
             axes.plot(*zip(*points, strict=True) if points else ([], []), color=color, marker=marker, markersize=5)
             axes.set_ylabel(label)
-        columns[-1, 0].set_xlabel("step")
+        columns[-1, 0].set(xlabel="step", xlim=(0, None))
         columns[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.align_ylabels()
         _save(figure, path)
@@ -123,16 +126,18 @@ def size_against_quality(runs: Sequence[Run], path: Path) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: short_count(count)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        sizes = [point["parameters"] for point in points]
-        if max(sizes) < 8 * min(sizes):  # less than a decade would have one tick or none
-            axes.set_xlim(min(sizes) / 3, max(sizes) * 3)
-            axes.set_xticks(sorted(set(sizes)))
+        sizes = sorted(point["parameters"] for point in points)
+        if sizes[-1] < 8 * sizes[0]:  # less than a decade would have one tick or none
+            axes.set_xlim(sizes[0] / 3, sizes[-1] * 3)
+            axes.set_xticks([size for last, size in zip([0, *sizes], sizes, strict=False) if size > 1.25 * last])
+            axes.xaxis.set_minor_locator(NullLocator())
         axes.margins(x=0.15, y=0.08)
         axes.set(xlabel="parameters", ylabel=metric_label(metric))
         evaluation = runs[0].metrics["evaluation"]
-        axes.set_title(f"{evaluation['name']}: {len(runs)} runs, 95% intervals", loc="left")
+        axes.set_title(f"{evaluation['name']}: {len(runs)} run{'s' * (len(runs) > 1)}, 95% intervals", loc="left")
         _place_labels(figure, axes, points[:_LABELLED])
-        _save(figure, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, bbox_inches="tight")  # grows by the labels beside the axes
 
 
 def _point(run: Run, metric: str) -> dict[str, Any]:
@@ -156,7 +161,9 @@ def _point(run: Run, metric: str) -> dict[str, Any]:
 def _draw_point(axes: Axes, point: dict[str, Any]) -> None:
     x, y, (low, high) = point["parameters"], point["value"], point["interval"]
     color, marker = (FINETUNED, "s") if point["finetuned"] else (BASE, "o")
-    axes.errorbar(x, y, yerr=[[y - low], [high - y]], color=color, marker=marker, markersize=6, elinewidth=1, alpha=0.9)
+    axes.errorbar(
+        x, y, yerr=[[y - low], [high - y]], color=color, marker=marker, markersize=6, elinewidth=1, alpha=0.9
+    )
     if point["base"] is not None:
         axes.plot(x, point["base"], marker="o", markersize=6, color=BASE, markerfacecolor="white", linestyle="none")
         arrow = {"arrowstyle": "->", "color": FINETUNED, "shrinkA": 4, "shrinkB": 4, "linewidth": 1.2, "alpha": 0.6}
@@ -165,7 +172,7 @@ def _draw_point(axes: Axes, point: dict[str, Any]) -> None:
 
 def _legend(axes: Axes, points: list[dict[str, Any]]) -> None:
     """Explain only the marks that are there."""
-    white = {"markerfacecolor": "white", "linestyle": "none"}
+    white: Any = {"markerfacecolor": "white", "linestyle": "none"}
     if any(point["finetuned"] for point in points):
         axes.plot([], [], color=FINETUNED, marker="s", label="finetuned")
     if any(point["base"] is not None for point in points):
@@ -176,45 +183,63 @@ def _legend(axes: Axes, points: list[dict[str, Any]]) -> None:
 
 
 def _place_labels(figure: Figure, axes: Axes, points: list[dict[str, Any]]) -> None:
-    """Put each label at the free place nearest to its point, joined to it by a thin line where that is not beside it.
-
-    Greedy, the best run first: sixteen heights on both sides of the point, nearest first.
-    """
+    """Put each label beside its point where that is free, and the others in a column to the right of the axes."""
     figure.canvas.draw()
+    figure.set_layout_engine("none")  # from here on nothing may move
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     legend = axes.get_legend()
     taken = [legend.get_window_extent(renderer)] if legend else []
     for point in points:
         x, y = axes.transData.transform((point["parameters"], point["value"]))
-        taken.append(Bbox.from_bounds(x - 9, y - 9, 18, 18))
+        (_, low), (_, high) = axes.transData.transform([(point["parameters"], edge) for edge in point["interval"]])
+        taken += [Bbox.from_bounds(x - 9, y - 9, 18, 18), Bbox.from_extents(x - 2, low, x + 2, high)]
     frame = axes.get_window_extent(renderer)
+    left_over = []
     for point in points:
-        candidates = [(side, step * 6) for step in sorted(range(-24, 25), key=abs) for side in (1, -1)]
-        for side, rise in candidates:
+        for side, rise in ((1, 0), (-1, 0), (1, 5), (-1, 5), (1, -5), (-1, -5)):
             label = axes.annotate(
                 point["label"],
                 (point["parameters"], point["value"]),
-                xytext=(side * (7 if rise == 0 else 16), rise),
+                xytext=(side * 7, rise),
                 textcoords="offset points",
                 ha="left" if side > 0 else "right",
                 va="center",
                 fontsize=9,
-                arrowprops=None if rise == 0 else {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkB": 3},
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},  # above the lines to the column
+                zorder=4,
             )
-            label.update_positions(renderer)
-            box = _text_box(label, renderer)
-            if frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1:
-                if not any(box.overlaps(other) for other in taken):
-                    taken.append(box)
-                    break
+            box = label.get_window_extent(renderer)
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
             label.remove()
+        else:
+            left_over.append(point)
+    _column_of_labels(axes, left_over)
 
 
-def _text_box(label: Any, renderer: Any) -> Bbox:
-    """Return the extent of an annotation's text in pixels, without its arrow."""
-    from matplotlib.text import Text
-
-    return Text.get_window_extent(label, renderer)
+def _column_of_labels(axes: Axes, points: list[dict[str, Any]]) -> None:
+    """Write labels to the right of the axes, the best on top, each joined to its point by a thin line."""
+    height = axes.get_window_extent().height
+    line = 15 * axes.figure.dpi / 72  # pixels
+    y_pixels = [axes.transData.transform((1, point["value"]))[1] - axes.get_window_extent().y0 for point in points]
+    heights = [axes.get_window_extent().height]
+    for y in y_pixels:
+        heights.append(min(y, heights[-1] - line))
+    if points and heights[-1] < 0:  # pushed off the bottom: up again, all together
+        heights = [each - heights[-1] for each in heights]
+    for point, y in zip(points, heights[1:], strict=True):
+        axes.annotate(
+            point["label"],
+            (point["parameters"], point["value"]),
+            xytext=(1.03, y / height),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkB": 5, "relpos": (0, 0.5)},
+            zorder=1,
+        )
 
 
 def short_count(count: float) -> str:

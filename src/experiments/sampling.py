@@ -38,5 +38,4 @@ class NoDuplicatesByBytes(NoDuplicatesBatchSampler):
         dataset = self.dataset
         if "dataset_name" in dataset.column_names:  # the trainer's own column, equal in all rows
             dataset = dataset.remove_columns("dataset_name")
-        # The library looks values up in sets where it is given sets, several times as fast as in arrays.
-        self._row_hashes = [set(row) for row in content_hashes(dataset).tolist()]
+        self._row_hashes = content_hashes(dataset)

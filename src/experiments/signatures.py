@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import importlib.util
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,15 +249,27 @@ def matches(annotation: str | None, value: object) -> bool:
     return True
 
 
+def in_words(annotation: str) -> tuple[str, str]:
+    """Return what the first type of an annotation asks for, and an example as it is typed on the command line."""
+    first = annotation.removeprefix("Optional[").split("|")[0].strip(" ]")
+    if options := re.findall(r"['\"](.*?)['\"]", first):
+        return f"one of {', '.join(options)}", options[0]
+    if items := re.fullmatch(r"(?:list|Sequence|tuple|Iterable)\[(int|float|str)\b.*", first):
+        return {"int": ("integers", "[96,48]"), "float": ("numbers", "[0.1,0.2]"), "str": ("texts", "[a,b]")}[items[1]]
+    if first.startswith(("dict", "Mapping")):
+        return "a mapping", "{name:value}"
+    words = {"int": ("an integer", "4"), "float": ("a number", "0.1"), "bool": ("true or false", "true")}
+    return words.get(first, ("text", "text") if first == "str" else (first, "..."))
+
+
 @functools.cache
 def _evaluate(annotation: str | None) -> Any:
     """Evaluate an annotation made of plain types; Any if it holds others."""
     import typing
 
     from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr
-    from typing_extensions import Literal
 
-    plain = {"int": StrictInt, "float": StrictFloat, "str": StrictStr, "bool": StrictBool, "Literal": Literal}
+    plain = {"int": StrictInt, "float": StrictFloat, "str": StrictStr, "bool": StrictBool, "Literal": typing.Literal}
     generic = {name: getattr(typing, name) for name in ("Any", "Optional", "Union", "Sequence", "Iterable", "Mapping")}
     older = {"List": list, "Dict": dict, "Tuple": tuple, "Set": set}
     known = {"list": list, "dict": dict, "tuple": tuple, "set": set, "None": None, "Path": Path, "object": Any}

@@ -10,13 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import os
 import re
-import shlex
-import shutil
-import sqlite3
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +21,7 @@ import PIL.Image
 from transformers import TrainerCallback
 
 from experiments import energy as energy_meter
-from experiments.errors import ConfigError
+from experiments import trackio_run
 
 if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker
@@ -34,7 +29,6 @@ if TYPE_CHECKING:
     from trackio import Run
     from transformers import TrainerControl, TrainerState, TrainingArguments
 
-GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "experiment")
 PRIMARY = "ndcg@10"  # drawn at every dimension; the other metrics at the full one (all of them are in metrics.json)
 THUMBNAIL_PIXELS = 160  # longest side of a sample page
 SCORE = r"(?:(?:cosine|dot|euclidean|manhattan|maxsim)_)?"  # the score function in a metric's name
@@ -50,9 +44,10 @@ class Tracker:
         self.step = 0  # the training step, where no other is given
         self._run = run
         self._output_dir = output_dir
-        self._energy: dict[str, Any] | None = None  # the figures once they have been published
+        self._energy: dict[str, Any] | None = None  # as last read
+        self._on_card = False
 
-    def log(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Log metrics at a global step; None is the last training step."""
         if self._run and metrics:
             self._run.log(metrics, step=self.step if step is None else step)
@@ -85,7 +80,8 @@ class Tracker:
         import trackio
 
         full = max(map(int, section))
-        points, rows = {}, []
+        points: dict[str, Any] = {}
+        rows: list[Any] = []
         for dim, metrics in sorted(section.items(), key=lambda item: -int(item[0])):
             flat = _flat_metrics(metrics)
             rows.append({"dimension": int(dim), **flat})
@@ -126,7 +122,7 @@ class Tracker:
             return
         import trackio
 
-        data = [
+        data: list[Any] = [
             {
                 "query": _cell(query),
                 "rank of the right page": "not found" if rank is None else rank,
@@ -144,20 +140,20 @@ class Tracker:
 
         Keys: energy_kwh, emissions_kg, duration_s, country, method (measured or estimated) and parts.
         """
-        if self._energy or self.meter is None:
-            return self._energy
-        return energy_meter.read(self.meter)
+        if self.meter and not self._on_card:
+            self._energy = energy_meter.read(self.meter)
+        return self._energy
 
     def write_energy_to_card(self, model: SentenceTransformer) -> dict[str, Any] | None:
         """Put energy and CO2 on the model's card, to be called right before saving.
 
-        From here on `energy()` and Trackio keep the figures of the card.
+        From here on `energy()` and Trackio keep the figures of the card, which are returned.
         """
-        self._energy = self.energy()
-        if self._energy is None or self.meter is None or self._output_dir is None:
-            return None
-        energy_meter.write_card(model, self.meter, self._energy["method"], self._output_dir)
-        return self._energy
+        energy = self.energy()
+        if energy and self.meter and self._output_dir:
+            energy_meter.write_card(model, self.meter, energy["method"], self._output_dir)
+            self._on_card = True
+        return energy
 
     def close(self, status: str, error: BaseException | None = None) -> None:
         """Log the energy and how the run ended, and write everything to disk.
@@ -170,12 +166,12 @@ class Tracker:
             return
         import trackio
 
-        self._energy = self.energy()
+        energy = self._energy or self.energy()  # as reported, so that Trackio, card and metrics.json agree
         if self.meter:
             self.meter.stop()
-        if self._energy:
-            self.log({f"energy/{key}": value for key, value in self._energy.items() if isinstance(value, float)})
-            self.add_config({"energy/method": self._energy["method"]})
+        if energy:
+            self.log({f"energy/{key}": value for key, value in energy.items() if isinstance(value, float)})
+            self.add_config({"energy/method": energy["method"]})
         self.log({"status_finished": float(status == "finished")})
         with contextlib.redirect_stdout(io.StringIO()):  # it prints that it uploads, which it doesn't
             if error is not None:
@@ -200,7 +196,8 @@ class _TrainingLog(TrainerCallback):
         """Repeat what was logged before the checkpoint that training resumes from."""
         if state.is_world_process_zero and state.global_step:
             for entry in state.log_history:
-                self._log(entry, entry["step"])
+                self._log(entry, int(entry["step"]))
+            self.tracker.add_config({"resumed_at_step": state.global_step})
 
     def on_log(
         self,
@@ -245,11 +242,11 @@ def track(
     country_iso_code: str = "USA",
     energy: bool = True,
     choices: dict[str, str] | None = None,
-    resume: bool = False,
 ) -> Iterator[Tracker]:
     """Track a run until the block ends, whichever way it ends; only the main process of several does.
 
-    Nothing leaves this machine: neither the Hub nor a server named in the environment is asked.
+    Nothing leaves this machine: neither the Hub nor a server named in the environment is asked. A run that goes
+    on from a checkpoint is a new Trackio run, which begins with what was logged up to that checkpoint.
 
     Args:
         config: The resolved config; its scalars become values to group by, such as `loss/mini_batch_size`.
@@ -261,8 +258,6 @@ def track(
         country_iso_code: Whose electricity mix turns energy into CO2: three letters, ISO 3166.
         energy: Measure energy and CO2.
         choices: The options chosen for the config groups, such as `{"model": "qwen3vl_tiny"}`.
-        resume: Training goes on from a checkpoint. It is a new Trackio run (Trackio would replace the old
-            one's config), which begins with everything logged up to that checkpoint.
 
     Raises:
         ConfigError: For an unknown country, a project name that Trackio reserves, or a folder that can't be written.
@@ -273,11 +268,11 @@ def track(
     if energy:
         energy_meter.check_country(country_iso_code)
     folder = Path(dir).expanduser().resolve()
-    flat = flatten_config(config, choices) | {"output_dir": str(Path(output_dir).resolve()), "resumed": resume}
+    flat = trackio_run.flatten(config, choices) | {"output_dir": str(Path(output_dir).resolve())}
     flat["status"] = "running"  # stays so if the process is killed
     group = group or str(flat.get("data/name") or flat.get("data"))
-    run = _start_run(folder, project, name, group, flat)
-    tracker = Tracker(run, Path(output_dir), show_command(folder, project))
+    run = trackio_run.start(folder, project, name, group, flat)
+    tracker = Tracker(run, Path(output_dir), trackio_run.show_command(folder, project))
     try:
         tracker.meter = energy_meter.start(country_iso_code) if energy else None
         yield tracker
@@ -291,89 +286,6 @@ def track(
 def no_tracking(config: dict[str, Any], output_dir: Path, *, name: str, **unused: Any) -> Iterator[Tracker]:
     """Take the place of `track` and do nothing."""
     yield Tracker()
-
-
-def flatten_config(config: dict[str, Any], choices: dict[str, str] | None = None) -> dict[str, Any]:
-    """Return what is worth grouping by as top-level scalars, named `group` or `group/option`.
-
-    Lists are joined, targets and anything nested deeper are left out, and a group itself stands for the option
-    chosen (without `choices`: for its target).
-    """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and key in GROUPS:
-            flat[key] = str(value.get("_target_", "none")).removeprefix("experiments.")
-            options = {f"{key}/{option}": inner for option, inner in value.items() if not option.startswith("_")}
-        else:
-            options = {} if isinstance(value, dict) or key.startswith("_") else {key: value}
-        for option, inner in options.items():
-            if isinstance(inner, list | tuple):
-                inner = ", ".join(map(str, inner))
-            if inner is None or isinstance(inner, bool | int | float | str):
-                flat[option.replace(".", "_")] = inner
-    return flat | {key: option for key, option in (choices or {}).items() if key in GROUPS}
-
-
-def show_command(folder: Path, project: str) -> str:
-    """Return the line that opens the project's dashboard."""
-    # In a virtual environment that isn't activated the script is not on the path.
-    script = shutil.which("trackio") or str(Path(sys.executable).with_name("trackio"))
-    script = "trackio" if shutil.which("trackio") else shlex.quote(script)
-    return f"TRACKIO_DIR={shlex.quote(str(folder))} {script} show --project {shlex.quote(project)}"
-
-
-def _start_run(folder: Path, project: str, name: str, group: str, config: dict[str, Any]) -> Run:
-    """Open the project's database, which must be writable, and store the run's config in it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        storage = _import_trackio(folder)
-        storage.validate_project_name(project)
-        # Trackio only warns when it can't write, and then loses the run: try it first.
-        with contextlib.closing(sqlite3.connect(storage.init_db(project), timeout=60)) as database:
-            database.execute("BEGIN IMMEDIATE")
-        name = _reserve_name(folder / "names" / project, name)
-    except (OSError, sqlite3.Error) as error:
-        raise ConfigError(
-            f"tracking.dir={folder} cannot be written ({error}); choose another folder, or tracking=none"
-        ) from error
-    except ValueError as error:
-        raise ConfigError(f"tracking.project={project}: {error}") from error
-    from trackio import Run
-
-    class LocalRun(Run):
-        """A run that doesn't ask the Hub who is logged in, as `trackio.init` does even for a local run."""
-
-        def _get_username(self) -> str | None:
-            return None
-
-    run = LocalRun(url=None, project=project, client=None, name=name, group=group, config=config)
-    run.log({}, step=0)  # the config is stored with the first row
-    return run
-
-
-def _import_trackio(folder: Path) -> Any:
-    """Import Trackio for a folder, which it reads when it is imported, and return its storage."""
-    os.environ["TRACKIO_DIR"] = str(folder)
-    from trackio.sqlite_storage import SQLiteStorage
-
-    paths = {"TRACKIO_DIR": folder, "MEDIA_DIR": folder / "media", "ARTIFACTS_DIR": folder / "artifacts"}
-    modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "trackio"]
-    for module in modules:  # it may have been imported for another folder
-        for attribute in paths.keys() & vars(module).keys():
-            setattr(module, attribute, paths[attribute])
-    return SQLiteStorage
-
-
-def _reserve_name(folder: Path, name: str) -> str:
-    """Return a name that no other run has, not even one that starts at the same moment."""
-    name = re.sub(r"[^\w.,=+-]+", "-", name).strip("-.")[:120] or "run"
-    folder.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        unique = name if number == 1 else f"{name}-{number}"
-        with contextlib.suppress(FileExistsError):
-            (folder / unique).touch(exist_ok=False)
-            return unique
-    raise AssertionError
 
 
 def _flat_metrics(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.cli import launch
+from experiments.errors import ConfigError
+from experiments.evaluate import describe, finish, make_evaluator
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from torch import nn
 
     from experiments.data import RetrievalData
-    from experiments.evaluation import Evaluation, RetrievalEvaluator
+    from experiments.evaluation import RetrievalEvaluator
     from experiments.losses import Matryoshka
     from experiments.tracking import Tracker
     from experiments.training import Trainer
@@ -26,65 +29,190 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def train(config: dict[str, Any], output_dir: Path, *, name: str) -> dict[str, Any]:
+def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[str, str]) -> dict[str, Any]:
     """Run one training: data, model, loss, evaluator, baseline, training, final evaluation, save, report.
 
     Args:
         config: The resolved config, as plain containers.
-        output_dir: The run's directory; one that holds an unfinished run of this config is taken up.
+        output_dir: The run's directory; an unfinished run of the same config in it is taken up.
         name: Of the run, in reports and in Trackio.
+        choices: The option chosen of each config group.
 
     Returns:
         What `metrics.json` holds.
     """
     from hydra.utils import instantiate
+    from transformers import set_seed
 
-    from experiments import report, runs
+    from experiments import runs
 
-    resuming = (output_dir / "run.json").exists()
+    output_dir = taken_up(config, output_dir) or output_dir
+    check_push(config["trainer"])
     with (
         runs.record(output_dir, config, name=name) as record,
-        instantiate(config["tracking"])(config, output_dir, name=name, resume=resuming) as tracker,
+        instantiate(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker,
     ):
         data: RetrievalData = instantiate(config["data"])
-        check_columns(config, data)
         record.update(fingerprint=data.fingerprint)
 
-        model = load_model(config)
+        set_seed(config["seed"])
+        model: SentenceTransformer = instantiate(config["model"])
         matryoshka: Matryoshka = instantiate(config["matryoshka"])(model.get_embedding_dimension())
         loss = matryoshka.wrap(model, instantiate(config["loss"])(model))
         evaluator = make_evaluator(config, data, matryoshka.dims)
 
-        metrics = runs.load_json(output_dir / "metrics.json") or {}
-        metrics |= describe_evaluation(data, model, config)
-        if "base" not in metrics:  # a resumed run has it
-            evaluation = evaluate(evaluator, model, output_dir, "base")
-            metrics["base"] = evaluation.to_json()
-            runs.save_json(output_dir / "metrics.json", metrics)
-        tracker.log_final("base", metrics["base"])
+        metrics = describe(choices, data, model)
+        metrics["base"] = evaluate_base(evaluator, model, output_dir)
 
         trainer = make_trainer(config, output_dir, data, model, loss, evaluator, tracker)
-        fit(trainer, output_dir)
+        fit(trainer)
 
-        final = evaluate(evaluator, model, output_dir, "final")
-        metrics["final"] = final.to_json()
-        metrics["attributes"] = final.attributes
+        evaluation = evaluator.evaluate(model)
+        evaluation.write_trec(output_dir / "rankings", "final")
+        metrics["final"] = evaluation.to_json()
+        metrics["attributes"] = evaluation.attributes
         truncate_dim = choose_truncate_dim(matryoshka, metrics["final"])
-        metrics["model"]["truncate_dim"] = truncate_dim or model.get_embedding_dimension()
+        metrics["model"]["truncate_dim"] = truncate_dim
         metrics["selected_on_this_set"] = selections(matryoshka, trainer)
-        metrics["training"] = training_summary(trainer)
-        metrics["energy"] = tracker.energy()
-        save(model, output_dir / "final", truncate_dim, tracker)
-        runs.save_json(output_dir / "metrics.json", metrics)
-
-        tracker.log_final("final", metrics["final"])
-        report.write_run_report(output_dir)
-        tracker.log_results(metrics, final, data, output_dir / "figures")
+        metrics["training"] = {"steps": trainer.state.global_step, "history": trainer.state.log_history}
+        metrics["energy"] = save(model, output_dir / "final", truncate_dim, tracker)
+        finish(metrics, evaluation, data, output_dir, tracker)
+        logger.info("Model:     %s", output_dir / "final")
         if config["trainer"]["push_to_hub"]:
-            model.push_to_hub(config["trainer"]["hub_model_id"] or name)
-    report.write_run_report(output_dir)
-    show(metrics, output_dir, tracker)
+            logger.info("Pushed:    %s", model.push_to_hub(config["trainer"]["hub_model_id"] or name))
     return metrics
+
+
+def taken_up(config: dict[str, Any], output_dir: Path) -> Path | None:
+    """Return the unfinished run that `trainer.resume` asks for; None: start a new one.
+
+    Raises:
+        ConfigError: If the run named has finished or isn't there.
+    """
+    from experiments import runs
+
+    resume = config["trainer"]["resume"]
+    if resume is None:
+        return None
+    if resume == "auto":
+        found = runs.find_unfinished([Path("outputs"), Path("multirun"), output_dir.parent], runs.config_hash(config))
+    else:
+        found = Path(resume)
+        record = runs.read_record(found)
+        if record is None or record["status"] == "finished":
+            state = "no run" if record is None else "a finished run"
+            raise ConfigError(f"trainer.resume={resume}: there is {state} in it; name the directory of an unfinished run")
+    if found is None:
+        logger.info("Nothing to resume: no unfinished run has this config")
+        return None
+    logger.info("Resuming %s", found)
+    log = logging.FileHandler(found / "train.log")
+    log.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    logging.getLogger().addHandler(log)
+    return found
+
+
+def check_push(trainer: dict[str, Any]) -> None:
+    """Make sure, before the work, that the finished model could be pushed.
+
+    Raises:
+        ConfigError: If the Hub can't be reached or nobody is logged in.
+    """
+    if not trainer["push_to_hub"]:
+        return
+    import huggingface_hub
+
+    from experiments.hub import require_hub
+
+    require_hub("pushing the model")
+    try:
+        huggingface_hub.whoami()
+    except Exception as error:
+        raise ConfigError(f"trainer.push_to_hub=true: {error}; run `hf auth login` first") from error
+
+
+def evaluate_base(evaluator: RetrievalEvaluator, model: SentenceTransformer, output_dir: Path) -> dict[str, Any]:
+    """Evaluate the model before training, unless the run that is resumed has done so."""
+    from experiments import runs
+
+    saved = output_dir / "rankings" / "base.json"
+    if (section := runs.load_json(saved)) is None:
+        evaluation = evaluator.evaluate(model)
+        evaluation.write_trec(output_dir / "rankings", "base")
+        section = evaluation.to_json()
+        runs.save_json(saved, section)
+    return section
+
+
+def make_trainer(
+    config: dict[str, Any],
+    output_dir: Path,
+    data: RetrievalData,
+    model: SentenceTransformer,
+    loss: nn.Module,
+    evaluator: RetrievalEvaluator,
+    tracker: Tracker,
+) -> Trainer:
+    """Put the trainer together."""
+    from hydra.utils import instantiate
+
+    from experiments.training import Trainer
+
+    # The library would push every checkpoint; here the finished model is pushed.
+    arguments = config["trainer"] | {"output_dir": str(output_dir / "checkpoints"), "push_to_hub": False}
+    if arguments.get("load_best_model_at_end") and arguments.get("metric_for_best_model") is None:
+        arguments |= {"metric_for_best_model": f"eval_{evaluator.primary_metric}", "greater_is_better": True}
+    args = instantiate(arguments)
+    return Trainer(
+        model=model,
+        args=args,
+        train_dataset=data.train,
+        eval_dataset=data.eval if args.eval_loss else None,
+        loss=loss,
+        evaluator=evaluator,
+        callbacks=[tracker.callback(data.name, model.get_embedding_dimension())],
+    )
+
+
+def fit(trainer: Trainer) -> None:
+    """Train, from the newest complete checkpoint if there is one."""
+    from experiments.training import last_checkpoint
+
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    if checkpoint:
+        logger.info("Going on from %s", checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
+
+
+def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | None:
+    """Return the dimension to save the model with; `auto`: the smallest with 99.5% of the full one's quality."""
+    from experiments import runs
+
+    return runs.smallest_dimension(final) if matryoshka.truncate_dim == "auto" else matryoshka.truncate_dim
+
+
+def selections(matryoshka: Matryoshka, trainer: Trainer) -> list[str]:
+    """Return what was chosen by looking at the evaluated queries."""
+    chosen = []
+    if trainer.args.load_best_model_at_end:
+        chosen.append(f"the checkpoint (step {trainer.state.best_global_step})")
+    if matryoshka.truncate_dim == "auto":
+        chosen.append("truncate_dim")
+    return chosen
+
+
+def save(
+    model: SentenceTransformer, folder: Path, truncate_dim: int | None, tracker: Tracker
+) -> dict[str, Any] | None:
+    """Save the model with its card, whole or not at all, and return the energy that the card names."""
+    model.truncate_dim = truncate_dim
+    energy = tracker.write_energy_to_card(model)
+    staging = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    model.save_pretrained(str(staging))
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(staging, folder)
+    return energy
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from sentence_transformers.sentence_transformer.trainer import SentenceTransform
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from transformers import ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 from experiments.losses import CachedMultipleNegativesRankingLoss
@@ -52,11 +53,32 @@ class TrainingArguments(SentenceTransformerTrainingArguments):
             self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
         if self.batch_sampler == "no_duplicates_by_bytes":
             self.batch_sampler = NoDuplicatesByBytes  # type: ignore[assignment]
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
         super().__post_init__()
 
 
+class Progress(ProgressCallback):
+    """The library's progress bar, with a line of a few words a log instead of everything that was logged."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
+        """Write the loss, or the evaluation's primary metric at the full dimension."""
+        if not state.is_world_process_zero or self.training_bar is None or not logs:
+            return
+        metric = min((key for key in logs if key.endswith("ndcg@10")), key=len, default=None)
+        parts = {"loss": logs.get("loss"), "evaluation loss": logs.get("eval_loss")}
+        parts |= {"nDCG@10": logs[metric]} if metric else {}
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in parts.items() if value is not None)
+        if shown:
+            self.training_bar.write(f"step {state.global_step} of {state.max_steps}: {shown}")
+
+
 class Trainer(SentenceTransformerTrainer):
-    """The library's trainer with atomic checkpoints, a stop at the first loss that isn't finite, and pixels moved late."""
+    """The library's trainer with atomic checkpoints, a stop at a loss that isn't finite, and pixels moved late."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(Progress)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the library's data loader, which leaves the batch in main memory: `_prepare_inputs` moves it."""

@@ -160,9 +160,7 @@ def _check_kinds(eval: Dataset) -> None:
     positive, *negatives = eval.column_names[1:]
     for column in negatives:
         if isinstance(eval.features[column], Image) != isinstance(eval.features[positive], Image):
-            raise ConfigError(
-                f"of {positive!r} and {column!r} one holds texts and one images: negatives are as positives"
-            )
+            raise ConfigError(f"of columns {positive!r} and {column!r} one holds texts, the other images")
 
 
 def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_bad_image: str) -> list[int]:
@@ -188,7 +186,7 @@ def _items(dataset: Dataset, rows: Sequence[int], hashes: np.ndarray, absent: se
 
 
 def _drop_leaks(rows: Sequence[int], hashes: np.ndarray, in_evaluation: np.ndarray) -> list[int]:
-    leaks = np.isin(hashes[rows], in_evaluation).any(axis=1)
+    leaks: list[bool] = np.isin(hashes[rows], in_evaluation).any(axis=1).tolist()
     clean = [row for row, leak in zip(rows, leaks, strict=True) if not leak]
     if len(clean) < len(rows):
         counts = f"{len(rows) - len(clean):,} of {len(rows):,}"

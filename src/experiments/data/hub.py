@@ -102,6 +102,6 @@ def _saved_rows(folder: Path, split: str | None, part: str) -> Dataset:
         return dataset[split]
     if part == "eval":
         raise ConfigError(
-            f"{folder} holds one data set without splits: type data.eval=null, and the evaluation is taken from its end"
+            f"{folder} has no splits: type data.eval=null, and the evaluation is taken from the end of its rows"
         )
     return dataset

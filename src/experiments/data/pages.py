@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 from experiments.errors import ConfigError
 
 EMPTY = "empty"
+NOTHING = b"None"  # hashed for an empty value, as the library's sampler does
 ROWS_AT_ONCE = 32  # rows of a few pages each: tens of megabytes
 # A file that is cut off lacks the end of its format.
 IMAGE_ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
@@ -46,10 +47,7 @@ def content_hashes(dataset: Dataset) -> np.ndarray:
         ConfigError: A page file is missing.
     """
     if dataset._fingerprint not in _HASHES:
-        hashes = np.zeros((len(dataset), len(dataset.column_names)), dtype=np.uint64)
-        for row, column, value in _encoded_values(dataset):
-            hashes[row, column] = xxhash.xxh64_intdigest(b"None" if value is None else value)
-        remember_hashes(dataset, hashes.view(np.int64))
+        remember_hashes(dataset, _read(dataset, check=False)[0])
     return _HASHES[dataset._fingerprint]
 
 
@@ -64,29 +62,34 @@ def hashes_and_defects(dataset: Dataset) -> tuple[np.ndarray, list[Defect]]:
     Raises:
         ConfigError: A page file is missing.
     """
+    hashes, defects = _read(dataset, check=True)
+    remember_hashes(dataset, hashes)
+    return hashes, defects
+
+
+def _read(dataset: Dataset, check: bool) -> tuple[np.ndarray, list[Defect]]:
     images = _image_columns(dataset)
     hashes = np.zeros((len(dataset), len(dataset.column_names)), dtype=np.uint64)
     defects = []
     for row, column, value in _encoded_values(dataset):
-        hashes[row, column] = xxhash.xxh64_intdigest(b"None" if value is None else value)
-        reason = EMPTY if value is None else image_defect(value) if column in images else None
-        if reason is not None:
-            defects.append(Defect(row, dataset.column_names[column], reason))
-    remember_hashes(dataset, hashes.view(np.int64))
+        hashes[row, column] = xxhash.xxh64_intdigest(NOTHING if value is None else value)
+        if check:
+            reason = EMPTY if value is None else image_defect(value) if column in images else None
+            if reason is not None:
+                defects.append(Defect(row, dataset.column_names[column], reason))
     return hashes.view(np.int64), defects
 
 
 def digests(dataset: Dataset) -> list[str]:
     """Return the first 16 hexadecimal digits of the SHA-256 of each row's only value, shape (num_rows,)."""
-    return [
-        hashlib.sha256(b"" if value is None else value).hexdigest()[:16] for _, _, value in _encoded_values(dataset)
-    ]
+    values = (NOTHING if value is None else value for _, _, value in _encoded_values(dataset))
+    return [hashlib.sha256(value).hexdigest()[:16] for value in values]
 
 
 def image_defect(data: bytes | memoryview) -> str | None:
     """Return why these bytes are no readable image, or None.
 
-    The header must open, and a PNG or JPEG must end as its format does: a few hundredths of what decoding costs.
+    The header must open, and a PNG or JPEG must end as its format does: less than a hundredth of what decoding costs.
     Other formats, and PNG or JPEG files with another ending (cut off, or followed by something), are decoded.
     Damage in the middle of a file is not found.
     """

@@ -1,0 +1,263 @@
+import io
+import threading
+import warnings
+
+import numpy as np
+import pytest
+import pytrec_eval
+from datasets import Dataset, Features, Image, Value
+from PIL import Image as PILImage
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+
+from experiments.errors import ConfigError
+from experiments.evaluation import PRIMARY_METRIC, Evaluation, RetrievalEvaluator, sample_retrievals
+from experiments.models import load_embedder
+
+DIMS = [96, 48, 24, 12]
+COLORS = ["red", "green", "blue", "yellow", "black", "white", "purple", "orange"]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder):
+    return load_embedder(str(tiny_folder), embedding_dim=96, min_pixels=784, max_pixels=16384)
+
+
+def page(rng, size):
+    pixels = np.full((size[1], size[0], 3), rng.integers(256, size=3), dtype=np.uint8)
+    pixels[: size[1] // 2] = rng.integers(256, size=3)
+    file = io.BytesIO()
+    PILImage.fromarray(pixels).save(file, "PNG")
+    return {"bytes": file.getvalue(), "path": None}
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Sixteen queries; a fourth of them have two relevant pages among forty, the ids in no order."""
+    rng = np.random.default_rng(0)
+    ids = [f"{number:08x}" for number in rng.permutation(2**20)[:40]]
+    pages = [page(rng, (48 + 16 * (row % 4), 64)) for row in range(40)]
+    corpus = Dataset.from_dict(
+        {"corpus_id": ids, "document": pages},
+        features=Features({"corpus_id": Value("string"), "document": Image()}),
+    )
+    texts = [f"a {first} page with a {second} head" for first in COLORS[:4] for second in COLORS[4:]]
+    queries = Dataset.from_dict({"query_id": [f"q{row}" for row in range(16)], "query": texts})
+    relevant_docs = {f"q{row}": {ids[row], ids[39 - row]} if row % 4 == 0 else {ids[row]} for row in range(16)}
+    return queries, corpus, relevant_docs
+
+
+def library_metrics(model, data, truncate_dim):
+    queries, corpus, relevant_docs = data
+    evaluator = InformationRetrievalEvaluator(
+        dict(zip(queries["query_id"], queries["query"], strict=True)),
+        dict(zip(corpus["corpus_id"], corpus["document"], strict=True)),
+        relevant_docs,
+        write_csv=False,
+        truncate_dim=truncate_dim,
+    )
+    return evaluator(model)
+
+
+def test_metrics_equal_the_library_evaluators_at_every_dimension(model, data):
+    evaluation = RetrievalEvaluator(*data, truncate_dims=DIMS, batch_size=7).evaluate(model)
+    assert list(evaluation.metrics) == DIMS
+    for dim in DIMS:
+        expected = library_metrics(model, data, dim)
+        assert list(evaluation.metrics[dim]) == list(expected)
+        assert evaluation.metrics[dim] == pytest.approx(expected, abs=1e-5)
+
+
+def test_trec_files_give_pytrec_eval_the_reported_metrics(model, data, tmp_path):
+    evaluation = RetrievalEvaluator(*data, truncate_dims=DIMS).evaluate(model)
+    evaluation.write_trec(tmp_path / "rankings", "final")
+    names = ["final_dim0012.trec", "final_dim0024.trec", "final_dim0048.trec", "final_dim0096.trec", "qrels.trec"]
+    assert sorted(path.name for path in (tmp_path / "rankings").iterdir()) == names
+    with (tmp_path / "rankings" / "qrels.trec").open() as file:
+        qrels = pytrec_eval.parse_qrel(file)
+    measures = {"ndcg_cut_10": "ndcg@10", "map_cut_100": "map@100", "success_3": "accuracy@3", "recall_5": "recall@5"}
+    for dim in DIMS:
+        with (tmp_path / "rankings" / f"final_dim{dim:04d}.trec").open() as file:
+            run = pytrec_eval.parse_run(file)
+        by_query = pytrec_eval.RelevanceEvaluator(qrels, {*measures}).evaluate(run)
+        for theirs, ours in measures.items():
+            values = [by_query[query_id][theirs] for query_id in evaluation.query_ids]
+            assert evaluation.metrics[dim][f"cosine_{ours}"] == pytest.approx(np.mean(values), abs=1e-12)
+        ndcg = [by_query[query_id]["ndcg_cut_10"] for query_id in evaluation.query_ids]
+        assert evaluation.per_query[dim] == pytest.approx(ndcg, abs=1e-12)
+
+
+def test_equal_pages_are_ranked_by_descending_id_as_trec_eval_does(model):
+    copies = Dataset.from_dict({"corpus_id": ["b", "d", "a", "c"], "document": ["the same page"] * 4})
+    queries = Dataset.from_dict({"query_id": ["q"], "query": ["a page"]})
+    evaluation = RetrievalEvaluator(queries, copies, {"q": {"c"}}).evaluate(model)
+    for dim in DIMS:
+        assert evaluation.rankings[dim].document_ids.tolist() == [["d", "c", "b", "a"]]
+        assert evaluation.metrics[dim]["cosine_mrr@10"] == 0.5
+
+
+def test_every_page_is_decoded_once_and_at_most_two_batches_are_alive(model, data):
+    queries, corpus, relevant_docs = data
+    lock, decoded, alive = threading.Lock(), [], []
+
+    def decode(rows):
+        with lock:
+            decoded.extend(rows["corpus_id"])
+            alive.append(len(decoded) - len(embedded))
+        return rows
+
+    class Counting(type(model)):
+        def encode_document(self, inputs, **options):
+            result = super().encode_document(inputs, **options)
+            embedded.extend(inputs)
+            return result
+
+    embedded = []
+    original, model.__class__ = model.__class__, Counting
+    try:
+        counted = corpus.with_transform(decode)
+        for num_workers in (0, 2):
+            decoded.clear(), embedded.clear(), alive.clear()
+            evaluator = RetrievalEvaluator(queries, counted, relevant_docs, batch_size=8, num_workers=num_workers)
+            decoded.clear()  # the ids that the constructor reads
+            evaluator.evaluate(model)
+            assert sorted(decoded) == sorted(corpus["corpus_id"])
+            assert max(alive) <= 16
+    finally:
+        model.__class__ = original
+
+
+def test_workers_change_nothing_and_warn_of_nothing(model, data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with_workers = RetrievalEvaluator(*data, num_workers=2, batch_size=8)(model)
+    assert with_workers == RetrievalEvaluator(*data, num_workers=0, batch_size=8)(model)
+
+
+def test_metrics_carry_the_names_that_the_trainer_and_the_card_expect(model, data):
+    evaluator = RetrievalEvaluator(*data, name="pages", truncate_dims=[48])
+    assert evaluator.primary_metric == "pages_cosine_ndcg@10"
+    metrics = evaluator(model, epoch=1.0, steps=10)
+    assert len(metrics) == 2 * 15
+    assert metrics["pages_cosine_ndcg@10"] == pytest.approx(
+        library_metrics(model, data, None)[PRIMARY_METRIC], abs=1e-5
+    )
+    assert "pages-48d_cosine_ndcg@10" in metrics
+    on_card = {shown.name: shown.primary_metric for shown in model.model_card_data.eval_results_dict}
+    assert on_card["pages"] == "pages_cosine_ndcg@10"
+    assert on_card["pages-48d"] == "pages-48d_cosine_ndcg@10"
+    num_shown = len(on_card)
+    evaluator(model, epoch=1.0, steps=20)
+    assert len({shown.name for shown in model.model_card_data.eval_results_dict}) == num_shown
+    assert model.model_card_data.training_logs[-1].keys() >= {"Step", *on_card.values()} - {PRIMARY_METRIC}
+
+
+def test_the_trainer_prefixes_the_metrics_with_eval(model, data, tmp_path):
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=SentenceTransformerTrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True),
+        evaluator=RetrievalEvaluator(*data, name="pages", truncate_dims=[48]),
+    )
+    logged = trainer.evaluate()
+    assert {"eval_pages_cosine_ndcg@10", "eval_pages-48d_cosine_ndcg@10", "eval_pages-48d_cosine_map@100"} <= set(
+        logged
+    )
+
+
+def test_section_holds_interval_and_precisions_beside_each_dimensions_metrics(model, data):
+    evaluation = RetrievalEvaluator(*data, truncate_dims=[96, 12]).evaluate(model)
+    section = evaluation.to_json()
+    assert list(section) == ["96", "12"]
+    low, high = section["96"]["cosine_ndcg@10_ci95"]
+    assert low < section["96"]["cosine_ndcg@10"] < high
+    assert set(section["96"]["int8"]) == set(section["96"]["binary"]) == set(evaluation.metrics[96])
+    assert "int8" in section["12"] and "binary" not in section["12"]  # 12 bits are no whole bytes
+    assert evaluation.seconds.keys() == {"encode_queries", "encode_documents", "score"}
+
+
+def test_int8_ranks_by_cosine_of_the_integers_and_binary_by_hamming_distance(model, data):
+    from sentence_transformers.util.quantization import quantize_embeddings
+
+    queries, corpus, relevant_docs = data
+    evaluation = RetrievalEvaluator(*data).evaluate(model)
+    query_vectors = model.encode_query(queries["query"][:])
+    document_vectors = model.encode_document(corpus["document"][:])
+    ids = np.array(corpus["corpus_id"])
+
+    def mrr(scores):
+        values = []
+        for query_id, row in zip(queries["query_id"], scores, strict=True):
+            ranked = sorted(zip(row, ids, strict=True), reverse=True)
+            first = next(rank for rank, (_, id_) in enumerate(ranked, start=1) if id_ in relevant_docs[query_id])
+            values.append(1 / first if first <= 10 else 0)
+        return np.mean(values)
+
+    ranges = np.stack([document_vectors.min(axis=0), document_vectors.max(axis=0)])
+    int8 = [quantize_embeddings(v, "int8", ranges=ranges).astype(float) for v in (query_vectors, document_vectors)]
+    cosine = (int8[0] @ int8[1].T) / np.outer(*(np.linalg.norm(codes, axis=1) for codes in int8))
+    assert evaluation.precision[96]["int8"]["cosine_mrr@10"] == pytest.approx(mrr(cosine))
+    hamming = ((query_vectors > 0)[:, None] != (document_vectors > 0)[None]).sum(axis=2)
+    assert evaluation.precision[96]["binary"]["cosine_mrr@10"] == pytest.approx(mrr(-hamming))
+
+
+def test_attributes_are_the_share_of_right_pages_that_beat_the_page_differing_in_them(model, data):
+    queries, corpus, relevant_docs = data
+    ids = corpus["corpus_id"][:]
+    negatives = {"q1": {"color": ids[20], "itself": ids[1]}, "q2": {"color": ids[21]}}
+    evaluation = RetrievalEvaluator(*data, attribute_negatives=negatives).evaluate(model)
+    rank_of = [
+        {id_: rank for rank, id_ in enumerate(evaluation.rankings[96].document_ids[row].tolist())} for row in (1, 2)
+    ]
+    wins = [rank_of[0][ids[1]] < rank_of[0][ids[20]], rank_of[1][ids[2]] < rank_of[1][ids[21]]]
+    assert evaluation.attributes == {"color": np.mean(wins), "itself": 0.0}  # a tie is no win
+
+
+def test_a_saved_models_truncate_dim_is_its_full_dimension(model, data):
+    with model.truncate_embeddings(48):
+        evaluation = RetrievalEvaluator(*data).evaluate(model)
+        assert list(evaluation.metrics) == [48, 24, 12, 6]
+        with pytest.raises(ConfigError, match="48"):
+            RetrievalEvaluator(*data, truncate_dims=DIMS)(model)
+
+
+def test_texts_are_documents_too_and_unanswered_queries_are_left_out(model):
+    corpus = Dataset.from_dict({"corpus_id": ["1", "2"], "document": ["a red page", "one blue sheet of paper"]})
+    queries = Dataset.from_dict({"query_id": ["a", "b", "c"], "query": ["red", "a red page", "blue"]})
+    evaluation = RetrievalEvaluator(queries, corpus, {"b": {"1"}, "c": set()}).evaluate(model)
+    assert evaluation.query_ids == ["b"]
+    assert evaluation.metrics[96]["cosine_accuracy@1"] == 1
+
+
+@pytest.mark.parametrize("options", [{"truncate_dims": [0]}, {"truncate_dims": [8, 8]}, {"precisions": ["int4"]}])
+def test_senseless_options_are_a_config_error(data, options):
+    with pytest.raises(ConfigError):
+        RetrievalEvaluator(*data, **options)
+
+
+def test_no_relevant_document_at_all_is_a_config_error(data):
+    with pytest.raises(ConfigError, match="no query"):
+        RetrievalEvaluator(data[0], data[1], {})
+
+
+def test_samples_are_misses_first_with_decoded_pages(model, data):
+    evaluation = RetrievalEvaluator(*data).evaluate(model)
+    samples = sample_retrievals(evaluation, *data, num=16, top=3)
+    missed = [sample["right_rank"] != 1 for sample in samples]
+    assert missed == sorted(missed, reverse=True)
+    assert sum(missed) == round(16 * (1 - evaluation.metrics[96]["cosine_accuracy@1"]))
+    for sample in samples:
+        assert isinstance(sample["right"], PILImage.Image)
+        assert len(sample["top"]) == 3
+        first_right = [is_relevant for _, is_relevant in sample["top"]]
+        assert (True in first_right) == (sample["right_rank"] is not None and sample["right_rank"] <= 3)
+
+
+def test_a_right_page_beyond_the_ranking_has_no_rank():
+    corpus = Dataset.from_dict({"corpus_id": ["a", "b"], "document": ["first", "second"]})
+    queries = Dataset.from_dict({"query_id": ["q"], "query": ["which"]})
+    from experiments.rankings import Ranking
+
+    evaluation = Evaluation(["q"], {"q": {"b"}}, {4: {}}, rankings={4: Ranking(np.array([["a"]]), np.ones((1, 1)))})
+    [sample] = sample_retrievals(evaluation, queries, corpus, {"q": {"b"}})
+    assert sample == {"query": "which", "right": "second", "right_rank": None, "top": [("first", False)]}

@@ -1,0 +1,185 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from experiments import report, runs
+
+EVALUATION = {"name": "report-pages-hard", "num_queries": 100, "num_documents": 500, "fingerprint": "abc"}
+BASE = {96: 0.016, 48: 0.015, 24: 0.014, 12: 0.011}
+FINETUNED = {96: 0.8743, 48: 0.8648, 24: 0.801, 12: 0.624}
+
+
+def section(values):
+    return {
+        str(dim): {
+            "cosine_accuracy@1": value / 2,
+            "cosine_ndcg@10": value,
+            "cosine_ndcg@10_ci95": [max(0.0, value - 0.03), value + 0.03],
+            "int8": {"cosine_ndcg@10": value - 0.001},
+            "binary": {"cosine_ndcg@10": value - 0.011},
+        }
+        for dim, value in values.items()
+    }
+
+
+def finished_run(folder, *, name, base=BASE, final=FINETUNED, parameters=1_316_000, **metrics):
+    content = {
+        "primary_metric": "cosine_ndcg@10",
+        "evaluation": EVALUATION,
+        "model": {"name": "qwen3vl_tiny", "parameters": parameters, "embedding_dim": 96, "truncate_dim": 48},
+        "energy": {
+            **{"energy_kwh": 0.00212, "emissions_kg": 0.00081, "duration_s": 160.0},
+            **{"country": "USA", "method": "estimated"},
+        },
+    }
+    content |= {key: section(values) for key, values in (("base", base), ("final", final)) if values}
+    with runs.record(folder, {"seed": 42}, name=name, command="python -m experiments.train seed=42") as record:
+        record.update(fingerprint="data-fingerprint", dashboard="trackio show --project experiments")
+        runs.save_json(folder / "metrics.json", content | metrics)
+    return folder
+
+
+def write_hydra(folder):
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "overrides.yaml").write_text("- data.num_eval_rows=50\n- trainer.resume=auto\n- seed=42\n")
+    (folder / ".hydra" / "hydra.yaml").write_text("hydra: {runtime: {choices: {data: report_pages}}}\n")
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    history = [{"step": 5, "loss": 3.2}, {"step": 5, "eval_report-pages-hard_cosine_ndcg@10": 0.4}]
+    folder = finished_run(
+        tmp_path / "one",
+        name="tiny one",
+        training={"history": history},
+        attributes={"chart kind": 0.91, "color": 0.78},
+        selected_on_this_set=["truncate_dim 48"],
+    )
+    (folder / "final").mkdir()
+    write_hydra(folder)
+    return folder
+
+
+def test_run_report_says_result_cost_selection_and_how_to_reload(run_dir, monkeypatch):
+    monkeypatch.chdir(run_dir.parent)
+    text = report.write_run_report(Path("one"))
+    assert text == (run_dir / "report.md").read_text()
+    for line in (
+        "# tiny one",
+        "**nDCG@10 0.016 → 0.874 [0.844, 0.904] on report-pages-hard: 100 queries, 500 documents**",
+        "48 of 96 dimensions keep 98.9% at half the bytes.",
+        "Selected on this set: truncate_dim 48.",
+        "0.00212 kWh (estimated)",
+        "0.81 g with the electricity of USA",
+        "data-fingerprint",
+        "python -m experiments.train data.num_eval_rows=50 seed=42 trainer.resume=one",
+        "python -m experiments.evaluate model=saved model.name=one/final data=report_pages data.num_eval_rows=50",
+        "trackio show --project experiments",
+    ):
+        assert line in text
+
+
+def test_tables_of_a_run_report_hold_every_dimension_precision_metric_and_attribute(run_dir):
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in report.write_run_report(run_dir).splitlines()
+        if line.startswith("|")
+    ]
+    assert ["48", "0.015 [0.000, 0.045]", "0.865 [0.835, 0.895]", "98.9%", "192"] in rows
+    assert ["12", "0.624", "48", "0.623", "12", "0.613", "2"] in rows
+    assert ["cosine_accuracy@1", "0.008", "0.437"] in rows
+    assert ["color", "78.0%"] in rows
+    assert ["model: parameters", "1.32 M"] in rows
+
+
+def test_figures_are_written_and_embedded(run_dir):
+    text = report.write_run_report(run_dir)
+    for name in ("matryoshka.png", "training.png"):
+        assert f"](figures/{name})" in text
+        with Image.open(run_dir / "figures" / name) as image:
+            assert image.width > 900
+
+
+def test_evaluate_only_run_is_reported_without_finetuned_values(tmp_path):
+    text = report.write_run_report(finished_run(tmp_path, name="as it is", base=FINETUNED, final=None))
+    assert "**nDCG@10 0.874 [0.844, 0.904] on report-pages-hard" in text
+    assert "finetuned" not in text
+    assert "training.png" not in text
+
+
+def test_model_of_one_dimension_has_no_retention_sentence(tmp_path):
+    text = report.write_run_report(finished_run(tmp_path, name="one", base={96: 0.0}, final={96: 0.8}))
+    assert "keep" not in text
+
+
+def test_dimension_that_is_no_simple_fraction_is_given_in_percent():
+    sentence = report.retention_sentence(section({1000: 0.5, 300: 0.4}))
+    assert sentence == "300 of 1000 dimensions keep 80.0% at 30% of the bytes."
+
+
+def test_summary_table_is_aligned():
+    table = report.summary_table({"base": section(BASE), "final": section(FINETUNED)})
+    assert table.splitlines() == [
+        "dimensions   base [95% interval]  finetuned [95% interval]  % of full",
+        "----------  --------------------  ------------------------  ---------",
+        "96          0.016 [0.000, 0.046]      0.874 [0.844, 0.904]     100.0%",
+        "48          0.015 [0.000, 0.045]      0.865 [0.835, 0.895]      98.9%",
+        "24          0.014 [0.000, 0.044]      0.801 [0.771, 0.831]      91.6%",
+        "12          0.011 [0.000, 0.041]      0.624 [0.594, 0.654]      71.4%",
+    ]
+
+
+def test_table_over_runs_is_sorted_by_the_primary_metric(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    finished_run(tmp_path / "outputs" / "a", name="weaker", final={96: 0.70, 48: 0.6})
+    finished_run(tmp_path / "multirun" / "0", name="stronger", final={96: 0.90, 48: 0.8})
+    finished_run(tmp_path / "outputs" / "b", name="evaluated|only", base={96: 0.80}, final=None)
+    assert report.main([]) == 0
+    printed = capsys.readouterr().out
+    places = [printed.index(name) for name in ("stronger", "evaluated\\|only", "weaker")]
+    assert places == sorted(places)
+    assert "0.900 [0.870, 0.930]" in printed and "outputs/report.md" in printed
+    assert (tmp_path / "outputs" / "report.md").read_text().count("| weaker") == 1
+    assert (tmp_path / "outputs" / "figures" / "size_against_ndcg.png").stat().st_size > 10_000
+
+
+def test_runs_on_different_queries_are_never_ranked_together(tmp_path, capsys):
+    finished_run(tmp_path / "a", name="one")
+    finished_run(tmp_path / "b", name="two", evaluation=EVALUATION | {"fingerprint": "other"})
+    assert report.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out.count("## nDCG@10 on") == 2
+    assert len(list((tmp_path / "out" / "figures").glob("size_against_ndcg*.png"))) == 2
+
+
+def test_runs_of_one_size_each_get_a_label(tmp_path):
+    folders = [finished_run(tmp_path / str(i), name=f"run {i}", final={96: 0.8 + i / 1000}) for i in range(12)]
+    loaded = [runs.load_run(folder) for folder in folders]
+    from experiments.figures import size_against_quality
+
+    size_against_quality(loaded, tmp_path / "size.png")
+    assert (tmp_path / "size.png").exists()
+
+
+def test_missing_directory_and_no_finished_run_are_one_line_and_exit_2(tmp_path, capsys):
+    for folder in (tmp_path / "missing", tmp_path):
+        assert report.main([str(folder)]) == 2
+        output = capsys.readouterr()
+        assert output.err.count("\n") == 1 and str(folder) in output.err and not output.out
+
+
+def test_unfinished_runs_are_left_out(tmp_path, capsys):
+    finished_run(tmp_path / "good", name="good")
+    finished_run(tmp_path / "killed", name="killed")
+    fields = json.loads((tmp_path / "killed" / "run.json").read_text())
+    runs.save_json(tmp_path / "killed" / "run.json", fields | {"status": "running"})
+    report.main([str(tmp_path)])
+    assert "killed" not in capsys.readouterr().out
+
+
+def test_report_imports_no_torch():
+    code = "import sys, experiments.report; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,233 @@
+import copy
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from experiments import runs
+from experiments.errors import ConfigError
+
+CONFIG = {
+    **{"seed": 42, "run_name": None, "tracking": {"project": "experiments"}},
+    "trainer": {"resume": None, "learning_rate": 2e-3, "logging_steps": 0.05, "dataloader_num_workers": 2},
+    **{"evaluator": {"num_workers": 2, "batch_size": 32}, "data": {"cache_dir": "outputs/.cache", "seed": 0}},
+    "matryoshka": {"matryoshka_dims": [96, 48]},
+}
+
+
+def changed(path, value):
+    config = copy.deepcopy(CONFIG)
+    *parents, last = path.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    return config
+
+
+def read(folder):
+    return json.loads((folder / "run.json").read_text())
+
+
+def finish(folder, config=CONFIG, **metrics):
+    with runs.record(folder, config):
+        runs.save_json(folder / "metrics.json", metrics or {"base": {}})
+
+
+def fail(folder, error=None, config=CONFIG):
+    error = error or RuntimeError("boom")
+    with pytest.raises(type(error)), runs.record(folder, config):
+        raise error
+
+
+def run_killed_with(signal_number, folder):
+    """Start a run in another process, kill it in the middle and return its exit code."""
+    code = (
+        "import sys, time; from pathlib import Path; from experiments import runs\n"
+        f"with runs.record(Path({str(folder)!r}), {CONFIG!r}):\n    print('up', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"up\n"
+        assert runs.is_live(folder, read(folder))
+        assert runs.find_unfinished([folder], runs.config_hash(CONFIG)) is None
+        with pytest.raises(ConfigError, match=f"process {process.pid} on"), runs.record(folder, CONFIG):
+            pass
+        process.send_signal(signal_number)
+    return process.returncode
+
+
+def test_record_says_running_inside_and_finished_after(tmp_path):
+    with runs.record(tmp_path, CONFIG, name="one", command="python -m experiments.train") as record:
+        assert read(tmp_path)["status"] == "running"
+        record.update(fingerprint="abc")
+        assert read(tmp_path)["fingerprint"] == "abc"
+    fields = read(tmp_path)
+    assert (fields["status"], fields["name"], fields["error"], fields["seed"]) == ("finished", "one", None, 42)
+    assert fields["command"] == "python -m experiments.train"
+    assert fields["config"] == CONFIG
+    assert fields["start"] <= fields["end"]
+    assert [attempt["status"] for attempt in fields["attempts"]] == ["finished"]
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_exception_is_recorded_as_one_short_line(tmp_path):
+    fail(tmp_path, ValueError("first\nsecond " + "x" * 1000))
+    fields = read(tmp_path)
+    assert fields["status"] == "failed"
+    assert fields["error"].startswith("ValueError: first second x")
+    assert len(fields["error"]) == 300
+    fail(tmp_path, MemoryError())
+    assert read(tmp_path)["error"] == "MemoryError"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(0)])
+def test_interrupt_and_exit_are_recorded_as_interrupted(tmp_path, error):
+    fail(tmp_path, error)
+    assert read(tmp_path)["status"] == "interrupted"
+
+
+def test_sigterm_is_recorded_as_interrupted_and_exits_143(tmp_path):
+    assert run_killed_with(signal.SIGTERM, tmp_path) == 143
+    assert read(tmp_path)["status"] == "interrupted"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_killed_run_is_unfinished_and_goes_on_with_its_first_start(tmp_path):
+    assert run_killed_with(signal.SIGKILL, tmp_path) == -signal.SIGKILL
+    killed = read(tmp_path)
+    assert killed["status"] == "running"
+    assert runs.find_unfinished([tmp_path], runs.config_hash(CONFIG)) == tmp_path
+    runs.save_json(tmp_path / "run.json", killed | {"start": "2026-01-01T00:00:00+00:00"})
+    finish(tmp_path)
+    fields = read(tmp_path)
+    assert fields["start"] == "2026-01-01T00:00:00+00:00"
+    assert [attempt["status"] for attempt in fields["attempts"]] == ["killed", "finished"]
+    assert [attempt["pid"] for attempt in fields["attempts"]] == [killed["pid"], os.getpid()]
+    assert all(attempt["end"] for attempt in fields["attempts"])
+    assert 0 <= runs.duration_s(fields) < 60
+
+
+def test_directory_of_another_config_is_refused(tmp_path):
+    fail(tmp_path)
+    with pytest.raises(ConfigError, match="another config"), runs.record(tmp_path, changed("seed", 1)):
+        pass
+    assert read(tmp_path)["status"] == "failed"
+
+
+def test_run_on_another_host_is_live_while_its_file_is_touched(tmp_path):
+    finish(tmp_path)
+    fields = read(tmp_path) | {"status": "running", "host": "not-" + socket.gethostname()}
+    runs.save_json(tmp_path / "run.json", fields)
+    assert runs.is_live(tmp_path, fields)
+    old = time.time() - 3600
+    os.utime(tmp_path / "run.json", (old, old))
+    assert not runs.is_live(tmp_path, fields)
+
+
+def test_process_with_the_same_id_but_another_start_is_dead(tmp_path):
+    finish(tmp_path)
+    fields = read(tmp_path) | {"status": "running"}
+    assert runs.is_live(tmp_path, fields)
+    assert not runs.is_live(tmp_path, fields | {"process_start": 1})
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *[("run_name", "x"), ("tracking", {}), ("experiment", "x"), ("trainer.resume", "auto")],
+        *[("trainer.logging_steps", 1), ("trainer.dataloader_num_workers", 0), ("trainer.push_to_hub", True)],
+        *[("evaluator.num_workers", 0), ("data.cache_dir", "/tmp")],
+    ],
+)
+def test_hash_ignores_what_cannot_change_the_result(path, value):
+    assert runs.config_hash(changed(path, value)) == runs.config_hash(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        *[("seed", 1), ("data.seed", 1), ("trainer.learning_rate", 1.0)],
+        *[("evaluator.batch_size", 1), ("matryoshka.matryoshka_dims", [48, 96])],
+    ],
+)
+def test_hash_depends_on_what_changes_the_result(path, value):
+    assert runs.config_hash(changed(path, value)) != runs.config_hash(CONFIG)
+
+
+def test_hash_leaves_the_config_alone_and_ignores_the_order_of_keys():
+    config = copy.deepcopy(CONFIG)
+    assert runs.config_hash(dict(reversed(config.items()))) == runs.config_hash(config)
+    assert config == CONFIG
+
+
+def test_newest_unfinished_training_of_the_same_config_is_found(tmp_path):
+    fail(tmp_path / "outputs" / "day" / "older")
+    fail(tmp_path / "multirun" / "day" / "0")
+    finish(tmp_path / "outputs" / "day" / "finished")
+    fail(tmp_path / "outputs" / "day" / "other", config=changed("seed", 1))
+    fail(tmp_path / "outputs" / "day" / "0" / "checkpoints" / "inner")
+    with pytest.raises(RuntimeError), runs.record(tmp_path / "outputs" / "evaluation", CONFIG, job="evaluate"):
+        raise RuntimeError
+    roots = [tmp_path / "outputs", tmp_path / "multirun", tmp_path / "missing"]
+    assert runs.find_unfinished(roots, runs.config_hash(CONFIG)) == tmp_path / "multirun" / "day" / "0"
+    assert runs.find_unfinished(roots, "none") is None
+
+
+def test_finished_runs_are_loaded_once_and_damaged_ones_left_out(tmp_path, caplog):
+    finish(tmp_path / "b", base={"96": {}})
+    finish(tmp_path / "no metrics")
+    (tmp_path / "no metrics" / "metrics.json").unlink()
+    fail(tmp_path / "failed")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text("{")
+    loaded = runs.load_finished([tmp_path, tmp_path / "b"])
+    assert [(run.path.name, run.metrics) for run in loaded] == [("b", {"base": {"96": {}}})]
+    assert "no metrics" in caplog.text and "broken" in caplog.text
+
+
+def test_json_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "metrics.json"
+    runs.save_json(path, {"value": np.float64(0.1), "list": np.arange(2), "nan": float("nan"), 96: tmp_path})
+    content = {"value": 0.1, "list": [0, 1], "nan": None, "96": str(tmp_path)}
+    assert json.loads(path.read_text()) == content
+
+    class Unprintable:
+        def __str__(self):
+            raise RuntimeError("no text")
+
+    with pytest.raises(RuntimeError):
+        runs.save_json(path, {"value": Unprintable()})
+    assert json.loads(path.read_text()) == content
+    assert [file.name for file in path.parent.iterdir()] == ["metrics.json"]
+
+
+def test_smallest_dimension_compares_unrounded_values():
+    section = {
+        str(dim): {"cosine_ndcg@10": value} for dim, value in ((96, 0.8), (48, 0.796), (24, 0.79599), (12, 0.1))
+    }
+    assert runs.smallest_dimension(section) == 48
+    assert runs.smallest_dimension(section, share=0.9) == 24
+    assert runs.smallest_dimension(section, share=1.0) == 96
+
+
+def test_model_that_finds_nothing_keeps_all_its_dimensions():
+    section = {str(dim): {"cosine_ndcg@10": 0.0} for dim in (96, 48)}
+    assert runs.smallest_dimension(section) == 96
+
+
+def test_provenance_names_versions_revision_and_hardware():
+    provenance = runs.provenance()
+    assert {"python", "torch", "sentence-transformers", "trackio"} <= set(provenance["versions"])
+    assert provenance["hardware"]["cores"] >= 1
+    assert provenance["git"] is None or len(provenance["git"]["revision"]) == 40
+
+
+def test_runs_imports_no_torch():
+    code = "import sys, experiments.runs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,307 @@
+import json
+import os
+import subprocess
+import sys
+
+import PIL.Image
+import pytest
+from transformers import TrainerControl, TrainerState
+
+from experiments.errors import ConfigError
+from experiments.tracking import no_tracking, track
+from experiments.trackio_run import flatten
+
+CONFIG = {
+    "seed": 42,
+    "run_name": None,
+    "model": {"_target_": "experiments.models.qwen3vl_tiny", "max_pixels": 16384, "card": {"language": "en"}},
+    "data": {"_target_": "experiments.data.report_pages.load", "num_train_rows": 64},
+    "loss": {
+        "_target_": "experiments.losses.CachedMultipleNegativesRankingLoss",
+        "mini_batch_size": None,
+        "scale": 20.0,
+    },
+    "matryoshka": {"_target_": "experiments.losses.matryoshka", "default_dims": [96, 48]},
+    "tracking": {"_target_": "experiments.tracking.track", "dir": "somewhere"},
+}
+SECTION = {
+    "96": {
+        "cosine_ndcg@10": 0.9,
+        "cosine_mrr@10": 0.8,
+        "cosine_ndcg@10_ci95": [0.8, 0.95],
+        "int8": {"cosine_ndcg@10": 0.88},
+    },
+    "48": {"cosine_ndcg@10": 0.7, "cosine_mrr@10": 0.6},
+}
+
+
+@pytest.fixture
+def tracked(tmp_path):
+    """Start a tracked run in a folder of the test's own, without the two seconds of the energy meter."""
+
+    def start(name="first", **options):
+        options = {
+            "dir": tmp_path / "trackio",
+            "energy": False,
+            "choices": {"model": "tiny", "data": "pages"},
+        } | options
+        return track(CONFIG, tmp_path / "run", name=name, **options)
+
+    return start
+
+
+def stored(name, project="experiments"):
+    """What Trackio holds of a run: its config, and its rows in the order of logging."""
+    from trackio.sqlite_storage import SQLiteStorage
+
+    run_id = SQLiteStorage.get_latest_run_record_by_name(project, name)["id"]
+    return SQLiteStorage.get_all_run_configs(project)[run_id], SQLiteStorage.get_logs(project, name)
+
+
+def values(rows, metric):
+    return [(row["step"], row[metric]) for row in rows if metric in row]
+
+
+def callback_logs(tracker, entries, *, main=True, resumed_history=None):
+    callback = tracker.callback("pages", 96)
+    state = TrainerState(is_world_process_zero=main, log_history=resumed_history or [])
+    state.global_step = resumed_history[-1]["step"] if resumed_history else 0
+    callback.on_train_begin(None, state, TrainerControl())
+    for step, logs in entries:
+        state.global_step = step
+        callback.on_log(None, state, TrainerControl(), logs=logs)
+
+
+def test_config_becomes_top_level_scalars_named_by_group_and_option():
+    flat = flatten(CONFIG, {"model": "tiny"})
+    assert flat == {
+        "seed": 42,
+        "run_name": None,
+        "model": "tiny",
+        "model/max_pixels": 16384,
+        "data": "data.report_pages.load",
+        "data/num_train_rows": 64,
+        "loss": "losses.CachedMultipleNegativesRankingLoss",
+        "loss/mini_batch_size": None,
+        "loss/scale": 20.0,
+        "matryoshka": "losses.matryoshka",
+        "matryoshka/default_dims": "96, 48",
+    }
+
+
+def test_finished_run_holds_config_group_and_status(tracked, tmp_path):
+    with tracked():
+        pass
+    config, rows = stored("first")
+    assert config["model"] == "tiny" and config["model/max_pixels"] == 16384
+    assert config["_Group"] == "pages" and config["status"] == "finished"
+    assert config["output_dir"] == str(tmp_path / "run")
+    assert values(rows, "status_finished") == [(0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(RuntimeError("loss is NaN"), "failed"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_run_that_ends_early_keeps_its_metrics_and_says_how_it_ended(tracked, error, status):
+    from trackio.sqlite_storage import SQLiteStorage
+
+    with pytest.raises(type(error)), tracked() as tracker:
+        tracker.log({"train/loss": 1.5}, step=3)
+        raise error
+    config, rows = stored("first")
+    assert config["status"] == status and values(rows, "status_finished") == [(0, 0.0)]
+    assert values(rows, "train/loss") == [(3, 1.5)]
+    alert = SQLiteStorage.get_alerts("experiments")[-1]
+    assert alert["title"] == f"first {status}" and type(error).__name__ in alert["text"]
+
+
+def test_equal_names_are_made_unique(tracked):
+    names = []
+    for _ in range(3):
+        with tracked("same name") as tracker:
+            names.append(tracker.name)
+    assert names == ["same-name", "same-name-2", "same-name-3"]
+
+
+def test_training_is_logged_by_global_step_and_evaluation_by_padded_dimension(tracked):
+    with tracked() as tracker:
+        callback_logs(
+            tracker,
+            [
+                (5, {"loss": 2.0, "learning_rate": 1e-3, "grad_norm": 0.5, "epoch": 0.5}),
+                (5, {"eval_pages_cosine_ndcg@10": 0.4, "eval_pages-48d_cosine_ndcg@10": 0.3, "epoch": 0.5}),
+                (5, {"eval_pages_cosine_mrr@10": 0.2, "eval_pages-48d_cosine_mrr@10": 0.1, "eval_loss": 1.0}),
+                (10, {"loss": 1.0, "train_loss": 1.5, "train_runtime": 60.0}),
+            ],
+        )
+    _, rows = stored("first")
+    logged = {key for row in rows for key in row} - {"step", "timestamp", "status_finished"}
+    assert values(rows, "train/loss") == [(5, 2.0), (10, 1.0)]
+    assert values(rows, "eval/ndcg@10_dim0048") == [(5, 0.3)]
+    assert logged == {
+        *("train/loss", "train/learning_rate", "train/grad_norm", "train/epoch", "train/mean_loss", "train/runtime"),
+        *("eval/ndcg@10_dim0096", "eval/ndcg@10_dim0048", "eval/mrr@10_dim0096", "eval/loss"),
+    }
+
+
+def test_only_the_main_process_logs(tracked, monkeypatch, tmp_path):
+    with tracked() as tracker:
+        callback_logs(tracker, [(5, {"loss": 2.0})], main=False)
+    assert values(stored("first")[1], "train/loss") == []
+    monkeypatch.setenv("RANK", "1")
+    with tracked("second", dir=tmp_path / "other") as tracker:
+        tracker.log({"train/loss": 1.0})
+    assert not (tmp_path / "other").exists()
+
+
+def test_resumed_run_begins_with_what_was_logged_before_its_checkpoint(tracked):
+    history = [{"loss": 2.0, "step": 5}, {"eval_pages_cosine_ndcg@10": 0.4, "step": 5}]
+    with tracked() as tracker:
+        callback_logs(tracker, [(10, {"loss": 1.0})], resumed_history=history)
+    config, rows = stored("first")
+    assert values(rows, "train/loss") == [(5, 2.0), (10, 1.0)]
+    assert values(rows, "eval/ndcg@10_dim0096") == [(5, 0.4)]
+    assert config["resumed_at_step"] == 5 and config["model"] == "tiny"
+
+
+def test_final_metrics_are_one_point_each_and_the_curve_has_the_dimension_as_step(tracked):
+    with tracked() as tracker:
+        tracker.step = 96
+        tracker.log_final(SECTION)
+        tracker.log_curve({"base": {"96": {"cosine_ndcg@10": 0.1}}, "final": SECTION})
+    _, rows = stored("first")
+    assert values(rows, "final/ndcg@10_dim0096") == [(96, 0.9)]
+    assert values(rows, "final/ndcg@10_dim0048") == [(96, 0.7)]
+    assert values(rows, "final/int8_ndcg@10_dim0096") == [(96, 0.88)]
+    assert values(rows, "final/mrr@10_dim0048") == []
+    assert values(rows, "matryoshka/final_ndcg@10_by_dimension") == [(48, 0.7), (96, 0.9)]
+    assert values(rows, "matryoshka/base_ndcg@10_by_dimension") == [(96, 0.1)]
+    table = values(rows, "final_metrics")[0][1]["_value"]
+    assert [row["dimension"] for row in table] == [96, 48] and table[0]["ndcg@10_ci95"] == "0.8000 to 0.9500"
+
+
+def test_samples_are_a_table_of_small_thumbnails(tracked, tmp_path):
+    page = PIL.Image.new("RGB", (850, 1100), "white")
+    with tracked() as tracker:
+        tracker.log_samples(
+            [("sales in May", page, [page, page], 2), ("a query", "a text page", ["one", "two"], None)]
+        )
+    first, second = values(stored("first")[1], "samples")[0][1]["_value"]
+    assert first["query"] == "sales in May" and first["rank of the right page"] == 2 and len(first["top pages"]) == 2
+    assert second["rank of the right page"] == "not found" and second["top pages"] == "one | two"
+    with PIL.Image.open(tmp_path / "trackio" / "media" / first["right page"]["file_path"]) as thumbnail:
+        assert max(thumbnail.size) == 160
+
+
+def test_figures_are_copied_into_the_tracking_folder(tracked, tmp_path):
+    PIL.Image.new("RGB", (20, 20)).save(tmp_path / "curve.png")
+    with tracked() as tracker:
+        tracker.log_figure(tmp_path / "curve.png")
+    figure = values(stored("first")[1], "figures/curve")[0][1]
+    assert (tmp_path / "trackio" / "media" / figure["file_path"]).is_file()
+
+
+def test_each_run_writes_into_its_own_folder_within_one_process(tracked, tmp_path):
+    for folder in ("one", "two"):
+        with tracked(folder, dir=tmp_path / folder) as tracker:
+            tracker.log({"train/loss": 1.0}, step=1)
+            assert tracker.show_command.startswith(f"TRACKIO_DIR={tmp_path / folder} ")
+        assert values(stored(folder)[1], "train/loss") == [(1, 1.0)]
+        assert (tmp_path / folder / "experiments.db").is_file()
+
+
+def test_show_command_quotes_what_a_shell_would_split(tracked, tmp_path):
+    with tracked(dir=tmp_path / "my runs", project="my-project") as tracker:
+        pass
+    assert tracker.show_command.startswith(f"TRACKIO_DIR='{tmp_path}/my runs' ")
+    assert tracker.show_command.endswith("trackio show --project my-project")
+
+
+@pytest.mark.parametrize("broken", ["folder", "parent", "database"])
+def test_folder_that_cannot_be_written_is_an_error_before_the_work(tracked, tmp_path, broken):
+    folder = tmp_path / "blocked"
+    if broken == "database":
+        folder.mkdir()
+        (folder / "experiments.db").write_text("this is no database, whatever its name says" * 100)
+    else:
+        folder.write_text("a file")
+        folder = folder / "below" if broken == "parent" else folder
+    with pytest.raises(ConfigError, match="cannot be written.*tracking=none"), tracked(dir=folder):
+        pytest.fail("the work started")
+
+
+def test_project_name_that_trackio_reserves_is_an_error(tracked):
+    with pytest.raises(ConfigError, match="tracking.project=runs_system"), tracked(project="runs_system"):
+        pytest.fail("the work started")
+
+
+@pytest.mark.parametrize(
+    ("code", "nearest"), [("Germany", "DEU"), ("GER", "such as USA"), ("usa", "USA"), ("DE", "three letters")]
+)
+def test_unknown_country_is_an_error_that_names_a_known_one(tracked, code, nearest):
+    with pytest.raises(ConfigError, match=f"country_iso_code={code}.*{nearest}"):
+        with tracked(energy=True, country_iso_code=code):
+            pytest.fail("the work started")
+
+
+def test_energy_is_the_same_in_trackio_and_on_the_card(tracked, tmp_path, tiny_model):
+    (tmp_path / "run").mkdir()
+    with tracked(energy=True, country_iso_code="FRA") as tracker:
+        sum(number * number for number in range(2_000_000))
+        energy = tracker.write_energy_to_card(tiny_model)
+        tiny_model.save_pretrained(str(tmp_path / "during"))
+    tiny_model.save_pretrained(str(tmp_path / "after"))
+    assert energy["energy_kwh"] > 0 and energy["emissions_kg"] > 0 and energy["country"] == "FRA"
+    assert energy["method"] in ("measured", "estimated") and energy["parts"]["ram"] == "estimated"
+    json.dumps(energy)
+    config, rows = stored("first")
+    assert values(rows, "energy/emissions_kg") == [(0, energy["emissions_kg"])]
+    assert config["energy/method"] == energy["method"] and tracker.energy() == energy
+    for card in (tmp_path / "during" / "README.md", tmp_path / "after" / "README.md"):
+        assert f"Carbon emissions were {energy['method']} using" in card.read_text()
+        assert f"- **Carbon Emitted**: {energy['emissions_kg']:.4g} kg of CO2" in card.read_text()
+        assert f"emissions: {energy['emissions_kg'] * 1000}" in card.read_text()
+
+
+def test_two_countries_differ_as_their_electricity_does(tracked, tmp_path):
+    intensity = {}
+    for country in ("FRA", "POL"):
+        with tracked(energy=True, country_iso_code=country) as tracker:
+            sum(number * number for number in range(1_000_000))
+            energy = tracker.energy()
+        intensity[country] = energy["emissions_kg"] / energy["energy_kwh"]
+    assert intensity["POL"] > 5 * intensity["FRA"]
+
+
+def test_no_tracking_does_nothing(tmp_path):
+    with no_tracking(CONFIG, tmp_path, name="run", choices={}) as tracker:
+        tracker.log({"train/loss": 1.0})
+        tracker.add_config({"a": 1})
+        tracker.log_final(SECTION)
+        tracker.log_curve({"final": SECTION})
+        tracker.log_figure(tmp_path / "missing.png")
+        tracker.log_samples([("query", "page", [], None)])
+        callback_logs(tracker, [(1, {"loss": 1.0})])
+    assert tracker.energy() is None and tracker.write_energy_to_card(None) is None and tracker.show_command == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_connection_is_attempted_even_with_a_token_and_a_server_in_the_environment(tmp_path):
+    script = f"""
+import pathlib, socket, sys
+attempts = []
+sys.addaudithook(lambda event, args: attempts.append((event, args)) if event in ("socket.connect", "socket.getaddrinfo") else None)
+from experiments.tracking import track
+with track({{"seed": 1}}, pathlib.Path({str(tmp_path)!r}), name="run", dir={str(tmp_path / "trackio")!r}) as tracker:
+    tracker.log({{"train/loss": 1.0}}, step=1)
+print("attempts:", attempts)
+"""
+    environment = os.environ | {
+        "HF_TOKEN": "hf_x",
+        "TRACKIO_SERVER_URL": "http://trackio.invalid",
+        "TRACKIO_SPACE_ID": "me/mine",
+    }
+    environment.pop("HF_HUB_OFFLINE", None)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "attempts: []\n"
