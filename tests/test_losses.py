@@ -40,7 +40,9 @@ def test_loss_and_gradients_equal_the_librarys(tiny_model, setting):
 
 def test_a_token_budget_bounds_what_the_encoder_sees_at_once(tiny_model):
     seen = []
-    handle = tiny_model.register_forward_pre_hook(lambda module, args: seen.append(int(args[0]["attention_mask"].sum())))
+    handle = tiny_model.register_forward_pre_hook(
+        lambda module, args: seen.append(int(args[0]["attention_mask"].sum()))
+    )
     gradients(tiny_model, CachedMultipleNegativesRankingLoss(tiny_model, mini_batch_num_tokens=60))
     handle.remove()
     assert max(seen) <= 60

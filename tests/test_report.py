@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import report, runs
+from experiments import report, run_report, runs
 
 EVALUATION = {"name": "report-pages-hard", "num_queries": 100, "num_documents": 500, "fingerprint": "abc"}
 BASE = {96: 0.016, 48: 0.015, 24: 0.014, 12: 0.011}
@@ -66,7 +66,7 @@ def run_dir(tmp_path):
 
 def test_run_report_says_result_cost_selection_and_how_to_reload(run_dir, monkeypatch):
     monkeypatch.chdir(run_dir.parent)
-    text = report.write_run_report(Path("one"))
+    text = run_report.write_run_report(Path("one"))
     assert text == (run_dir / "report.md").read_text()
     for line in (
         "# tiny one",
@@ -75,7 +75,9 @@ def test_run_report_says_result_cost_selection_and_how_to_reload(run_dir, monkey
         "Selected on this set: truncate_dim 48.",
         "0.00212 kWh (estimated)",
         "0.81 g with the electricity of USA",
-        "data-fingerprint",
+        "- data fingerprint: data-fingerprint",
+        "- model parameters: 1.32 M",
+        'SentenceTransformer; model = SentenceTransformer("one/final")\'',
         "python -m experiments.train data.num_eval_rows=50 seed=42 trainer.resume=one",
         "python -m experiments.evaluate model=saved model.name=one/final data=report_pages data.num_eval_rows=50",
         "trackio show --project experiments",
@@ -86,18 +88,17 @@ def test_run_report_says_result_cost_selection_and_how_to_reload(run_dir, monkey
 def test_tables_of_a_run_report_hold_every_dimension_precision_metric_and_attribute(run_dir):
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in report.write_run_report(run_dir).splitlines()
+        for line in run_report.write_run_report(run_dir).splitlines()
         if line.startswith("|")
     ]
     assert ["48", "0.015 [0.000, 0.045]", "0.865 [0.835, 0.895]", "98.9%", "192"] in rows
     assert ["12", "0.624", "48", "0.623", "12", "0.613", "2"] in rows
     assert ["cosine_accuracy@1", "0.008", "0.437"] in rows
     assert ["color", "78.0%"] in rows
-    assert ["model: parameters", "1.32 M"] in rows
 
 
 def test_figures_are_written_and_embedded(run_dir):
-    text = report.write_run_report(run_dir)
+    text = run_report.write_run_report(run_dir)
     for name in ("matryoshka.png", "training.png"):
         assert f"](figures/{name})" in text
         with Image.open(run_dir / "figures" / name) as image:
@@ -105,24 +106,24 @@ def test_figures_are_written_and_embedded(run_dir):
 
 
 def test_evaluate_only_run_is_reported_without_finetuned_values(tmp_path):
-    text = report.write_run_report(finished_run(tmp_path, name="as it is", base=FINETUNED, final=None))
+    text = run_report.write_run_report(finished_run(tmp_path, name="as it is", base=FINETUNED, final=None))
     assert "**nDCG@10 0.874 [0.844, 0.904] on report-pages-hard" in text
     assert "finetuned" not in text
     assert "training.png" not in text
 
 
 def test_model_of_one_dimension_has_no_retention_sentence(tmp_path):
-    text = report.write_run_report(finished_run(tmp_path, name="one", base={96: 0.0}, final={96: 0.8}))
+    text = run_report.write_run_report(finished_run(tmp_path, name="one", base={96: 0.0}, final={96: 0.8}))
     assert "keep" not in text
 
 
 def test_dimension_that_is_no_simple_fraction_is_given_in_percent():
-    sentence = report.retention_sentence(section({1000: 0.5, 300: 0.4}))
+    sentence = run_report.retention_sentence(section({1000: 0.5, 300: 0.4}))
     assert sentence == "300 of 1000 dimensions keep 80.0% at 30% of the bytes."
 
 
 def test_summary_table_is_aligned():
-    table = report.summary_table({"base": section(BASE), "final": section(FINETUNED)})
+    table = run_report.summary_table({"base": section(BASE), "final": section(FINETUNED)})
     assert table.splitlines() == [
         "dimensions   base [95% interval]  finetuned [95% interval]  % of full",
         "----------  --------------------  ------------------------  ---------",

@@ -20,6 +20,7 @@ from experiments.signatures import in_words, matches, read
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None"}  # what stands beside the groups
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+_CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
 _COLUMNS = ("query", "positive", "negatives")
 
 _AT_LEAST_1 = (
@@ -55,12 +56,12 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "trainer.eval_strategy": ("no", "steps", "epoch"),
     "trainer.save_strategy": ("no", "steps", "epoch", "best"),
     "trainer.logging_strategy": ("no", "steps", "epoch"),
-    "evaluator.precisions": ("float32", "int8", "uint8", "binary", "ubinary"),
+    "evaluator.precisions": ("float32", "int8", "binary"),
 }
 
 
 def check(config: dict[str, Any], groups: Sequence[str] = GROUPS) -> None:
-    """Refuse a config that can't work.
+    """Refuse a config that can't work, before anything heavy is imported.
 
     Args:
         config: The resolved config, as plain containers.
@@ -96,9 +97,10 @@ def nearest(name: str, candidates: Iterable[str]) -> list[str]:
         initials = "".join(word[:1] for word in last.split("_"))
         alike = 0.9 if typed == initials else difflib.SequenceMatcher(None, typed, last).ratio()
         if alike >= 0.7 and key != name:
-            found.append((alike, group == parent, difflib.SequenceMatcher(None, name, key).ratio(), key))
-    found.sort(key=lambda item: item[:3], reverse=True)
-    return [item[3] for item in found if item[:2] == found[0][:2]][:3]
+            rank = (alike, group == parent, key[0] != "+")
+            found.append((rank, difflib.SequenceMatcher(None, name, key).ratio(), key))
+    found.sort(reverse=True)
+    return [key for rank, _, key in found if rank == found[0][0]][:3]
 
 
 def hint(name: str, candidates: Iterable[str], listed: Iterable[str] = ()) -> str:
@@ -242,6 +244,8 @@ def _check_model(model: dict[str, Any]) -> None:
             "model.attn_implementation=flash_attention_2: it isn't installed; "
             "type pip install 'experiments[flash-attn]', or model.attn_implementation=auto"
         )
+    if model["_target_"].startswith("experiments.models.") and isinstance(model.get("card"), dict):
+        _check_node("model.card", {"_target_": _CARD} | model["card"])
     if isinstance(model.get("name"), str):
         _check_source("model.name", model["name"], ("modules.json", "config.json"))
 

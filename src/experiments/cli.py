@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -46,7 +47,9 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
         _refuse_finished(sys.argv[1:])
-        hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(_job(task, failures))()
+        hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(
+            _job(task, failures, wants_traceback)
+        )()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
@@ -59,18 +62,18 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
         sys.exit(0)
     if wants_traceback:
         raise failures[0]
-    sys.stderr.write(f"error: {one_line(str(failures[0]))}\n")
-    sys.exit(2 if isinstance(failures[0], ConfigError) else 1)
+    sys.stderr.writelines(f"error: {one_line(str(failure))}\n" for failure in failures)
+    sys.exit(2 if all(isinstance(failure, ConfigError) for failure in failures) else 1)
 
 
-def _job(task: Callable[..., object], failures: list[Exception]) -> Callable[[DictConfig], None]:
+def _job(task: Callable[..., object], failures: list[Exception], keep_traceback: bool) -> Callable[[DictConfig], None]:
     """Return the function that Hydra calls for each job; it notes the failures."""
 
     @functools.wraps(task)  # Hydra names the log after the file of the wrapped function
     def job(config: DictConfig) -> None:
         full_error = os.environ.pop("HYDRA_FULL_ERROR", "")  # not for the processes that the task starts
         try:
-            _run(task, config)
+            _run(task, config, keep_traceback)
         except Exception as error:
             failures.append(error)
             if HydraConfig.get().mode == RunMode.MULTIRUN:  # there Hydra says which job it was
@@ -85,7 +88,7 @@ class TaskError(RuntimeError):
     """A task failed; says in one line why and where its log and record are."""
 
 
-def _run(task: Callable[..., object], config: DictConfig) -> None:
+def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) -> None:
     """Check one job's config and folders and run the task.
 
     Raises:
@@ -111,7 +114,13 @@ def _run(task: Callable[..., object], config: DictConfig) -> None:
     except ConfigError:
         raise
     except Exception as error:
-        raise TaskError(_record_failure(error, output_dir)) from error
+        message = _record_failure(error, output_dir)
+        if keep_traceback:
+            raise
+        traceback.clear_frames(error.__traceback__)  # it would keep the tensors alive for the rest of a sweep
+    else:
+        return
+    raise TaskError(message)
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

@@ -27,11 +27,12 @@ def check_country(code: str) -> None:
     if code in names:
         return
     by_name = {name.lower(): key for key, name in names.items()}
-    nearest = difflib.get_close_matches(str(code).lower(), by_name, n=1, cutoff=0.8)
-    guesses = [by_name[name] for name in nearest] or difflib.get_close_matches(str(code).upper(), names, n=3)
+    typed = str(code).lower()
+    near = [name for name in by_name if name.startswith(typed)] or difflib.get_close_matches(typed, by_name, n=3)
+    guesses = [typed.upper()] if typed.upper() in names else [by_name[name] for name in near[:3]]
     known = ", ".join(f"{guess} ({names[guess]})" for guess in guesses) or "such as USA, DEU, FRA"
     raise ConfigError(
-        f"tracking.country_iso_code={code}: no electricity mix is known for it; three letters (ISO 3166): {known}"
+        f"tracking.country_iso_code={code}: no such country is known; type three letters (ISO 3166): {known}"
     )
 
 

@@ -1,7 +1,7 @@
 """Evaluate a model without training it.
 
-    python -m experiments.evaluate model=saved model.name=outputs/DAY/RUN/final
-    python -m experiments.evaluate -m model=qwen3vl_tiny,qwen3vl_2b data=vdr_en
+python -m experiments.evaluate model=saved model.name=outputs/DAY/RUN/final
+python -m experiments.evaluate -m model=qwen3vl_tiny,qwen3vl_2b data=vdr_en
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
         instantiate(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker,
     ):
         data: RetrievalData = instantiate(config["data"])
-        record.update(fingerprint=data.fingerprint)
+        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command)
         set_seed(config["seed"])
         model: SentenceTransformer = instantiate(config["model"])
         matryoshka: Matryoshka = instantiate(config["matryoshka"])(model.get_embedding_dimension())
@@ -104,11 +104,11 @@ def finish(
     metrics: dict[str, Any], evaluation: Evaluation, data: RetrievalData, output_dir: Path, tracker: Tracker
 ) -> None:
     """Write metrics, report and figures, hand them to the tracker, and print the table and where to see more."""
-    from experiments import report, runs
+    from experiments import run_report, runs
     from experiments.evaluation import sample_retrievals
 
     runs.save_json(output_dir / "metrics.json", metrics)
-    report.write_run_report(output_dir)
+    run_report.write_run_report(output_dir)
     sections = {tag: metrics[tag] for tag in ("base", "final") if tag in metrics}
     for tag, section in sections.items():
         tracker.log_final(section, tag)
@@ -119,7 +119,7 @@ def finish(
     tracker.log_samples(
         [(row["query"], row["right"], [page for page, _ in row["top"]], row["right_rank"]) for row in samples]
     )
-    logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, report.summary_table(metrics))
+    logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, run_report.summary_table(metrics))
     logger.info("Report:    %s", output_dir / "report.md")
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)

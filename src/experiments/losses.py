@@ -58,7 +58,9 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
             ConfigError: If both mini-batch settings are given.
         """
         if mini_batch_size is not None and mini_batch_num_tokens is not None:
-            raise ConfigError("loss.mini_batch_size and loss.mini_batch_num_tokens exclude each other; set one to null")
+            raise ConfigError(
+                "loss.mini_batch_size and loss.mini_batch_num_tokens exclude each other; set one to null"
+            )
         if mini_batch_size is None and mini_batch_num_tokens is None:
             mini_batch_num_tokens = default_num_tokens
         super().__init__(

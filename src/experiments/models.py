@@ -85,7 +85,9 @@ def choose_attention(attn_implementation: str) -> str:
     if attn_implementation == "auto":
         return "flash_attention_2" if installed and capable else "sdpa"
     if attn_implementation == "flash_attention_2" and not (installed and capable):
-        missing = "pip install 'experiments[flash-attn]'" if not installed else "a GPU of the Ampere generation or later"
+        missing = (
+            "pip install 'experiments[flash-attn]'" if not installed else "a GPU of the Ampere generation or later"
+        )
         raise ConfigError(f"model.attn_implementation=flash_attention_2 needs {missing}; or type auto")
     return attn_implementation
 
@@ -108,7 +110,9 @@ def set_pixel_bounds(model: SentenceTransformer, min_pixels: int | None, max_pix
     processor = getattr(model.processor, "image_processor", None)
     size = getattr(processor, "size", None)
     if not size or not {"shortest_edge", "longest_edge"} <= {key for key, value in dict(size).items() if value}:
-        raise ConfigError("model.max_pixels: this model's image processor has no pixel bounds; type model.max_pixels=null")
+        raise ConfigError(
+            "model.max_pixels: this model's image processor has no pixel bounds; type model.max_pixels=null"
+        )
     # The names notwithstanding, these are areas: the least and the most pixels of an image.
     bounds = (min_pixels or size["shortest_edge"], max_pixels or size["longest_edge"])
     processor.size = type(size)(shortest_edge=bounds[0], longest_edge=bounds[1])
@@ -187,5 +191,9 @@ def qwen3vl_tiny(
             max_pixels=max_pixels,
             attn_implementation=attn_implementation,
             dtype=dtype,
-            card={"language": "en", "license": "apache-2.0", "model_name": "Tiny Qwen3-VL trained on drawn report pages"},
+            card={
+                "language": "en",
+                "license": "apache-2.0",
+                "model_name": "Tiny Qwen3-VL trained on drawn report pages",
+            },
         )

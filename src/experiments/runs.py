@@ -9,11 +9,9 @@ import json
 import logging
 import math
 import os
-import platform
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -21,12 +19,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from experiments.errors import ConfigError
+from experiments.provenance import hardware, provenance
 
 PRIMARY_METRIC = "cosine_ndcg@10"
 
@@ -36,10 +34,6 @@ _WITHOUT_EFFECT = (
     *("trainer.resume", "trainer.dataloader_num_workers", "trainer.dataloader_prefetch_factor"),
     *("trainer.logging_steps", "trainer.logging_strategy", "trainer.logging_first_step", "trainer.disable_tqdm"),
     *("trainer.report_to", "trainer.run_name", "trainer.output_dir", "trainer.push_to_hub", "trainer.hub_model_id"),
-)
-_PACKAGES = (
-    *("experiments", "sentence-transformers", "transformers", "torch", "datasets"),
-    *("hydra-core", "codecarbon", "trackio"),
 )
 _NOT_RUNS = {"checkpoints", "final", "figures", "rankings"}  # folders inside a run: large, and no run is in them
 _HEARTBEAT_S = 60.0
@@ -111,7 +105,7 @@ class Record:
             line = line[:299] + "…"
         self.fields["attempts"][-1].update(end=end, status=status)
         try:
-            self.update(status=status, end=end, error=line, hardware=_hardware())  # the GPU is known only now
+            self.update(status=status, end=end, error=line, hardware=hardware())  # the GPU is known only now
         except OSError as problem:
             if error is None:
                 raise
@@ -370,46 +364,3 @@ def retention(section: dict[str, Any], metric: str = PRIMARY_METRIC) -> dict[int
 def smallest_dimension(section: dict[str, Any], share: float = 0.995, metric: str = PRIMARY_METRIC) -> int:
     """Return the smallest dimension that keeps the share of the full dimension's unrounded metric."""
     return min([dim for dim, kept in retention(section, metric).items() if kept >= share] or dimensions(section)[:1])
-
-
-def provenance() -> dict[str, Any]:
-    """Return what the result may depend on besides config and data: versions, git revision, hardware."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return {"versions": versions, "git": _git(), "platform": platform.platform(), "hardware": _hardware()}
-
-
-def _git() -> dict[str, Any] | None:
-    def run(*arguments: str) -> str:
-        command = ["git", "-C", str(Path(__file__).parent), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
-
-    try:
-        return {"revision": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain", "--", ":/"))}
-    except (OSError, subprocess.SubprocessError):
-        return None  # no git, or not a checkout
-
-
-def _hardware() -> dict[str, Any]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    hardware: dict[str, Any] = {"cpu": _cpu(), "cores": cores, "memory_gib": round(memory / 2**30, 1), "gpu": None}
-    torch = sys.modules.get("torch")  # never the reason why it is imported
-    if torch is not None:
-        hardware["threads"] = torch.get_num_threads()
-        if torch.cuda.is_available():
-            count = torch.cuda.device_count()
-            hardware["gpu"] = [torch.cuda.get_device_name(index) for index in range(count)]
-    return hardware
-
-
-def _cpu() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

@@ -55,9 +55,7 @@ class Tracker:
     def add_config(self, values: dict[str, Any]) -> None:
         """Add scalars to group by that were not known at the start, such as `model/parameters`."""
         if self._run:
-            self._run.config.update(values)
-            self._run._config_logged = False  # Trackio stores the config with the next row only if it hasn't yet
-            self._run.log({}, step=self.step)
+            trackio_run.store_config(self._run, values, self.step)
 
     def callback(self, name: str = "eval", embedding_dim: int | None = None) -> TrainerCallback:
         """Return a callback that logs training and in-training evaluation by global step.

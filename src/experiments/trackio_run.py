@@ -86,8 +86,22 @@ def start(folder: Path, project: str, name: str, group: str, config: dict[str, A
             return None
 
     run = LocalRun(url=None, project=project, client=None, name=name, group=group, config=config)
-    run.log({}, step=0)  # the config is stored with the first row
+    store_config(run, {}, step=0)
     return run
+
+
+def store_config(run: Run, values: dict[str, Any], step: int) -> None:
+    """Add values to a run's config and write it to disk at once."""
+    run.config.update(values)
+    run._config_logged = False  # it is stored with a row, once,
+    _flush(run)  # and of the rows that are written together only the first one's counts
+    run.log({}, step=step)
+    _flush(run)
+
+
+def _flush(run: Run) -> None:
+    with run._client_lock:  # as its own sender does, which writes every half second
+        run._flush_queues_inline()
 
 
 def _import_trackio(folder: Path) -> Any:

@@ -1,7 +1,7 @@
 """Train an embedding model and evaluate it at every Matryoshka dimension.
 
-    python -m experiments.train                                   the embedded default: offline, no GPU
-    python -m experiments.train model=qwen3vl_2b data=vdr_en      the article's recipe
+python -m experiments.train                                   the embedded default: offline, no GPU
+python -m experiments.train model=qwen3vl_2b data=vdr_en      the article's recipe
 """
 
 from __future__ import annotations
@@ -46,14 +46,13 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
 
     from experiments import runs
 
-    output_dir = taken_up(config, output_dir) or output_dir
     check_push(config["trainer"])
     with (
         runs.record(output_dir, config, name=name) as record,
         instantiate(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker,
     ):
         data: RetrievalData = instantiate(config["data"])
-        record.update(fingerprint=data.fingerprint)
+        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command)
 
         set_seed(config["seed"])
         model: SentenceTransformer = instantiate(config["model"])
@@ -75,41 +74,13 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics["model"]["truncate_dim"] = truncate_dim
         metrics["selected_on_this_set"] = selections(matryoshka, trainer)
         metrics["training"] = {"steps": trainer.state.global_step, "history": trainer.state.log_history}
-        metrics["energy"] = save(model, output_dir / "final", truncate_dim, tracker)
+        metrics["energy"] = tracker.write_energy_to_card(model)
+        save(model, output_dir / "final", truncate_dim, metrics)
         finish(metrics, evaluation, data, output_dir, tracker)
         logger.info("Model:     %s", output_dir / "final")
         if config["trainer"]["push_to_hub"]:
             logger.info("Pushed:    %s", model.push_to_hub(config["trainer"]["hub_model_id"] or name))
     return metrics
-
-
-def taken_up(config: dict[str, Any], output_dir: Path) -> Path | None:
-    """Return the unfinished run that `trainer.resume` asks for; None: start a new one.
-
-    Raises:
-        ConfigError: If the run named has finished or isn't there.
-    """
-    from experiments import runs
-
-    resume = config["trainer"]["resume"]
-    if resume is None:
-        return None
-    if resume == "auto":
-        found = runs.find_unfinished([Path("outputs"), Path("multirun"), output_dir.parent], runs.config_hash(config))
-    else:
-        found = Path(resume)
-        record = runs.read_record(found)
-        if record is None or record["status"] == "finished":
-            state = "no run" if record is None else "a finished run"
-            raise ConfigError(f"trainer.resume={resume}: there is {state} in it; name the directory of an unfinished run")
-    if found is None:
-        logger.info("Nothing to resume: no unfinished run has this config")
-        return None
-    logger.info("Resuming %s", found)
-    log = logging.FileHandler(found / "train.log")
-    log.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
-    logging.getLogger().addHandler(log)
-    return found
 
 
 def check_push(trainer: dict[str, Any]) -> None:
@@ -201,18 +172,20 @@ def selections(matryoshka: Matryoshka, trainer: Trainer) -> list[str]:
     return chosen
 
 
-def save(
-    model: SentenceTransformer, folder: Path, truncate_dim: int | None, tracker: Tracker
-) -> dict[str, Any] | None:
-    """Save the model with its card, whole or not at all, and return the energy that the card names."""
+def save(model: SentenceTransformer, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
+    """Save the model with its card, whole or not at all."""
+    from experiments.run_report import comparison_table
+
     model.truncate_dim = truncate_dim
-    energy = tracker.write_energy_to_card(model)
     staging = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     model.save_pretrained(str(staging))
+    card = staging / "README.md"
+    section = f"## Base against finetuned\n\n{metrics['primary_metric']} by dimension.\n\n{comparison_table(metrics)}"
+    text = card.read_text(encoding="utf-8")
+    card.write_text(text.replace("## Training Details", f"{section}\n\n## Training Details", 1), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(staging, folder)
-    return energy
 
 
 if __name__ == "__main__":

@@ -40,6 +40,7 @@ def first_rows(
     for key, number in (("num_train_rows", num_train_rows), ("num_eval_rows", num_eval_rows)):
         if number is not None and number < 1:
             raise ConfigError(f"data.{key}={number}: give 1 or more, or null for all")
+    _require_rows(train, "training")
     if eval is None:
         num_eval_rows = num_eval_rows or DEFAULT_EVAL_ROWS
         start = len(train) - num_eval_rows
@@ -127,10 +128,14 @@ def _check_options(names: Sequence[str], negatives: Sequence[str], num_negatives
         raise ConfigError(f"data.on_bad_image={on_bad_image}: choose error or skip")
 
 
-def _with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
-    """Return the named columns in their order, each as text or as an image that decodes on access."""
+def _require_rows(dataset: Dataset, part: str) -> None:
     if len(dataset) == 0:
         raise ConfigError(f"the {part} data set is empty: it has no row")
+
+
+def _with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
+    """Return the named columns in their order, each as text or as an image that decodes on access."""
+    _require_rows(dataset, part)
     for column in names:
         if column not in dataset.column_names:
             nearest = difflib.get_close_matches(column, dataset.column_names, n=1, cutoff=0.0)
@@ -186,8 +191,8 @@ def _items(dataset: Dataset, rows: Sequence[int], hashes: np.ndarray, absent: se
 
 
 def _drop_leaks(rows: Sequence[int], hashes: np.ndarray, in_evaluation: np.ndarray) -> list[int]:
-    leaks: list[bool] = np.isin(hashes[rows], in_evaluation).any(axis=1).tolist()
-    clean = [row for row, leak in zip(rows, leaks, strict=True) if not leak]
+    leaks = np.asarray(np.isin(hashes[rows], in_evaluation).any(axis=1))
+    clean = np.asarray(rows)[~leaks].tolist()
     if len(clean) < len(rows):
         counts = f"{len(rows) - len(clean):,} of {len(rows):,}"
         logger.info("dropped %s training rows that hold an evaluation page or query", counts)

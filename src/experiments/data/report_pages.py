@@ -167,7 +167,10 @@ def _build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tupl
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         DatasetDict(
-            {name: _dataset(rows, drawn, f"{seed}/{name}") for name, rows in (("train", train_rows), ("eval", eval_rows))}
+            {
+                name: _dataset(rows, drawn, f"{seed}/{name}")
+                for name, rows in (("train", train_rows), ("eval", eval_rows))
+            }
         ).save_to_disk(str(scratch))
         os.replace(scratch, folder)
     except OSError:

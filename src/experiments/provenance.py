@@ -1,0 +1,61 @@
+"""Where a result comes from besides config and data: versions, git revision, hardware."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    *("experiments", "sentence-transformers", "transformers", "torch", "datasets"),
+    *("hydra-core", "codecarbon", "trackio"),
+)
+
+
+def provenance() -> dict[str, Any]:
+    """Return what the result may depend on besides config and data: versions, git revision, hardware."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    return {"versions": versions, "git": _git(), "platform": platform.platform(), "hardware": hardware()}
+
+
+def _git() -> dict[str, Any] | None:
+    def run(*arguments: str) -> str:
+        command = ["git", "-C", str(Path(__file__).parent), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    try:
+        return {"revision": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain", "--", ":/"))}
+    except (OSError, subprocess.SubprocessError):
+        return None  # no git, or not a checkout
+
+
+def hardware() -> dict[str, Any]:
+    """Return CPU, cores, memory and, once torch is imported, GPUs and threads."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    found: dict[str, Any] = {"cpu": _cpu(), "cores": cores, "memory_gib": round(memory / 2**30, 1), "gpu": None}
+    torch = sys.modules.get("torch")  # never the reason why it is imported
+    if torch is not None:
+        found["threads"] = torch.get_num_threads()
+        if torch.cuda.is_available():
+            count = torch.cuda.device_count()
+            found["gpu"] = [torch.cuda.get_device_name(index) for index in range(count)]
+    return found
+
+
+def _cpu() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

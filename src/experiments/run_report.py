@@ -1,0 +1,268 @@
+"""The report of one run: report.md and its figures."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from experiments import figures
+from experiments.figures import metric_label, short_count
+from experiments.runs import PRIMARY_METRIC, Run, dimensions, duration_s, load_run, retention
+
+_BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
+_PARTS = {2: "half", 4: "a quarter of", 8: "an eighth of", 16: "a sixteenth of"}
+
+
+def write_run_report(run_dir: Path) -> str:
+    """Write `report.md` and `figures/*.png` of an evaluated run, finished or about to be.
+
+    Returns:
+        The text of report.md.
+
+    Raises:
+        ConfigError: If the directory holds no run.json or metrics.json.
+    """
+    run = load_run(run_dir)
+    figures.matryoshka_curve(run.metrics, run_dir / "figures" / "matryoshka.png")
+    drawn = {"matryoshka.png": "Quality against the number of dimensions"}
+    if history := (run.metrics.get("training") or {}).get("history"):
+        figures.training_curve(history, run_dir / "figures" / "training.png")
+        drawn["training.png"] = "Training loss and evaluation by step"
+    section = best_section(run.metrics)
+    metric = primary_metric(run.metrics)
+    parts = [
+        f"# {run.record['name']}",
+        f"**{headline(run.metrics)}**",
+        retention_sentence(section, metric),
+        _selected(run.metrics),
+        comparison_table(run.metrics),
+        *(f"![{caption}](figures/{name})" for name, caption in drawn.items()),
+        "## Precision",
+        f"{metric_label(metric)} and bytes of one embedding.",
+        markdown_table(*_precision_table(section, metric)),
+        *_attributes(run.metrics),
+        f"## All metrics at {dimensions(section)[0]} dimensions",
+        markdown_table(*_metrics_table(run.metrics)),
+        "## What ran",
+        "\n".join(f"- {name}: {value}" for name, value in _facts(run)),
+        "## Commands",
+        "```bash\n" + "\n".join(_commands(run)) + "\n```",
+    ]
+    text = "\n\n".join(part for part in parts if part) + "\n"
+    (run_dir / "report.md").write_text(text, encoding="utf-8")
+    return text
+
+
+def headline(metrics: dict[str, Any]) -> str:
+    """Return the result in a line: metric before and after, interval, and on what it was measured."""
+    metric, evaluation = primary_metric(metrics), metrics["evaluation"]
+    after = score(best_section(metrics), metric, interval=True)
+    before = f"{score(metrics['base'], metric)} → " if metrics.get("final") and metrics.get("base") else ""
+    return f"{metric_label(metric)} {before}{after} on {evaluation['name']}: {counts(evaluation)}"
+
+
+def retention_sentence(section: dict[str, Any], metric: str = PRIMARY_METRIC) -> str:
+    """Return a sentence such as "48 of 96 dimensions keep 98.9% at half the bytes"; empty with one dimension."""
+    full, *smaller = dimensions(section)
+    if not smaller:
+        return ""
+    dim = min(smaller, key=lambda each: abs(each - full / 2))
+    size = (
+        f"{_PARTS[full // dim]} the bytes"
+        if full % dim == 0 and full // dim in _PARTS
+        else f"{dim / full:.0%} of the bytes"
+    )
+    return f"{dim} of {full} dimensions keep {_percent(retention(section, metric)[dim])} at {size}."
+
+
+def summary_table(metrics: dict[str, Any]) -> str:
+    """Return the table that a run prints at its end, aligned for a terminal: a row per dimension."""
+    headers, rows = _dimension_table(metrics)
+    return _aligned(headers[:-1], [row[:-1] for row in rows])
+
+
+def primary_metric(metrics: dict[str, Any]) -> str:
+    """Return the name of the metric that runs are ranked by."""
+    return metrics.get("primary_metric", PRIMARY_METRIC)
+
+
+def best_section(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics after training, or those of a model that wasn't trained."""
+    return metrics.get("final") or metrics["base"]
+
+
+def _sections(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: metrics[key] for key, name in (("base", "base"), ("final", "finetuned")) if metrics.get(key)}
+
+
+def counts(evaluation: dict[str, Any]) -> str:
+    """Return how many queries and documents an evaluation has, in words."""
+    return f"{evaluation['num_queries']:,} queries, {evaluation['num_documents']:,} documents"
+
+
+def score(section: dict[str, Any] | None, metric: str, dim: int | None = None, *, interval: bool = False) -> str:
+    """Return a rounded metric at a dimension (by default the full one), a dash where there is none."""
+    values = section.get(str(dim or dimensions(section)[0]), {}) if section else {}
+    if values.get(metric) is None:
+        return "–"
+    bounds = values.get(f"{metric}_ci95") if interval else None
+    return f"{values[metric]:.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
+
+
+def _percent(share: float) -> str:
+    return "–" if math.isnan(share) else f"{share:.1%}"
+
+
+def comparison_table(metrics: dict[str, Any]) -> str:
+    """Return base against finetuned at each dimension as a Markdown table, for the report and the model card."""
+    return markdown_table(*_dimension_table(metrics))
+
+
+def _dimension_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    metric, section = primary_metric(metrics), best_section(metrics)
+    kept = retention(section, metric)
+    sections = _sections(metrics)
+    headers = ["dimensions", *(f"{name} [95% interval]" for name in sections), "% of full", "bytes"]
+    return headers, [
+        [
+            str(dim),
+            *(score(values, metric, dim, interval=True) for values in sections.values()),
+            _percent(kept[dim]),
+            f"{4 * dim:,}",
+        ]
+        for dim in dimensions(section)
+    ]
+
+
+def _precision_table(section: dict[str, Any], metric: str) -> tuple[list[str], list[list[str]]]:
+    dims = dimensions(section)
+    names = [name for name in _BYTES if name == "float32" or isinstance(section[str(dims[0])].get(name), dict)]
+    rows = []
+    for dim in dims:
+        row = [str(dim)]
+        for name in names:
+            values = section[str(dim)] if name == "float32" else section[str(dim)].get(name, {})
+            row += [score({str(dim): values}, metric), f"{math.ceil(dim * _BYTES[name]):,}"]
+        rows.append(row)
+    return ["dimensions", *(header for name in names for header in (name, "bytes"))], rows
+
+
+def _metrics_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    sections = _sections(metrics)
+    full = best_section(metrics)[str(dimensions(best_section(metrics))[0])]
+    names = [name for name, value in full.items() if isinstance(value, (int, float))]
+    return ["metric", *sections], [[name, *(score(each, name) for each in sections.values())] for name in names]
+
+
+def _attributes(metrics: dict[str, Any]) -> list[str]:
+    if not metrics.get("attributes"):
+        return []
+    intro = (
+        "Share of the queries whose page ranks above the hard negative that differs from it in that attribute alone."
+    )
+    rows = [[name, f"{share:.1%}"] for name, share in metrics["attributes"].items()]
+    return ["## Attributes", intro, markdown_table(["attribute", "right page first"], rows)]
+
+
+def _selected(metrics: dict[str, Any]) -> str:
+    reasons = metrics.get("selected_on_this_set")
+    if not reasons:
+        return ""
+    return f"Selected on this set: {', '.join(reasons)}. On other queries expect somewhat less."
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """Return the lines of "What ran": model, data, hardware, versions, cost."""
+    fields, metrics = run.record, run.metrics
+    hardware, git = fields["hardware"], fields["git"]
+    facts: dict[str, Any] = {f"model {key.replace('_', ' ')}": value for key, value in metrics["model"].items()}
+    facts["model parameters"] = short_count(metrics["model"]["parameters"])
+    facts["data fingerprint"] = fields["fingerprint"]
+    facts["seed"] = fields["seed"]
+    facts["CPU"] = f"{hardware['cpu']}, {hardware['cores']} cores, {hardware['memory_gib']} GiB"
+    facts["GPU"] = ", ".join(hardware["gpu"] or ["none"])
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in fields["versions"].items() if version)
+    facts["git revision"] = git and git["revision"] + (" with uncommitted changes" if git["dirty"] else "")
+    facts["started"] = fields["start"]
+    attempts = len(fields["attempts"])
+    facts["time"] = time_text(duration_s(fields)) + (f" in {attempts} attempts" if attempts > 1 else "")
+    if energy := metrics.get("energy"):
+        facts["energy"] = f"{energy['energy_kwh']:.3g} kWh ({energy['method']})"
+        facts["CO2"] = f"{1000 * energy['emissions_kg']:.3g} g with the electricity of {energy['country']}"
+    return [(name, _text(value)) for name, value in facts.items() if value is not None]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+
+
+def time_text(seconds: float) -> str:
+    """Return a duration in hours and minutes, or minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def _commands(run: Run) -> list[str]:
+    """Return the shell lines that repeat, take up, load and evaluate the run, each under a comment."""
+    place = shlex.quote(shown(run.path))
+    lines = ["# The same again", run.record["command"]]
+    overrides = [each for each in _hydra(run.path, "overrides.yaml") or [] if not each.startswith("trainer.resume")]
+    if run.record["job"] == "train":
+        resume = shlex.join(["python", "-m", "experiments.train", *overrides])
+        lines += ["# Go on with this run, should it have been killed", f"{resume} trainer.resume={place}"]
+    if (final := run.path / "final").is_dir():
+        load = f"model = SentenceTransformer({json.dumps(shown(final))})"
+        code = f"from sentence_transformers import SentenceTransformer; {load}"
+        lines += ["# Load the model", f"python -i -c {shlex.quote(code)}"]
+        choices = (_hydra(run.path, "hydra.yaml") or {}).get("hydra", {}).get("runtime", {}).get("choices", {})
+        data = [f"data={choices['data']}"] if choices.get("data") else []
+        data += [each for each in overrides if each.lstrip("+~").startswith("data.")]
+        again = ["python", "-m", "experiments.evaluate", "model=saved", f"model.name={shown(final)}", *data]
+        lines += ["# Evaluate the saved model again", shlex.join(again)]
+    if dashboard := run.record.get("dashboard"):
+        lines += ["# The dashboard", dashboard]
+    return lines
+
+
+def _hydra(run_dir: Path, name: str) -> Any:
+    file = run_dir / ".hydra" / name
+    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def shown(path: Path) -> str:
+    """Return a path as one would type it here: relative if it is below the working directory."""
+    absolute, here = path.resolve(), Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+def markdown_table(headers: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table, padded so that it reads as plain text too; numbers to the right."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in [headers, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * max(3, width) for width in widths]
+    rule = [mark[:-1] + ":" if index else mark for index, mark in enumerate(rule)] if len(headers) > 2 else rule
+    padded = [_pad(row, [max(3, width) for width in widths]) for row in cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])
+
+
+def _aligned(headers: list[str], rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(_pad(row, widths)).rstrip() for row in [headers, ["-" * width for width in widths], *rows]
+    )
+
+
+def _pad(row: list[str], widths: list[int]) -> list[str]:
+    """Pad the first column to the right and, in tables of more than two, the others to the left."""
+    return [
+        cell.rjust(width) if index and len(row) > 2 else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]

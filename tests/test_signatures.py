@@ -1,0 +1,94 @@
+"""What callables take, read from source, against what they really take."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+from experiments.signatures import accepts_any, in_words, matches, signature
+
+TRAINING_ARGUMENTS = "sentence_transformers.sentence_transformer.training_args.SentenceTransformerTrainingArguments"
+
+
+def test_function_has_its_parameters_and_which_are_required():
+    parameters = signature("experiments.models.load_embedder")
+    assert parameters["name"].required and not parameters["max_pixels"].required
+    assert parameters["max_pixels"].annotation == "int | None"
+    assert not accepts_any("experiments.models.load_embedder")
+
+
+def test_method_is_found_without_its_self():
+    assert "self" not in signature("datasets.Dataset.map")
+    assert "path" in signature("datasets.load_dataset")
+
+
+def test_class_without_init_has_that_of_its_base():
+    assert "message" not in signature("json.JSONDecoder")
+    assert set(signature("logging.FileHandler")) == {"filename", "mode", "encoding", "delay", "errors"}
+    assert set(signature("logging.handlers.MemoryHandler")) == {"capacity", "flushLevel", "target", "flushOnClose"}
+
+
+def test_kwargs_accept_any_key():
+    assert accepts_any("datasets.load_dataset")
+
+
+def test_missing_names_say_what_is_missing():
+    with pytest.raises(LookupError, match="no package nosuchpackage"):
+        signature("nosuchpackage.thing")
+    with pytest.raises(LookupError, match=r"experiments\.models has no nosuchname"):
+        signature("experiments.models.nosuchname")
+    with pytest.raises(LookupError, match="is a module"):
+        signature("experiments.models")
+
+
+def test_nothing_is_imported():
+    code = (
+        "import sys; from experiments.signatures import signature; signature('experiments.training.TrainingArguments');"
+        "print(sorted({'torch', 'transformers', 'sentence_transformers', 'datasets'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_signatures_equal_those_of_the_imported_objects():
+    from sentence_transformers.sentence_transformer import losses
+    from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+
+    pairs = {
+        TRAINING_ARGUMENTS: SentenceTransformerTrainingArguments,  # dataclass fields over three modules
+        "sentence_transformers.sentence_transformer.losses.MatryoshkaLoss": losses.MatryoshkaLoss,  # a re-export
+        "sentence_transformers.SentenceTransformer": sys.modules["sentence_transformers"].SentenceTransformer,
+    }
+    for target, real in pairs.items():
+        expected = inspect.signature(real).parameters
+        assert list(signature(target)) == list(expected), target
+        required = [name for name, parameter in expected.items() if parameter.default is inspect.Parameter.empty]
+        assert [name for name, parameter in signature(target).items() if parameter.required] == required
+
+
+@pytest.mark.parametrize(
+    ("annotation", "fitting", "unfitting"),
+    [
+        ("int", [3], ["eight", 3.5, True, None]),
+        ("int | None", [3, None], ["3"]),
+        ("float", [3, 3.5], ["3.5", True]),
+        ("bool | str", [True, "auto"], [1]),
+        ("Optional[str]", ["a", None], [3]),
+        ("Sequence[int] | None", [[1, 2], None], [[1, 2.5], 12, "12"]),
+        ("tuple[str, ...]", [["a"]], ["a", [1]]),
+        ("dict[str, str]", [{"a": "b"}], [{"a": 1}, "a"]),
+        ("Literal['a', 'b']", ["a"], ["c"]),
+        ("torch.dtype | SomethingElse", ["anything", 3], []),
+        (None, [3], []),
+    ],
+)
+def test_values_match_annotations_strictly(annotation, fitting, unfitting):
+    assert [matches(annotation, value) for value in fitting] == [True] * len(fitting)
+    assert [matches(annotation, value) for value in unfitting] == [False] * len(unfitting)
+
+
+def test_annotations_are_put_into_words():
+    assert in_words("int | None") == ("an integer", "4")
+    assert in_words("Sequence[int] | None") == ("integers", "[96,48]")
+    assert in_words("Literal['a', 'b']") == ("one of a, b", "a")
+    assert in_words("Optional[float]") == ("a number", "0.1")

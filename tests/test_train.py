@@ -1,0 +1,155 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytrec_eval
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+from safetensors.numpy import load_file
+from sentence_transformers import SentenceTransformer
+
+from experiments.evaluate import evaluate
+from experiments.train import train
+from experiments.training import TrainingDivergedError, last_checkpoint
+
+CONF = Path(__file__).parents[1] / "conf"
+SMALL = [
+    "data.num_train_rows=96",
+    "data.num_eval_rows=20",
+    "trainer.per_device_train_batch_size=16",
+    "trainer.num_train_epochs=2",
+    "trainer.eval_steps=0.25",
+    "trainer.save_steps=0.25",
+    "evaluator.num_bootstrap=50",
+]
+CHOICES = {"model": "qwen3vl_tiny", "data": "report_pages"}
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def config(cache, *overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("config", [*SMALL, f"data.cache_dir={cache}", *overrides])
+    return OmegaConf.to_container(composed, resolve=True)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cache, tmp_path_factory):
+    """A run from beginning to end, tracked."""
+    folder = tmp_path_factory.mktemp("outputs") / "run"
+    overrides = [f"tracking.dir={folder.parent / 'trackio'}"]
+    metrics = train(config(cache, *overrides), folder, name="undisturbed", choices=CHOICES)
+    return folder, metrics
+
+
+def test_a_run_leaves_what_it_promises(undisturbed):
+    folder, metrics = undisturbed
+    assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+    written = json.loads((folder / "metrics.json").read_text())
+    assert list(written["base"]) == list(written["final"]) == ["96", "48", "24", "12"]
+    assert written["final"]["96"]["cosine_ndcg@10"] == metrics["final"]["96"]["cosine_ndcg@10"]
+    assert written["energy"]["energy_kwh"] > 0
+    for name in ("report.md", "final/modules.json", "rankings/qrels.trec", "rankings/final_dim0048.trec"):
+        assert (folder / name).stat().st_size > 0, name
+    assert {path.name for path in (folder / "figures").glob("*.png")} == {"matryoshka.png", "training.png"}
+    assert len(list((folder / "checkpoints").glob("checkpoint-*"))) == 2
+    assert not list(folder.rglob("*partial*"))
+
+
+def test_the_loss_falls(undisturbed):
+    losses = [entry["eval_loss"] for entry in undisturbed[1]["training"]["history"] if "eval_loss" in entry]
+    assert losses[-1] < losses[0]
+
+
+def test_pytrec_eval_gives_the_reported_metrics_from_the_files(undisturbed):
+    folder, metrics = undisturbed
+    with (folder / "rankings" / "qrels.trec").open() as file:
+        judge = pytrec_eval.RelevanceEvaluator(pytrec_eval.parse_qrel(file), {"ndcg_cut_10", "map_cut_100"})
+    for tag in ("base", "final"):
+        with (folder / "rankings" / f"{tag}_dim0024.trec").open() as file:
+            scores = judge.evaluate(pytrec_eval.parse_run(file)).values()
+        for measure, metric in (("ndcg_cut_10", "cosine_ndcg@10"), ("map_cut_100", "cosine_map@100")):
+            assert np.mean([score[measure] for score in scores]) == pytest.approx(metrics[tag]["24"][metric], abs=1e-9)
+
+
+def test_the_saved_model_loads_with_the_library_alone(undisturbed, tmp_path):
+    folder, metrics = undisturbed
+    script = (
+        "import sys, numpy as np; from PIL import Image; from sentence_transformers import SentenceTransformer;"
+        f"model = SentenceTransformer({str(folder / 'final')!r});"
+        "pages = model.encode([Image.new('RGB', (90, 120), 'navy')]); texts = model.encode(['a navy page']);"
+        f"np.save({str(tmp_path / 'out.npy')!r}, np.concatenate([pages, texts]));"
+        "assert 'experiments' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+    alone = np.load(tmp_path / "out.npy")
+    assert alone.shape == (2, metrics["model"]["truncate_dim"])
+    model = SentenceTransformer(str(folder / "checkpoints" / f"checkpoint-{metrics['training']['steps']}"))
+    here = model.encode([Image.new("RGB", (90, 120), "navy")], truncate_dim=metrics["model"]["truncate_dim"])
+    assert np.allclose(alone[:1], here, atol=1e-6)
+
+
+def test_the_card_shows_base_and_finetuned_values_and_co2(undisturbed):
+    folder, metrics = undisturbed
+    card = (folder / "final" / "README.md").read_text()
+    for tag in ("base", "final"):
+        assert f"{metrics[tag]['96']['cosine_ndcg@10']:.3f}" in card
+    assert "co2_eq_emissions" in card
+
+
+def test_evaluating_the_saved_model_gives_the_same_metrics(undisturbed, cache, tmp_path):
+    folder, metrics = undisturbed
+    dim = metrics["model"]["truncate_dim"]
+    overrides = ["model=saved", f"model.name={folder / 'final'}", "matryoshka=tiny", "tracking=none"]
+    again = evaluate(config(cache, *overrides), tmp_path / "run", name="again", choices=CHOICES)
+    assert again["base"][str(dim)]["cosine_ndcg@10"] == pytest.approx(metrics["final"][str(dim)]["cosine_ndcg@10"])
+    assert again["evaluation"] == metrics["evaluation"]
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(cache, tmp_path):
+    # The first two steps are fine (warm-up starts at 0), then the weights overflow.
+    overrides = ["trainer.learning_rate=1e30", "trainer.save_steps=1", "trainer.max_grad_norm=0", "tracking=none"]
+    overrides = [overrides[0], overrides[1], "+" + overrides[2], overrides[3]]
+    with pytest.raises(TrainingDivergedError, match="finite|loss is"):
+        train(config(cache, *overrides), tmp_path / "run", name="diverging", choices=CHOICES)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "failed"
+    checkpoint = last_checkpoint(tmp_path / "run" / "checkpoints")
+    assert all(np.isfinite(weight).all() for weight in load_file(f"{checkpoint}/model.safetensors").values())
+
+
+@pytest.mark.parametrize("moment", ["checkpoint-3", ".partial/checkpoint-6"])
+def test_a_killed_run_resumes_to_the_same_weights_and_metrics(undisturbed, cache, tmp_path, monkeypatch, moment):
+    expected_folder, expected = undisturbed
+    folder = tmp_path / "outputs" / "killed"
+    overrides = [*SMALL, f"data.cache_dir={cache}", "tracking=none", f"hydra.run.dir={folder}"]
+    command = [sys.executable, "-m", "experiments.train", *overrides]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
+        deadline = time.monotonic() + 240
+        while not (folder / "checkpoints" / moment).exists():
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not (folder / "final").exists()
+    for checkpoint in (folder / "checkpoints").glob("checkpoint-*"):
+        assert (checkpoint / "trainer_state.json").exists()
+
+    monkeypatch.chdir(tmp_path)
+    resumed = train(
+        config(cache, "tracking=none", "trainer.resume=auto"), tmp_path / "new", name="resumed", choices=CHOICES
+    )
+    assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+    ours, theirs = (load_file(path / "final" / "model.safetensors") for path in (folder, expected_folder))
+    assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+    assert (resumed["base"], resumed["final"]) == (expected["base"], expected["final"])
