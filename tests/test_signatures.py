@@ -10,6 +10,8 @@ from experiments.signatures import accepts_any, in_words, matches, signature
 
 TRAINING_ARGUMENTS = "sentence_transformers.sentence_transformer.training_args.SentenceTransformerTrainingArguments"
 
+CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
+
 
 def test_function_has_its_parameters_and_which_are_required():
     parameters = signature("experiments.models.load_embedder")
@@ -23,10 +25,9 @@ def test_method_is_found_without_its_self():
     assert "path" in signature("datasets.load_dataset")
 
 
-def test_class_without_init_has_that_of_its_base():
-    assert "message" not in signature("json.JSONDecoder")
+def test_class_without_init_has_that_of_its_first_base_with_one():
     assert set(signature("logging.FileHandler")) == {"filename", "mode", "encoding", "delay", "errors"}
-    assert set(signature("logging.handlers.MemoryHandler")) == {"capacity", "flushLevel", "target", "flushOnClose"}
+    assert signature("http.server.ThreadingHTTPServer") == signature("socketserver.TCPServer")
 
 
 def test_kwargs_accept_any_key():
@@ -44,19 +45,21 @@ def test_missing_names_say_what_is_missing():
 
 def test_nothing_is_imported():
     code = (
-        "import sys; from experiments.signatures import signature; signature('experiments.training.TrainingArguments');"
+        "import sys; from experiments.signatures import signature;"
+        "signature('experiments.training.TrainingArguments');"
         "print(sorted({'torch', 'transformers', 'sentence_transformers', 'datasets'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 def test_signatures_equal_those_of_the_imported_objects():
-    from sentence_transformers.sentence_transformer import losses
+    from sentence_transformers.sentence_transformer import losses, model_card
     from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
     pairs = {
         TRAINING_ARGUMENTS: SentenceTransformerTrainingArguments,  # dataclass fields over three modules
         "sentence_transformers.sentence_transformer.losses.MatryoshkaLoss": losses.MatryoshkaLoss,  # a re-export
+        CARD: model_card.SentenceTransformerModelCardData,  # a dataclass whose base isn't one
         "sentence_transformers.SentenceTransformer": sys.modules["sentence_transformers"].SentenceTransformer,
     }
     for target, real in pairs.items():

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from string import Template
 from typing import Any, NoReturn
 
 import hydra
@@ -42,6 +43,8 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
             under `--multirun` once for each job. Its directory is an earlier one where `trainer.resume` says so.
         config_name: The primary config in `conf/`.
     """
+    if {"--help", "-h"} & {*sys.argv[1:]}:
+        _print_help(config_name)
     failures: list[Exception] = []
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
@@ -82,6 +85,20 @@ def _job(task: Callable[..., object], failures: list[Exception], keep_traceback:
             os.environ["HYDRA_FULL_ERROR"] = full_error
 
     return job
+
+
+def _print_help(config_name: str) -> NoReturn:
+    """Print `hydra.help` of the primary config; Hydra takes a second and a half to list the groups."""
+    template = OmegaConf.load(CONF / f"{config_name}.yaml").hydra.help.template
+    options = "".join(f"  {group}: {', '.join(names)}\n" for group, names in _groups().items())
+    sys.stdout.write(Template(template).substitute(APP_CONFIG_GROUPS=options))
+    sys.exit(0)
+
+
+def _groups() -> dict[str, list[str]]:
+    """Return the options of each group of `conf/` but Hydra's own."""
+    folders = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
+    return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
 
 
 class TaskError(RuntimeError):
@@ -240,14 +257,7 @@ def _record_failure(error: Exception, output_dir: Path) -> str:
     places = []
     for handler in _log_files():
         exc_info = (type(error), error, error.__traceback__)
-        fields = {
-            "levelno": logging.ERROR,
-            "levelname": "ERROR",
-            "msg": "%s",
-            "args": (message,),
-            "exc_info": exc_info,
-        }
-        handler.handle(logging.makeLogRecord(fields))
+        handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (message,), exc_info))
         places.append(f"log with the traceback: {_relative(Path(handler.baseFilename))}")
     if (output_dir / "run.json").exists():
         places.append(f"record: {_relative(output_dir / 'run.json')}")
@@ -311,8 +321,7 @@ def _explain_overrides(overrides: list[str], config_name: str, multirun: bool) -
 
     from experiments.checks import dotted_keys, show
 
-    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
-    groups = {group: loader.get_group_options(group) for group in loader.list_groups("") if group != "hydra"}
+    groups = _groups()
     parsed = OverridesParser.create().parse_overrides(overrides)
     chosen = []
     for override in parsed:
@@ -325,6 +334,7 @@ def _explain_overrides(overrides: list[str], config_name: str, multirun: bool) -
                 if option not in groups[override.key_or_group]:
                     return _unknown_option(override.key_or_group, option, groups[override.key_or_group])
             chosen.append(f"{override.key_or_group}={values[0]}")
+    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
     config = OmegaConf.to_container(loader.load_configuration(config_name, chosen, RunMode.RUN))
     assert isinstance(config, dict)
     keys = {*dotted_keys(config)}

@@ -94,7 +94,7 @@ def describe(choices: dict[str, str], data: RetrievalData, model: SentenceTransf
             "name": data.name,
             "num_queries": len(data.queries),
             "num_documents": len(data.corpus),
-            "fingerprint": data.fingerprint,
+            "fingerprint": data.evaluation_fingerprint,
         },
         "model": {"name": choices["model"], **describe_model(model)},
     }
@@ -106,10 +106,11 @@ def finish(
     """Write metrics, report and figures, hand them to the tracker, and print the table and where to see more."""
     from experiments import run_report, runs
     from experiments.evaluation import sample_retrievals
+    from experiments.tracking import SHOW_HINT
 
     runs.save_json(output_dir / "metrics.json", metrics)
     run_report.write_run_report(output_dir)
-    sections = {tag: metrics[tag] for tag in ("base", "final") if tag in metrics}
+    sections: dict[str, dict[str, Any]] = {tag: metrics[tag] for tag in ("base", "final") if tag in metrics}
     for tag, section in sections.items():
         tracker.log_final(section, tag)
     tracker.log_curve(sections)
@@ -123,6 +124,7 @@ def finish(
     logger.info("Report:    %s", output_dir / "report.md")
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)
+        logger.info("           %s", SHOW_HINT)
 
 
 if __name__ == "__main__":

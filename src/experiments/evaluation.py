@@ -152,7 +152,9 @@ class RetrievalEvaluator(BaseEvaluator):
         if dims is None:
             dims = [dim for dim in (full_dim // 2, full_dim // 4, full_dim // 8) if dim]
         if above := [dim for dim in dims if dim > full_dim]:
-            raise ConfigError(f"evaluator.truncate_dims: {above} above the model's {full_dim} dimensions; leave out")
+            raise ConfigError(
+                f"evaluator.truncate_dims: {above} above the model's {full_dim} dimensions; leave them out"
+            )
         return sorted({full_dim, *dims}, reverse=True)
 
     def _embed(self, encode: Callable, dataset: Dataset, column: str, positions: np.ndarray) -> np.ndarray:
@@ -206,9 +208,11 @@ class RetrievalEvaluator(BaseEvaluator):
         assert self.attribute_negatives is not None
         wins: dict[str, list[bool]] = {}
         for query_id, query, right in zip(self.query_ids, queries, self._relevant_columns, strict=True):
-            right_score = (documents[right] @ query).max()
+            # Products summed row by row: equal pages get equal scores, however many are scored at once.
+            right_score = (documents[right] * query).sum(axis=1).max()
             for attribute, negative in self.attribute_negatives.get(query_id, {}).items():
-                wins.setdefault(attribute, []).append(bool(right_score > documents[self._column[negative]] @ query))
+                negative_score = (documents[self._column[negative]] * query).sum()
+                wins.setdefault(attribute, []).append(bool(right_score > negative_score))
         return {attribute: float(np.mean(won)) for attribute, won in sorted(wins.items())}
 
     def _report(self, model: SentenceTransformer, evaluation: Evaluation, epoch: int, steps: int) -> dict[str, float]:
@@ -224,7 +228,8 @@ class RetrievalEvaluator(BaseEvaluator):
             at_dim = evaluator.prefix_name_to_metrics(values, evaluator.name)
             evaluator.store_metrics_in_model_card_data(model, at_dim, epoch, steps)
             named |= at_dim
-            logger.info("%s: nDCG@10 %.4f at %d dimensions", self.name or "retrieval", values[PRIMARY_METRIC], dim)
+        scores = ", ".join(f"{values[PRIMARY_METRIC]:.3f} at {dim}" for dim, values in evaluation.metrics.items())
+        logger.info("%s: nDCG@10 %s dimensions", self.name or "retrieval", scores)
         return named
 
 

@@ -13,14 +13,16 @@ from experiments.errors import ConfigError
 
 TIMEOUT_S = 3.0
 
+OFFLINE = "load it once on a machine with a network, copy its HF_HOME and set HF_HUB_OFFLINE=1, or give a local folder"
 
-def require_hub(what: str, instead: str = "give a local folder") -> None:
-    """Raise at once if something must be loaded from the Hub and the Hub cannot be reached.
+
+def require_hub(what: str, instead: str = OFFLINE) -> None:
+    """Raise at once if something needs the Hub and the Hub cannot be reached.
 
     Asks nothing in offline mode (HF_HUB_OFFLINE=1: the libraries answer from their cache at once) and behind a proxy.
 
     Args:
-        what: What is asked for, as the user typed it.
+        what: What is asked for, named as the user typed it: "model a/b".
         instead: What the user can do without the Hub.
 
     Raises:
@@ -32,10 +34,7 @@ def require_hub(what: str, instead: str = "give a local folder") -> None:
     if constants.HF_HUB_OFFLINE or ((scheme in proxies or "all" in proxies) and not proxy_bypass(host)):
         return
     if reason := _connection_failure(host, url.port or (80 if scheme == "http" else 443)):
-        raise ConfigError(
-            f"could not load {what} from the Hub ({constants.ENDPOINT}: {reason}): connect, or load it once on a "
-            f"machine with a network, copy its HF_HOME and set HF_HUB_OFFLINE=1, or {instead}"
-        )
+        raise ConfigError(f"{what}: could not reach the Hub ({constants.ENDPOINT}: {reason}): connect, or {instead}")
 
 
 def _connection_failure(host: str, port: int) -> str | None:

@@ -107,7 +107,7 @@ def set_pixel_bounds(model: SentenceTransformer, min_pixels: int | None, max_pix
     """
     if min_pixels is None and max_pixels is None:
         return
-    processor = getattr(model.processor, "image_processor", None)
+    processor: Any = getattr(model.processor, "image_processor", None)
     size = getattr(processor, "size", None)
     if not size or not {"shortest_edge", "longest_edge"} <= {key for key, value in dict(size).items() if value}:
         raise ConfigError(
@@ -118,15 +118,15 @@ def set_pixel_bounds(model: SentenceTransformer, min_pixels: int | None, max_pix
     processor.size = type(size)(shortest_edge=bounds[0], longest_edge=bounds[1])
     side = int(bounds[1] ** 0.5) * 2
     _, seen = page_cost(model, (side, side))
-    if seen > bounds[1]:
+    if seen is None or seen > bounds[1]:
         raise ConfigError(f"model.max_pixels={bounds[1]}: a larger page reached the model with {seen} pixels")
     _, seen = page_cost(model, (8, 8))
-    if seen < bounds[0]:
+    if seen is None or seen < bounds[0]:
         raise ConfigError(f"model.min_pixels={bounds[0]}: a smaller page reached the model with {seen} pixels")
 
 
 def page_cost(model: SentenceTransformer, page_size: tuple[int, int] = PAGE_SIZE) -> tuple[int, int | None]:
-    """Return how many tokens an empty page of `page_size` (width, height) costs, and how many pixels the model sees."""
+    """Return the tokens that an empty page of `page_size` (width, height) costs, and the pixels the model sees."""
     features = model.preprocess([Image.new("RGB", page_size, "white")])
     tokens = int(features["attention_mask"].sum()) if "attention_mask" in features else 1
     if "image_grid_thw" not in features:

@@ -30,10 +30,17 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Signature:
-    """The arguments of a callable by name, and whether `**kwargs` takes any other."""
+    """The arguments of a callable by name.
+
+    Attributes:
+        parameters: In order.
+        accepts_any: Whether `**kwargs` takes any other.
+        generated: Whether they are the fields of a dataclass, which a dataclass that derives from it takes too.
+    """
 
     parameters: dict[str, Parameter]
     accepts_any: bool = False
+    generated: bool = False
 
 
 @dataclass(frozen=True)
@@ -178,18 +185,17 @@ def _class_signature(module: _Module, node: ast.ClassDef) -> Signature:
             return _function_signature(statement, skip_first=True)
     bases = [_base_signature(base) for base in (_dotted(module, base) for base in node.bases) if base is not None]
     if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
-        return next((base for base in bases if base is not None), Signature({}))
-    parameters: dict[str, Parameter] = {}
-    for base in reversed(bases):
-        parameters |= base.parameters if base is not None else {}
-    return Signature(parameters | dict(_fields(node)), any(base is not None and base.accepts_any for base in bases))
+        return next((base for base in bases if base.parameters or base.accepts_any), Signature({}))
+    inherited = [base for base in reversed(bases) if base.generated]
+    parameters = {name: parameter for base in inherited for name, parameter in base.parameters.items()}
+    return Signature(parameters | dict(_fields(node)), any(base.accepts_any for base in inherited), generated=True)
 
 
-def _base_signature(target: str) -> Signature | None:
+def _base_signature(target: str) -> Signature:
     try:
         return read(target)
     except LookupError:  # made at run time: nothing is known of it
-        return Signature({}, accepts_any=True)
+        return Signature({}, accepts_any=True, generated=True)
 
 
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:

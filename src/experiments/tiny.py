@@ -1,4 +1,4 @@
-"""Tiny models of the real architectures, built offline: random weights, their own tokenizer, processor and template."""
+"""Tiny models of the real architectures, built offline: random weights, own tokenizer, processor, template."""
 
 from __future__ import annotations
 
@@ -42,12 +42,13 @@ CHAT_TEMPLATE = """{%- for message in messages -%}
 
 # What the byte-level BPE learns its merges from: the words of report pages. Any other text costs more tokens only.
 TOKENIZER_TEXT = """
-the a an of in on at for with and to by from is are was which where what find show me page report chart figure table
-bar line pie scatter area donut column text block blocks header footer title layout left right top bottom middle
-revenue profit cost costs sales orders growth market share quarter quarterly annual year month first second third fourth
-red blue green orange purple teal grey black yellow brown pink dark light colour rising falling flat rise fall rises falls
-north south east west region company division department energy health retail finance transport software summary results
-highest lowest increase decrease trend trends two three four five six columns rows values value data document with document
+the a an of in on at for with and to by from is are was which where what find show me page report chart figure
+table bar line pie scatter area donut column text block blocks header footer title layout left right top
+bottom middle revenue profit cost costs sales orders growth market share quarter quarterly annual year month
+first second third fourth red blue green orange purple teal grey black yellow brown pink dark light colour
+rising falling flat rise fall rises falls north south east west region company division department energy
+health retail finance transport software summary results highest lowest increase decrease trend trends two
+three four five six columns rows values value data document with document
 """
 
 
@@ -74,9 +75,10 @@ def train_tokenizer(text: str = TOKENIZER_TEXT, vocab_size: int = 512) -> PreTra
 
 
 def qwen3vl_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qwen3VLConfig:
-    """Return a Qwen3-VL of 1.3 M parameters at the default dimension: 3 vision and 2 text layers."""
+    """Return a Qwen3-VL of 1.5 M parameters at the default dimension: 3 vision and 2 text layers."""
     head_dim = 32
-    ids = {key: tokenizer.convert_tokens_to_ids(token) for key, token in SPECIAL_TOKENS.items()}
+    vocabulary = tokenizer.get_vocab()
+    ids = {key: vocabulary[token] for key, token in SPECIAL_TOKENS.items()}
     return Qwen3VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
@@ -116,7 +118,7 @@ def qwen3vl_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qw
 
 
 def build_qwen3vl(folder: Path, *, embedding_dim: int, seed: int) -> None:
-    """Write a Qwen3-VL embedder with random weights to `folder`: last-token pooling and unit length, as the real one."""
+    """Write a Qwen3-VL embedder with random weights: last-token pooling and unit length, as the real one."""
     tokenizer = train_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

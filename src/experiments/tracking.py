@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker
     from sentence_transformers import SentenceTransformer
     from trackio import Run
-    from transformers import TrainerControl, TrainerState, TrainingArguments
+    from transformers import TrainerState
 
-PRIMARY = "ndcg@10"  # drawn at every dimension; the other metrics at the full one (all of them are in metrics.json)
+SHOW_HINT = "add &smoothing=0 to the address: by default every curve is a moving average"  # no option does it
+PRIMARY = "ndcg@10"  # drawn at every dimension and precision; the other metrics at the full dimension alone
 THUMBNAIL_PIXELS = 160  # longest side of a sample page
 SCORE = r"(?:(?:cosine|dot|euclidean|manhattan|maxsim)_)?"  # the score function in a metric's name
 
@@ -80,12 +81,14 @@ class Tracker:
         full = max(map(int, section))
         points: dict[str, Any] = {}
         rows: list[Any] = []
-        for dim, metrics in sorted(section.items(), key=lambda item: -int(item[0])):
-            flat = _flat_metrics(metrics)
-            rows.append({"dimension": int(dim), **flat})
-            for metric, value in flat.items():
-                if isinstance(value, float) and (int(dim) == full or metric == PRIMARY):
-                    points[f"{prefix}/{metric}_dim{int(dim):04d}"] = value
+        for dim, metrics in sorted(((int(dim), metrics) for dim, metrics in section.items()), reverse=True):
+            precisions = {key: value for key, value in metrics.items() if isinstance(value, dict)}
+            for precision, values in {"float32": metrics, **precisions}.items():
+                numbers = _numbers(values)
+                rows.append({"dimension": dim, "precision": precision} | {k: round(v, 4) for k, v in numbers.items()})
+                start = "" if precision == "float32" else f"{precision}_"
+                shown = numbers if dim == full and not start else {PRIMARY} & numbers.keys()
+                points |= {f"{prefix}/{start}{metric}_dim{dim:04d}": numbers[metric] for metric in shown}
         self.log(points | {f"{prefix}_metrics": trackio.Table(data=rows)})
 
     def log_curve(self, sections: dict[str, dict[str, dict[str, Any]]]) -> None:
@@ -97,9 +100,9 @@ class Tracker:
         for dim in sorted({int(dim) for section in sections.values() for dim in section}):
             row = {}
             for label, section in sections.items():
-                metrics = _flat_metrics(section.get(str(dim), {}))
-                if PRIMARY in metrics:
-                    row[f"matryoshka/{label}_{PRIMARY}_by_dimension"] = metrics[PRIMARY]
+                numbers = _numbers(section.get(str(dim), {}))
+                if PRIMARY in numbers:
+                    row[f"matryoshka/{label}_{PRIMARY}_by_dimension"] = numbers[PRIMARY]
             self.log(row, step=dim)
 
     def log_figure(self, path: Path) -> None:
@@ -164,19 +167,22 @@ class Tracker:
             return
         import trackio
 
-        energy = self._energy or self.energy()  # as reported, so that Trackio, card and metrics.json agree
-        if self.meter:
-            self.meter.stop()
-        if energy:
-            self.log({f"energy/{key}": value for key, value in energy.items() if isinstance(value, float)})
-            self.add_config({"energy/method": energy["method"]})
-        self.log({"status_finished": float(status == "finished")})
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints that it uploads, which it doesn't
-            if error is not None:
-                text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-                self._run.alert(f"{self.name} {status}", text, trackio.AlertLevel.ERROR, step=self.step)
+        try:
+            energy = self._energy or self.energy()  # as reported, so that Trackio, card and metrics.json agree
+            if self.meter:
+                self.meter.stop()
+            if energy:
+                self.log({f"energy/{key}": value for key, value in energy.items() if isinstance(value, float)})
+                self.add_config({"energy/method": energy["method"]})
+            self._energy, self.meter = energy, None
+        finally:
+            self.log({"status_finished": float(status == "finished")})
             self.add_config({"status": status})
-            self._run.finish()
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints that it uploads, which it doesn't
+                if error is not None:
+                    text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
+                    self._run.alert(f"{self.name} {status}", text, trackio.AlertLevel.ERROR, step=self.step)
+                self._run.finish()
 
 
 class _TrainingLog(TrainerCallback):
@@ -188,23 +194,14 @@ class _TrainingLog(TrainerCallback):
         evaluation = re.escape(f"eval_{name}" if name else "eval")
         self.pattern = re.compile(rf"{evaluation}(?:-(\d+)d)?_{SCORE}(\w+@\d+)")
 
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Repeat what was logged before the checkpoint that training resumes from."""
         if state.is_world_process_zero and state.global_step:
             for entry in state.log_history:
                 self._log(entry, int(entry["step"]))
             self.tracker.add_config({"resumed_at_step": state.global_step})
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Log on the main process."""
         if state.is_world_process_zero:
             self._log(logs or {}, state.global_step)
@@ -268,7 +265,7 @@ def track(
     folder = Path(dir).expanduser().resolve()
     flat = trackio_run.flatten(config, choices) | {"output_dir": str(Path(output_dir).resolve())}
     flat["status"] = "running"  # stays so if the process is killed
-    group = group or str(flat.get("data/name") or flat.get("data"))
+    group = group or flat.get("data/name") or flat.get("data")
     run = trackio_run.start(folder, project, name, group, flat)
     tracker = Tracker(run, Path(output_dir), trackio_run.show_command(folder, project))
     try:
@@ -286,16 +283,9 @@ def no_tracking(config: dict[str, Any], output_dir: Path, *, name: str, **unused
     yield Tracker()
 
 
-def _flat_metrics(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return a dimension's metrics without the score function's name; intervals become texts."""
-    flat: dict[str, Any] = {}
-    for key, value in metrics.items():
-        if isinstance(value, dict):  # a precision
-            flat |= {f"{key}_{metric}": inner for metric, inner in _flat_metrics(value).items()}
-        else:
-            text = " to ".join(f"{bound:.4f}" for bound in value) if isinstance(value, list | tuple) else float(value)
-            flat[re.sub(f"^{SCORE}", "", key)] = text
-    return flat
+def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
+    """Return the plain numbers among the metrics, without the score function's name."""
+    return {re.sub(f"^{SCORE}", "", key): float(v) for key, v in metrics.items() if isinstance(v, int | float)}
 
 
 def _cell(value: Any) -> Any:

@@ -50,7 +50,7 @@ def show_command(folder: Path, project: str) -> str:
     return f"TRACKIO_DIR={shlex.quote(str(folder))} {script} show --project {shlex.quote(project)}"
 
 
-def start(folder: Path, project: str, name: str, group: str, config: dict[str, Any]) -> Run:
+def start(folder: Path, project: str, name: str, group: str | None, config: dict[str, Any]) -> Run:
     """Open the project's database and store the run's config in it.
 
     Args:
@@ -70,7 +70,7 @@ def start(folder: Path, project: str, name: str, group: str, config: dict[str, A
         # Trackio only warns when it can't write, and then loses the run: try it first.
         with contextlib.closing(sqlite3.connect(storage.init_db(project), timeout=60)) as database:
             database.execute("BEGIN IMMEDIATE")
-        name = _reserve_name(folder / "names" / project, name)
+        name = _reserve_name(folder / ".names" / storage.get_project_db_path(project).stem, name)
     except (OSError, sqlite3.Error) as error:
         raise ConfigError(
             f"tracking.dir={folder} cannot be written ({error}); choose another folder, or tracking=none"

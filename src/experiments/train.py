@@ -95,7 +95,7 @@ def check_push(trainer: dict[str, Any]) -> None:
 
     from experiments.hub import require_hub
 
-    require_hub("pushing the model")
+    require_hub("pushing the model", instead="type trainer.push_to_hub=false")
     try:
         huggingface_hub.whoami()
     except Exception as error:
@@ -149,7 +149,7 @@ def fit(trainer: Trainer) -> None:
     """Train, from the newest complete checkpoint if there is one."""
     from experiments.training import last_checkpoint
 
-    checkpoint = last_checkpoint(Path(trainer.args.output_dir))
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir or "."))
     if checkpoint:
         logger.info("Going on from %s", checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -159,7 +159,9 @@ def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | 
     """Return the dimension to save the model with; `auto`: the smallest with 99.5% of the full one's quality."""
     from experiments import runs
 
-    return runs.smallest_dimension(final) if matryoshka.truncate_dim == "auto" else matryoshka.truncate_dim
+    if isinstance(matryoshka.truncate_dim, str):
+        return runs.smallest_dimension(final)
+    return matryoshka.truncate_dim
 
 
 def selections(matryoshka: Matryoshka, trainer: Trainer) -> list[str]:

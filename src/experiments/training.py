@@ -45,7 +45,7 @@ class TrainingArguments(SentenceTransformerTrainingArguments):
     eval_loss: bool = True
     bf16: bool | str = "auto"  # type: ignore[assignment]
     batch_sampler: str = "no_duplicates_by_bytes"
-    report_to: str = "none"  # type: ignore[assignment]  # tracking has a callback of its own
+    report_to: str = "none"  # tracking has a callback of its own
 
     def __post_init__(self) -> None:
         """Resolve what is ours before the library checks the rest."""
@@ -61,12 +61,10 @@ class Progress(ProgressCallback):
     """The library's progress bar, with a line of a few words a log instead of everything that was logged."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Write the loss, or the evaluation's primary metric at the full dimension."""
+        """Write the loss; the evaluator writes its metrics itself."""
         if not state.is_world_process_zero or self.training_bar is None or not logs:
             return
-        metric = min((key for key in logs if key.endswith("ndcg@10")), key=len, default=None)
         parts = {"loss": logs.get("loss"), "evaluation loss": logs.get("eval_loss")}
-        parts |= {"nDCG@10": logs[metric]} if metric else {}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in parts.items() if value is not None)
         if shown:
             self.training_bar.write(f"step {state.global_step} of {state.max_steps}: {shown}")
@@ -122,7 +120,7 @@ class Trainer(SentenceTransformerTrainer):
         """Write the checkpoint under another name and rename it, so that it is complete or absent."""
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise TrainingDivergedError(f"a weight is no longer finite after step {self.state.global_step}")
-        folder, limit = Path(self.args.output_dir), self.args.save_total_limit
+        folder, limit = Path(self.args.output_dir or "."), self.args.save_total_limit
         staging = folder / ".partial"
         name = f"checkpoint-{self.state.global_step}"
         if self.is_world_process_zero():

@@ -21,6 +21,6 @@ class RetrievalData:
     corpus: Dataset  # columns corpus_id (str), document; the ids carry no relevance
     relevant_docs: dict[str, set[str]]  # query_id -> the corpus_ids that answer it
     fingerprint: str  # a hash of all of the above
-    attribute_negatives: dict[str, dict[str, str]] | None = (
-        None  # query_id -> {attribute: corpus_id that differs in it}
-    )
+    evaluation_fingerprint: str  # of queries, corpus and relevance alone: what runs must share to be compared
+    # query_id -> {attribute: the corpus_id that differs from the right document in it alone}
+    attribute_negatives: dict[str, dict[str, str]] | None = None

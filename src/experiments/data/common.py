@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, Image, Value, concatenate_datasets
+from datasets.exceptions import DatasetGenerationError
 
 from experiments.data import RetrievalData
 from experiments.data.pages import EMPTY, Defect, content_hashes, digests, hashes_and_defects, remember_hashes
 from experiments.errors import ConfigError
 
-__all__ = ["build", "content_hashes", "first_rows"]
+__all__ = ["build", "content_hashes", "first_rows", "loading_error"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,14 @@ def first_rows(
     if num_train_rows is not None:
         train = train.select(range(min(num_train_rows, len(train))))
     return train, eval
+
+
+def loading_error(error: Exception) -> str:
+    """Return in one line why the datasets library could not load something."""
+    # What it raises while reading a file only says that something happened.
+    cause = error.__cause__ if isinstance(error, DatasetGenerationError) and error.__cause__ else error
+    text = " ".join(str(cause).split()) or type(cause).__name__
+    return "the data set is empty: it has no row" if "corresponds to no data" in text else text
 
 
 def build(
@@ -110,10 +119,12 @@ def build(
     relevant_docs: dict[str, set[str]] = {}
     for row in eval_rows:
         relevant_docs.setdefault(query_ids[row], set()).add(ids[row])
-    fingerprint = _fingerprint(train_hashes[train_rows], eval_hashes[eval_rows], corpus["corpus_id"], relevant_docs)
+    relevance = (list(corpus["corpus_id"]), [(query, sorted(found)) for query, found in relevant_docs.items()])
+    fingerprint = _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance)
+    evaluation_fingerprint = _fingerprint([eval_hashes[eval_rows, :1]], relevance)
     train = _select(train, train_rows, train_hashes)
     eval = _select(eval, eval_rows, eval_hashes).select_columns(kept)
-    return RetrievalData(name, train, eval, queries, corpus, relevant_docs, fingerprint)
+    return RetrievalData(name, train, eval, queries, corpus, relevant_docs, fingerprint, evaluation_fingerprint)
 
 
 def _check_options(names: Sequence[str], negatives: Sequence[str], num_negatives: int, on_bad_image: str) -> None:
@@ -171,7 +182,10 @@ def _check_kinds(eval: Dataset) -> None:
 def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_bad_image: str) -> list[int]:
     """Return the rows without a defect; with `error`, the first defect is raised."""
     if defects:
-        first = f"row {defects[0].row} (from 0) of column {defects[0].column}: {defects[0].reason}"
+        row, column, reason = defects[0]
+        cell = dataset.with_format("arrow")[row][column][0].as_py()
+        file = f" ({cell['path']})" if isinstance(cell, dict) and cell["path"] else ""
+        first = f"row {row} (from 0) of column {column}{file}: {reason}"
         if on_bad_image == "error":
             raise ConfigError(f"{part} data set, {first}; data.on_bad_image=skip leaves such rows out")
         bad = {defect.row for defect in defects}
@@ -261,12 +275,9 @@ def _select(dataset: Dataset, rows: Sequence[int], hashes: np.ndarray) -> Datase
     return dataset
 
 
-def _fingerprint(
-    train: np.ndarray, eval: np.ndarray, corpus_ids: Sequence[str], relevant_docs: Mapping[str, set[str]]
-) -> str:
+def _fingerprint(hashes: Sequence[np.ndarray], relevance: object) -> str:
     """Return a hash of the content alone: the same in another process, folder or cache."""
-    digest = hashlib.sha256()
-    for array in (train, eval):
+    digest = hashlib.sha256(repr(relevance).encode())
+    for array in hashes:
         digest.update(repr(array.shape).encode() + array.astype("<i8").tobytes())
-    digest.update(repr((list(corpus_ids), [(query, sorted(ids)) for query, ids in relevant_docs.items()])).encode())
     return digest.hexdigest()[:16]

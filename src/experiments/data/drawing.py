@@ -19,6 +19,7 @@ Color = tuple[int, int, int]
 INK = (38, 44, 54)
 GREY = (168, 174, 184)
 PALE = (228, 231, 236)
+PANEL = (72, 88, 112)
 WHITE = (255, 255, 255)
 
 WORDS = (
@@ -63,11 +64,9 @@ COLORS: dict[str, Color] = {
     "blue": (41, 105, 214),
     "red": (208, 38, 44),
     "green": (44, 148, 62),
-    "orange": (240, 138, 24),
+    "yellow": (242, 190, 24),
     "purple": (128, 60, 170),
-    "teal": (24, 166, 168),
-    "brown": (128, 82, 44),
-    "pink": (238, 112, 178),
+    "pink": (240, 120, 190),
 }
 LAYOUTS = ("at the top", "at the bottom", "on the left", "on the right")  # where the chart stands
 
@@ -89,10 +88,12 @@ def draw_page(page: Page, size: tuple[int, int] = (128, 128), seed: int = 0) -> 
     draw = ImageDraw.Draw(canvas)
     margin = 0.035 * width
     _header(draw, (0, 0, width, 0.22 * height), page.division)
-    _tabs(draw, (margin, 0.25 * height, width - margin, 0.36 * height), QUARTERS.index(page.quarter))
-    chart, text = _split((margin, 0.4 * height, width - margin, height - margin), page.layout, margin)
+    _tabs(draw, (margin, 0.275 * height, width - margin, 0.38 * height), QUARTERS.index(page.quarter))
+    draw.rectangle((0, 0.22 * height, width, 0.25 * height), fill=COLORS[page.color])
+    chart, text = _split((margin, 0.41 * height, width - margin, height - margin), page.layout, margin)
     CHARTS[page.chart](draw, chart, COLORS[page.color], rng)
-    _text(draw, text, 0.036 * height, rng)
+    draw.rectangle(text, fill=PANEL)
+    _text(draw, (text[0] + margin / 2, text[1] + margin / 2, text[2] - margin / 2, text[3]), 0.036 * height, rng)
     return canvas.reduce(scale) if scale > 1 else canvas
 
 
@@ -142,7 +143,7 @@ def _tabs(draw: ImageDraw.ImageDraw, box: Box, active: int) -> None:
 def _split(box: Box, layout: str, gap: float) -> tuple[Box, Box]:
     """Return the boxes of the chart and of the text."""
     left, top, right, bottom = box
-    share = 0.62
+    share = 0.74
     if layout == "at the top":
         y = top + share * (bottom - top)
         return (left, top, right, y), (left, y + gap, right, bottom)
@@ -162,7 +163,7 @@ def _text(draw: ImageDraw.ImageDraw, box: Box, size: float, rng: random.Random) 
     while y + size / 2 <= bottom:
         x, word = left, rng.choice(WORDS).capitalize()
         while x == left or x + _glyphs(word, round(size)).width <= right:
-            x += _write(draw, (x, y), word, size, INK) + 0.3 * size
+            x += _write(draw, (x, y), word, size, WHITE) + 0.3 * size
             word = rng.choice(WORDS)
         y += 1.5 * size
 
@@ -236,7 +237,7 @@ def _table(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random
         for column in range(num_columns):
             word = rng.choice(WORDS).capitalize()[:5] if row == 0 or column == 0 else str(rng.randint(100, 999))
             center = (left + (column + 0.5) * width, y + height / 2)
-            _write_centered(draw, center, word, min(0.6 * height, 0.34 * width), INK if row else WHITE)
+            _write_centered(draw, center, word, min(0.6 * height, 0.28 * width), INK if row else WHITE)
     stroke = max(round(0.1 * height), 1)
     draw.rectangle((left, top, right, bottom), outline=color, width=stroke)
     for column in range(1, num_columns):

@@ -12,11 +12,11 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 
 from experiments.data import RetrievalData
-from experiments.data.common import build, first_rows
+from experiments.data.common import build, first_rows, loading_error
 from experiments.errors import ConfigError
-from experiments.hub import require_hub
+from experiments.hub import OFFLINE, require_hub
 
-INSTEAD = "type data=hub data.path=FOLDER, a folder written by save_to_disk"
+INSTEAD = f"{OFFLINE} (data=hub data.path=FOLDER, written by save_to_disk)"
 
 
 def load(
@@ -79,10 +79,12 @@ def _rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
     try:
         dataset = load_dataset(str(folder) if folder.exists() else path, **arguments)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        hint = f"; HF_HUB_OFFLINE is set, so only what is cached can be loaded: unset it, or {INSTEAD}"
+        hint = (
+            "; HF_HUB_OFFLINE is set, so only what is cached loads: unset it, or copy the HF_HOME of a machine "
+            "that has loaded it, or type data=hub data.path=FOLDER, written by save_to_disk"
+        )
         raise ConfigError(
-            f"could not load {what} (data.{part}={dict(arguments)}): {reason}"
+            f"could not load {what} (data.{part}={dict(arguments)}): {loading_error(error)}"
             + (hint if constants.HF_HUB_OFFLINE and not folder.exists() else "")
         ) from error
     if isinstance(dataset, DatasetDict):

@@ -71,8 +71,8 @@ def load(
     Raises:
         ConfigError: If there are not enough combinations of attributes, or a number is out of range.
     """
+    _check(num_train_rows, num_eval_rows, num_negatives, page_size)
     width, height = page_size
-    _check(num_train_rows, num_eval_rows, num_negatives, width, height)
     train_rows, eval_rows = choose_rows(num_train_rows, num_eval_rows, seed)
     folder = Path(cache_dir) / (
         f"report_pages-v{VERSION}-{num_train_rows}-{num_eval_rows}-{width}x{height}-seed{seed}"
@@ -145,7 +145,7 @@ def write_query(page: Page, rng: random.Random) -> str:
     return rng.choice(WORDINGS).format(**page._asdict())
 
 
-def _check(num_train_rows: int, num_eval_rows: int, num_negatives: int, width: int, height: int) -> None:
+def _check(num_train_rows: int, num_eval_rows: int, num_negatives: int, page_size: Sequence[int]) -> None:
     # A quarter of all combinations at most is held out: enough neighbours are left on either side.
     most = math.prod(map(len, ATTRIBUTES.values())) // 4 // (1 + len(NEGATIVES))
     for key, value, low, high in (
@@ -155,8 +155,10 @@ def _check(num_train_rows: int, num_eval_rows: int, num_negatives: int, width: i
     ):
         if not low <= value <= high:
             raise ConfigError(f"data.{key}={value}: type a number from {low} to {high}")
-    if min(width, height) < 32:
-        raise ConfigError(f"data.page_size=[{width},{height}]: a page has at least 32 pixels either way")
+    if len(page_size) != 2 or not all(32 <= side <= 4096 for side in page_size):
+        raise ConfigError(
+            f"data.page_size={list(page_size)}: type width and height, 32 to 4096 pixels each, as in [850,1100]"
+        )
 
 
 def _build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tuple[int, int], seed: int) -> None:
@@ -183,7 +185,7 @@ def _build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tupl
 
 def _png(page: Page, size: tuple[int, int], seed: int) -> bytes:
     buffer = io.BytesIO()
-    draw_page(page, size, seed).save(buffer, format="PNG")
+    draw_page(page, size, seed).save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
 
 

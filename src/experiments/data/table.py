@@ -10,7 +10,7 @@ from datasets import Dataset, Image, Value, load_dataset
 from datasets.exceptions import DatasetsError
 
 from experiments.data import RetrievalData
-from experiments.data.common import build, first_rows
+from experiments.data.common import build, first_rows, loading_error
 from experiments.errors import ConfigError
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
@@ -47,13 +47,10 @@ def load(
     Raises:
         ConfigError: A table cannot be read, a page file is missing, or `common.build` cannot use the rows.
     """
-    train_rows = _rows(train, "train")
-    first_eval_row = 0
-    total = len(train_rows)
-    eval_rows = None if eval is None else _rows(eval, "eval")
-    train_rows, eval_rows = first_rows(train_rows, eval_rows, num_train_rows, num_eval_rows)
-    if eval is None:
-        first_eval_row = total - len(eval_rows)
+    table = _rows(train, "train")
+    eval_table = None if eval is None else _rows(eval, "eval")
+    train_rows, eval_rows = first_rows(table, eval_table, num_train_rows, num_eval_rows)
+    first_eval_row = len(table) - len(eval_rows) if eval is None else 0
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
     return build(
         _with_pages(train_rows, names, Path(train), 0),
@@ -73,11 +70,12 @@ def _rows(file: str, part: str) -> Dataset:
         raise ConfigError(f"data.{part}={file}: a table is one of {', '.join(FORMATS)}")
     if not path.is_file():
         raise ConfigError(f"data.{part}={file}: no such file")
+    if path.stat().st_size == 0:
+        raise ConfigError(f"data.{part}={file}: the data set is empty: the file has no content")
     try:
         return load_dataset(FORMATS[path.suffix.lower()], data_files={part: str(path)}, split=part)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        reason = error.__cause__ or error  # the library's own message only says that something happened
-        raise ConfigError(f"data.{part}={file}: could not read it ({' '.join(str(reason).split())})") from error
+        raise ConfigError(f"data.{part}={file}: could not read it ({loading_error(error)})") from error
 
 
 def _with_pages(dataset: Dataset, names: list[str], file: Path, first_row: int) -> Dataset:

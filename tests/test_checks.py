@@ -1,0 +1,199 @@
+"""Each mistake is one clear line, before anything heavy is imported."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from experiments.checks import check, check_writable, nearest
+from experiments.cli import CONF
+from experiments.errors import ConfigError
+
+
+def composed(*overrides):
+    """Return the resolved config that a command line gives."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", [*overrides]), resolve=True)
+
+
+def refused(config):
+    """Return the one line that a config is refused with."""
+    with pytest.raises(ConfigError) as caught:
+        check(config)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def run(*arguments, cwd, **environment):
+    """Run a real command line and return what it said and its exit code."""
+    return subprocess.run(
+        [sys.executable, "-m", "experiments.train", *arguments],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["loss=3"], "loss=3 is unknown: loss is one of cached_mnrl"),
+        (["model=qwen3vl_tny"], "did you mean model=qwen3vl_tiny?"),
+        (["modle=saved"], "modle is unknown; did you mean model?"),
+        (["optim=3"], "optim is unknown; known: seed, run_name, loss"),
+        (["mini_batch_size=4"], "mini_batch_size is unknown; did you mean loss.mini_batch_size?"),
+        (["trainer.lr=1"], "did you mean trainer.learning_rate?"),
+        (["trainer.gradient_accumulation_steps=2"], "type +trainer.gradient_accumulation_steps=2"),
+        (["loss.mini_batch_size=eight"], "loss.mini_batch_size=eight: expected an integer (int | None)"),
+        (["loss.mini_batch_size=1,4"], "add -m to run each"),
+        (["-m", "loss.mini_batch_size=0,-4"], "loss.mini_batch_size=-4: must be at least 1"),
+        (["matryoshka=null"], "matryoshka is one of default, none, tiny"),
+        (["model=saved"], "model.name is missing: type model.name=..."),
+        (["seed=${nowhere}"], "seed: Interpolation key 'nowhere' not found"),
+        (["loss"], "loss: not of the form key=value"),
+        (["tracking.dir=/proc/nowhere"], "set tracking.dir to a folder that can"),
+        (["hydra.run.dir=/proc/nowhere"], "set hydra.run.dir"),
+    ],
+)
+def test_command_line_is_refused_in_one_line_with_exit_code_2(arguments, says, tmp_path):
+    result = run(*arguments, cwd=tmp_path)
+    assert says in result.stderr
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == (1 if "-m" not in arguments else 3)  # and Hydra's line about the job
+    assert not [*tmp_path.glob("outputs/2*")], "a mistake leaves no run behind"
+
+
+def test_help_names_groups_options_and_examples(tmp_path):
+    result = run("--help", cwd=tmp_path)
+    assert result.returncode == 0
+    assert "  loss: cached_mnrl, mnrl" in result.stdout
+    assert "python -m experiments.train model=qwen3vl_2b data=vdr_en" in result.stdout
+
+
+def test_finished_run_is_never_overwritten(tmp_path):
+    (tmp_path / "run.json").write_text(json.dumps({"status": "finished"}))
+    result = run(f"hydra.run.dir={tmp_path}", cwd=tmp_path)
+    assert (result.returncode, os.listdir(tmp_path)) == (2, ["run.json"])
+    assert "type another folder" in result.stderr
+
+
+def test_failure_is_one_line_and_its_traceback_is_in_the_log(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from experiments.cli import launch\n"
+        "def task(config, output_dir, *, name):\n"
+        "    raise RuntimeError('no\\nmemory')\n"
+        "launch(task)\n"
+    )
+    result = subprocess.run([sys.executable, program], cwd=tmp_path, capture_output=True, text=True)
+    (log,) = tmp_path.glob("outputs/*/*/program.log")
+    assert result.returncode == 1
+    assert result.stderr == f"error: RuntimeError: no memory (log with the traceback: {log.relative_to(tmp_path)})\n"
+    assert 'raise RuntimeError("no' not in result.stdout
+    assert "Traceback (most recent call last)" in log.read_text()
+
+
+def test_checks_import_nothing_heavy():
+    code = (
+        "import sys, experiments.cli, experiments.checks;"
+        "print(sorted({'torch', 'transformers', 'sentence_transformers', 'datasets', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["+loss.mini_batch_sise=4"], "did you mean loss.mini_batch_size?"),
+        (["+mini_batch_size=4"], "did you mean loss.mini_batch_size?"),
+        (["~model.seed", "+model.sed=1"], "did you mean model.seed?"),
+        (["loss._target_=experiments.losses.Nothing"], "experiments.losses has no Nothing"),
+        (["loss._target_=3"], "loss is a group"),
+        (["seed=x"], "seed=x: expected an integer"),
+        (["loss.mini_batch_size=2.5"], "expected an integer"),
+        (["trainer.learning_rate=fast"], "expected a number"),
+        (["trainer.eval_loss=1"], "expected true or false"),
+        (["data.cache_dir=3"], "type e.g. data.cache_dir=\"'3'\""),
+        (["matryoshka.matryoshka_dims=64"], "expected integers (Sequence[int] | None); type e.g."),
+        (["loss.mini_batch_size=-1"], "at least 1"),
+        (["loss.mini_batch_num_tokens=0"], "at least 1"),
+        (["loss.mini_batch_size=1", "loss.mini_batch_num_tokens=9"], "exclude each other"),
+        (["trainer.learning_rate=0"], "trainer.learning_rate=0: must be above 0"),
+        (["trainer.learning_rate=inf"], "must be above 0"),
+        (["trainer.eval_steps=2.5"], "whole"),
+        (["trainer.eval_strategy=step"], "choose from no, steps, epoch; did you mean steps?"),
+        (["evaluator.precisions=[float32,int4]"], "choose from float32, int8, binary"),
+        (["model.dtype=bf16"], "choose from auto, float32, bfloat16, float16"),
+        (["trainer.bf16=maybe"], "choose from auto, true, false"),
+        (["model.max_pixels=100"], "below model.min_pixels=784"),
+        (["matryoshka.matryoshka_dims=[96,0]"], "0 is no dimension"),
+        (["matryoshka.matryoshka_dims=[96,48,96]"], "96 is there twice; type matryoshka.matryoshka_dims=[96,48]"),
+        (["matryoshka.matryoshka_dims=[128]"], "128 is above the model's 96 dimensions"),
+        (["evaluator.truncate_dims=[128]"], "above the model's 96"),
+        (["matryoshka.truncate_dim=best"], "type a dimension such as 64, auto, or null"),
+        (["matryoshka=none", "matryoshka.truncate_dim=128"], "above the model's 96"),
+        (["model=saved", "model.name=./nowhere"], "there is no such folder"),
+        (["model=saved", "model.name=a/b/c"], "there is no such folder"),
+        (["model=saved", f"model.name={Path(__file__).parent}"], "holds no modules.json or config.json"),
+        (["model=qwen3vl_2b", "+model.card.licence=mit"], "did you mean model.card.license?"),
+        (["data=table", "data.train=nowhere.csv"], "data.train=nowhere.csv: there is no such file"),
+        (["data=hub", "data.path=./nowhere"], "there is no such folder"),
+        (["data=vdr_en", "data.num_negatives=5"], "data.columns.negatives names 4"),
+        (["data=vdr_en", "+data.columns.negative=[a]"], "did you mean data.columns.negatives?"),
+        (["data=vdr_en", "data.on_bad_image=ignore"], "choose from error, skip"),
+        (["tracking.country_iso_code=de"], "three capital letters"),
+        (["trainer.resume=nowhere"], "no run's directory"),
+    ],
+)
+def test_config_is_refused(overrides, says):
+    assert says in refused(composed(*overrides))
+
+
+def test_loss_of_another_kind_of_model_is_refused():
+    loss = {"_target_": "sentence_transformers.cross_encoder.losses.BinaryCrossEntropyLoss", "_partial_": True}
+    reranker = {"_target_": "sentence_transformers.CrossEncoder", "model_name_or_path": "owner/name"}
+    config = composed()
+    assert "another kind of model (reranker, the model is embedding)" in refused(config | {"loss": loss})
+    assert "another kind of model (embedding, the model is reranker)" in refused(config | {"model": reranker})
+
+
+@pytest.mark.skipif(find_spec("flash_attn") is not None, reason="flash attention is installed")
+def test_flash_attention_by_name_says_what_to_install():
+    assert "pip install 'experiments[flash-attn]'" in refused(composed("model.attn_implementation=flash_attention_2"))
+
+
+def test_group_that_is_a_scalar_is_refused():
+    with pytest.raises(ConfigError, match="trainer=3: trainer is a group"):
+        check({"trainer": 3})
+    with pytest.raises(ConfigError, match="model is missing"):
+        check({"seed": 1})
+
+
+def test_default_dimensions_above_the_models_own_are_no_mistake():
+    check(composed("matryoshka=default"))
+
+
+def test_unwritable_folder_names_the_key_to_set(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="set tracking.dir to a folder that can"):
+        check_writable(tmp_path / "file" / "folder", "tracking.dir")
+    check_writable(tmp_path / "new", "tracking.dir")
+    assert [*(tmp_path / "new").iterdir()] == []
+
+
+def test_nearest_key_is_the_one_with_the_same_last_part_then_the_same_group():
+    keys = ["loss.mini_batch_size", "evaluator.batch_size", "model.seed", "seed", "trainer.learning_rate"]
+    assert nearest("mini_batch_size", keys) == ["loss.mini_batch_size"]
+    assert nearest("los.mini_batch_sise", keys) == ["loss.mini_batch_size"]
+    assert nearest("seeed", keys) == ["seed"]
+    assert nearest("model.seeed", keys) == ["model.seed"]
+    assert nearest("trainer.lr", keys) == ["trainer.learning_rate"]
+    assert nearest("optim", keys) == []
