@@ -1,0 +1,1 @@
+"""What the framework costs against plain Sentence Transformers scripts."""

@@ -9,7 +9,6 @@ queries against 300 pages, ten evaluations in training, four dimensions. Leave t
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
