@@ -89,7 +89,7 @@ def test_failure_is_one_line_and_its_traceback_is_in_the_log(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "from experiments.cli import launch\n"
-        "def task(config, output_dir, *, name):\n"
+        "def task(config, output_dir, *, name, choices):\n"
         "    raise RuntimeError('no\\nmemory')\n"
         "launch(task)\n"
     )
@@ -99,6 +99,20 @@ def test_failure_is_one_line_and_its_traceback_is_in_the_log(tmp_path):
     assert result.stderr == f"error: RuntimeError: no memory (log with the traceback: {log.relative_to(tmp_path)})\n"
     assert 'raise RuntimeError("no' not in result.stdout
     assert "Traceback (most recent call last)" in log.read_text()
+
+
+def test_task_gets_plain_config_its_directory_a_readable_name_and_the_choices(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from experiments.cli import launch\n"
+        "def task(config, output_dir, *, name, choices):\n"
+        "    print([type(config['data']).__name__, output_dir.is_dir(), name[:-12], choices['trainer']])\n"
+        "launch(task)\n"
+    )
+    arguments = [program, "loss.mini_batch_size=4", "matryoshka=none", "hydra.run.dir=here"]
+    result = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    name = "qwen3vl_tiny-report_pages-mini_batch_size=4-none"
+    assert (result.returncode, result.stdout) == (0, f"{['dict', True, name, 'tiny']}\n")
 
 
 def test_checks_import_nothing_heavy():

@@ -39,8 +39,9 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
     """Compose the config from the command line, check it, run the task, and exit.
 
     Args:
-        task: Called with the resolved config (plain containers), the run's directory, `name=` the run's name, and
-            `choices=` the option chosen of each group; under `--multirun` once for each job. Its directory is an earlier one where `trainer.resume` says so.
+        task: Called with the resolved config (plain containers), the run's directory (an earlier one where
+            `trainer.resume` says so), `name=`, the run's name, and `choices=`, the option chosen of each group;
+            under `--multirun` once for each job.
         config_name: The primary config in `conf/`.
     """
     if {"--help", "-h"} & {*sys.argv[1:]}:
@@ -127,7 +128,8 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
         _move_log(output_dir)
         _discard(fresh)
     try:
-        choices = {group: str(option) for group, option in HydraConfig.get().runtime.choices.items()}
+        chosen = HydraConfig.get().runtime.choices.items()
+        choices = {group: str(option) for group, option in chosen if not group.startswith("hydra/")}
         task(plain, output_dir, name=name, choices=choices)
     except ConfigError:
         raise

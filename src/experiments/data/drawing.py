@@ -89,11 +89,13 @@ def draw_page(page: Page, size: tuple[int, int] = (128, 128), seed: int = 0) -> 
     margin = 0.035 * width
     _header(draw, (0, 0, width, 0.22 * height), page.division)
     _tabs(draw, (margin, 0.275 * height, width - margin, 0.38 * height), QUARTERS.index(page.quarter))
+    # The colour once more where it always stands: under the header.
     draw.rectangle((0, 0.22 * height, width, 0.25 * height), fill=COLORS[page.color])
     chart, text = _split((margin, 0.41 * height, width - margin, height - margin), page.layout, margin)
     CHARTS[page.chart](draw, chart, COLORS[page.color], rng)
     draw.rectangle(text, fill=PANEL)
-    _text(draw, (text[0] + margin / 2, text[1] + margin / 2, text[2] - margin / 2, text[3]), 0.036 * height, rng)
+    pad = margin / 2
+    _text(draw, (text[0] + pad, text[1] + pad, text[2] - pad, text[3] - pad), 0.036 * height, rng)
     return canvas.reduce(scale) if scale > 1 else canvas
 
 
@@ -101,7 +103,7 @@ def draw_page(page: Page, size: tuple[int, int] = (128, 128), seed: int = 0) -> 
 def _glyphs(text: str, size: int) -> Image.Image:
     """Return the rendered text as a mask; words recur on every page, and rendering is what drawing costs."""
     font = ImageFont.load_default(max(size, 4))
-    left, top, right, bottom = font.getbbox(text, anchor="ls")
+    _, _, right, _ = font.getbbox(text, anchor="ls")
     mask = Image.new("L", (math.ceil(right), math.ceil(1.25 * size)), 0)
     ImageDraw.Draw(mask).text((0, size), text, font=font, fill=255, anchor="ls")
     return mask
