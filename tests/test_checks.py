@@ -11,9 +11,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.checks import check, check_writable, nearest
+from experiments.checks import check, check_writable
 from experiments.cli import CONF
 from experiments.errors import ConfigError
+from experiments.hints import nearest
 
 
 def composed(*overrides):

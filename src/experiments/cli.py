@@ -13,24 +13,21 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from string import Template
 from typing import Any, NoReturn
 
 import hydra
-from hydra._internal.utils import get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.errors import ConfigError
-
-CONF = Path(__file__).parents[2] / "conf"
+from experiments.explain import CONF, config_groups, explain
 
 logger = logging.getLogger(__name__)
 
@@ -91,15 +88,9 @@ def _job(task: Callable[..., object], failures: list[Exception], keep_traceback:
 def _print_help(config_name: str) -> NoReturn:
     """Print `hydra.help` of the primary config; Hydra takes a second and a half to list the groups."""
     template = OmegaConf.load(CONF / f"{config_name}.yaml").hydra.help.template
-    options = "".join(f"  {group}: {', '.join(names)}\n" for group, names in _groups().items())
+    options = "".join(f"  {group}: {', '.join(names)}\n" for group, names in config_groups().items())
     sys.stdout.write(Template(template).substitute(APP_CONFIG_GROUPS=options))
     sys.exit(0)
-
-
-def _groups() -> dict[str, list[str]]:
-    """Return the options of each group of `conf/` but Hydra's own."""
-    folders = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
-    return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
 
 
 class TaskError(RuntimeError):
@@ -119,7 +110,7 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
     try:
         plain = resolve(config)
         checks.check(plain)
-        output_dir, name = _choose_run(plain, fresh)
+        plain, output_dir, name = _choose_run(plain, fresh)
         _check_output(output_dir, plain)
     except ConfigError:
         _discard(fresh)
@@ -177,24 +168,36 @@ def describe_choices(hydra_config: HydraConf) -> str:
     return "-".join([*filter(None, parts)])[:120] + datetime.now().strftime("-%m%d-%H%M%S")
 
 
-def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[Path, str]:
-    """Return the directory to run in and the run's name: the fresh one's, or those of the run that is resumed."""
+def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Path, str]:
+    """Return config, directory and name of the run: a fresh one's, or those of the run that is resumed.
+
+    Raises:
+        ConfigError: If `trainer.resume` names no unfinished run, or other keys are set that would change that run.
+    """
     from experiments import runs
 
-    name = config.get("run_name") or describe_choices(HydraConfig.get())
-    resume = config["trainer"].get("resume") if "trainer" in config else None
+    hydra_config = HydraConfig.get()
+    name = config.get("run_name") or describe_choices(hydra_config)
+    resume = config["trainer"].get("resume") if hydra_config.job.name == "train" else None
     if resume is None:
-        return fresh, name
+        return config, fresh, name
     if resume == "auto":
         roots = (Path("outputs"), Path("multirun"), fresh.parent)
         found = runs.find_unfinished(roots, runs.config_hash(config))
         if found is None:
             logger.info("trainer.resume=auto: no unfinished run with this config, so a new one starts")
-            return fresh, name
+            return config, fresh, name
     else:
         found = Path(resume).expanduser()
-    logger.info("resuming %s", found)
-    return found.resolve(), (runs.read_record(found) or {}).get("name", name)
+    record = runs.read_record(found)
+    if record is None or record["status"] == "finished" or record["job"] != "train":
+        state = "no training run" if record is None or record["job"] != "train" else "a finished run"
+        raise ConfigError(f"trainer.resume={resume}: it holds {state}; name the directory of an unfinished run")
+    others = [each for each in hydra_config.overrides.task if not each.startswith("trainer.resume=")]
+    if others and runs.config_hash(config) != record["config_hash"]:
+        raise ConfigError(f"trainer.resume={resume} takes that run's own config; leave out {' '.join(others)}")
+    logger.info("Resuming %s", found)
+    return record["config"], found.resolve(), record["name"]
 
 
 def _check_output(output_dir: Path, config: dict[str, Any]) -> None:
@@ -275,92 +278,3 @@ def one_line(text: str, limit: int = 600) -> str:
     """Return a text with its line breaks as spaces, cut to `limit` characters."""
     text = " ".join(text.split())
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
-
-
-def explain(error: Exception, config_name: str) -> str:
-    """Say in one line what was wrong with the command line and what to type instead.
-
-    Args:
-        error: What Hydra or OmegaConf raised.
-        config_name: The primary config in `conf/`.
-    """
-    if isinstance(error, ConfigError):
-        return str(error)
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: not of the form key=value ({error.message.splitlines()[0]})"
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OSError):
-        cause = cause.__cause__
-    if cause is not None and not isinstance(cause, HydraException):
-        return f"{cause.filename} can't be written ({cause.strerror}); set hydra.run.dir (hydra.sweep.dir with -m)"
-    arguments = get_args_parser().parse_args()
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        return _unknown_option(group, option, error.options)
-    try:
-        found = _explain_overrides(arguments.overrides, arguments.config_name or config_name, arguments.multirun)
-    except Exception:  # what it composes to find out may be as wrong
-        found = None
-    if found is not None:
-        return found
-    if isinstance(error, OmegaConfBaseException):
-        return f"{error.full_key}: {str(error).splitlines()[0]}"
-    return " ".join(str(e) for e in (error, error.__cause__) if e is not None and str(e))
-
-
-def _unknown_option(group: str, option: str, options: Sequence[str]) -> str:
-    from experiments.checks import nearest
-
-    near = nearest(option, options)
-    did_you_mean = f"; did you mean {group}={near[0]}?" if near else ""
-    return f"{group}={option} is unknown: {group} is one of {', '.join(options)}{did_you_mean}"
-
-
-def _explain_overrides(overrides: list[str], config_name: str, multirun: bool) -> str | None:
-    """Find the first override whose group, option or key isn't there."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra._internal.utils import create_config_search_path
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    from experiments.checks import dotted_keys, show
-
-    groups = _groups()
-    parsed = OverridesParser.create().parse_overrides(overrides)
-    chosen = []
-    for override in parsed:
-        if override.is_sweep_override() and not multirun:
-            key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
-            return f"{key}={value} lists several values: add -m to run each, or type '{key}=[{value}]' for a list"
-        if override.key_or_group in groups and not override.is_delete():
-            values = [*override.sweep_string_iterator()] if override.is_sweep_override() else [override.value()]
-            for option in [show(value) for value in values]:
-                if option not in groups[override.key_or_group]:
-                    return _unknown_option(override.key_or_group, option, groups[override.key_or_group])
-            chosen.append(f"{override.key_or_group}={values[0]}")
-    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
-    config = OmegaConf.to_container(loader.load_configuration(config_name, chosen, RunMode.RUN))
-    assert isinstance(config, dict)
-    keys = {*dotted_keys(config)}
-    for override in parsed:
-        key = override.key_or_group
-        if not (key in groups or key in keys or "/" in key or override.is_add() or override.is_force_add()):
-            return _unknown_key(key, override.input_line or key, config, [*groups])
-    return None
-
-
-def _unknown_key(key: str, typed: str, config: dict[Any, Any], groups: list[str]) -> str:
-    """Say what may have been meant by a key that isn't in the config, the arguments of its target included."""
-    from experiments.checks import dotted_keys, hint, nearest
-    from experiments.signatures import signature
-
-    group, _, name = key.partition(".")
-    known = [k for k in dotted_keys(config) if k.startswith("hydra.") == key.startswith("hydra.")]
-    node = config.get(group)
-    if not isinstance(node, dict) or "_target_" not in node or not name:
-        return f"{key} is unknown; {hint(key, [*known, *groups], [k for k in config if k != 'hydra'])}"
-    more = [parameter for parameter in signature(node["_target_"]) if parameter not in node]
-    if name in more:
-        return f"{key} isn't in the config yet: to add it, type +{typed}"
-    inside = [k for k in known if k.startswith(f"{group}.")]
-    near_by = [*inside, *(f"+{group}.{parameter}" for parameter in more)]
-    return f"{key} is unknown; {hint(key, near_by if nearest(key, near_by) else known, inside)}"

@@ -184,7 +184,7 @@ def _go_on(run: Record, earlier: dict[str, Any]) -> None:
     if (earlier["job"], earlier["config_hash"]) != (run.fields["job"], run.fields["config_hash"]):
         raise ConfigError(f"{folder} holds a run of another config; set hydra.run.dir to another folder, or remove it")
     if earlier["status"] == "finished":
-        return
+        raise ConfigError(f"{folder} holds a finished run, which is never overwritten; set hydra.run.dir to another")
     attempts = earlier["attempts"]
     if attempts[-1]["status"] == "running":
         last_seen = datetime.fromtimestamp(run.path.stat().st_mtime).astimezone()

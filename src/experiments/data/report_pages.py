@@ -165,7 +165,7 @@ def _build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tupl
     """Draw each page once and write both data sets, complete or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     wanted = dict.fromkeys(itertools.chain.from_iterable(train_rows + eval_rows))
-    drawn = {page: _png(page, size, seed) for page in tqdm(wanted, desc="Drawing report pages", unit="page")}
+    drawn = {page: _png(page, size, seed) for page in tqdm(wanted, desc="Drawing report pages", unit="page", mininterval=0.5)}
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         DatasetDict(

@@ -1,0 +1,52 @@
+"""What may have been meant by a mistyped name, and values as they are typed on the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+
+def nearest(name: str, candidates: Iterable[str]) -> list[str]:
+    """Return up to three candidates that someone who typed `name` may have meant, the likeliest first.
+
+    What counts is a key's last part, by letters or initials: `mini_batch_size` means `loss.mini_batch_size`, and
+    `trainer.lr` `trainer.learning_rate`. Then its group.
+    """
+    parent, _, typed = name.rpartition(".")
+    found = []
+    for key in dict.fromkeys(candidates):
+        group, _, last = key.removeprefix("+").rpartition(".")
+        initials = "".join(word[:1] for word in last.split("_"))
+        alike = 0.9 if typed == initials else difflib.SequenceMatcher(None, typed, last).ratio()
+        if alike >= 0.7 and key != name:
+            rank = (alike, group == parent, key[0] != "+")
+            found.append((rank, difflib.SequenceMatcher(None, name, key).ratio(), key))
+    found.sort(reverse=True)
+    return [key for rank, _, key in found if rank == found[0][0]][:3]
+
+
+def hint(name: str, candidates: Iterable[str], listed: Iterable[str] = ()) -> str:
+    """Return `did you mean ...?`, or the list of what there is where nothing is near."""
+    near = nearest(name, candidates)
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(listed)}"
+
+
+def show(value: object) -> str:
+    """Write a value as it is typed on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(show, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{show(item)}' for key, item in value.items())}}}"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def dotted_keys(node: dict[Any, Any], prefix: str = "") -> Iterator[str]:
+    """Yield every key of a config as it is typed on the command line."""
+    for name, value in node.items():
+        if not str(name).startswith("_"):
+            yield f"{prefix}{name}"
+            if isinstance(value, dict):
+                yield from dotted_keys(value, f"{prefix}{name}.")
