@@ -87,15 +87,14 @@ def draw_page(page: Page, size: tuple[int, int] = (128, 128), seed: int = 0) -> 
     canvas = Image.new("RGB", (width, height), WHITE)
     draw = ImageDraw.Draw(canvas)
     margin = 0.035 * width
-    _header(draw, (0, 0, width, 0.22 * height), page.division)
-    _tabs(draw, (margin, 0.275 * height, width - margin, 0.38 * height), QUARTERS.index(page.quarter))
-    # The colour once more where it always stands: under the header.
-    draw.rectangle((0, 0.22 * height, width, 0.25 * height), fill=COLORS[page.color])
+    _header(draw, (0, 0, width, 0.24 * height), page.division)
+    # At 128 pixels the tabs fill one row of patches, two patches each.
+    _tabs(draw, (0, 0.25 * height, width, 0.375 * height), QUARTERS.index(page.quarter), COLORS[page.color])
     chart, text = _split((margin, 0.41 * height, width - margin, height - margin), page.layout, margin)
     CHARTS[page.chart](draw, chart, COLORS[page.color], rng)
     draw.rectangle(text, fill=PANEL)
     pad = margin / 2
-    _text(draw, (text[0] + pad, text[1] + pad, text[2] - pad, text[3] - pad), 0.036 * height, rng)
+    _text(draw, (text[0] + pad, text[1] + pad, text[2] - pad, text[3] - pad), 0.033 * height, rng)
     return canvas.reduce(scale) if scale > 1 else canvas
 
 
@@ -132,20 +131,20 @@ def _header(draw: ImageDraw.ImageDraw, box: Box, division: str) -> None:
     )
 
 
-def _tabs(draw: ImageDraw.ImageDraw, box: Box, active: int) -> None:
+def _tabs(draw: ImageDraw.ImageDraw, box: Box, active: int, color: Color) -> None:
     left, top, right, bottom = box
     step = (right - left) / 4
     for i in range(4):
-        tab = (left + i * step, top, left + (i + 0.92) * step, bottom)
-        draw.rectangle(tab, fill=INK if i == active else PALE)
+        tab = (left + i * step, top, left + (i + 0.97) * step, bottom)
+        draw.rectangle(tab, fill=color if i == active else PALE)
         center = ((tab[0] + tab[2]) / 2, (top + bottom) / 2)
-        _write_centered(draw, center, f"Q{i + 1}", 0.75 * (bottom - top), WHITE if i == active else GREY)
+        _write_centered(draw, center, f"Q{i + 1}", 0.7 * (bottom - top), WHITE if i == active else GREY)
 
 
 def _split(box: Box, layout: str, gap: float) -> tuple[Box, Box]:
     """Return the boxes of the chart and of the text."""
     left, top, right, bottom = box
-    share = 0.74
+    share = 0.72
     if layout == "at the top":
         y = top + share * (bottom - top)
         return (left, top, right, y), (left, y + gap, right, bottom)
@@ -186,7 +185,7 @@ def _bar(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random) 
     num_bars = rng.randint(4, 6)
     step = (right - left) / num_bars
     for i in range(num_bars):
-        y = bottom - rng.uniform(0.3, 1.0) * (bottom - top)
+        y = bottom - rng.uniform(0.45, 1.0) * (bottom - top)
         draw.rectangle((left + (i + 0.15) * step, y, left + (i + 0.85) * step, bottom), fill=color)
 
 
@@ -204,11 +203,6 @@ def _line(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random)
     draw.line(_walk(inner, rng), fill=color, width=5 * stroke, joint="curve")
 
 
-def _area(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random) -> None:
-    inner, _ = _axes(draw, box)
-    draw.polygon([(inner[0], inner[3]), *_walk(inner, rng), (inner[2], inner[3])], fill=color)
-
-
 def _pie(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random) -> None:
     left, top, right, bottom = box
     x, y, radius = (left + right) / 2, (top + bottom) / 2, min(right - left, bottom - top) / 2
@@ -222,7 +216,7 @@ def _pie(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random) 
 
 def _scatter(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random) -> None:
     (left, top, right, bottom), stroke = _axes(draw, box)
-    radius = 3.2 * stroke
+    radius = 3.5 * stroke
     for _ in range(rng.randint(14, 18)):
         x, y = rng.uniform(left + radius, right - radius), rng.uniform(top + radius, bottom - radius)
         draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
@@ -234,7 +228,7 @@ def _table(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random
     height, width = (bottom - top) / num_rows, (right - left) / num_columns
     for row in range(num_rows):
         y = top + row * height
-        fill = color if row == 0 else _lighter(color, 0.75) if row % 2 == 0 else WHITE
+        fill = color if row == 0 else _lighter(color, 0.4) if row % 2 == 0 else WHITE
         draw.rectangle((left, y, right, y + height), fill=fill)
         for column in range(num_columns):
             word = rng.choice(WORDS).capitalize()[:5] if row == 0 or column == 0 else str(rng.randint(100, 999))
@@ -254,7 +248,6 @@ def _lighter(color: Color, share: float) -> Color:
 CHARTS: dict[str, Callable[[ImageDraw.ImageDraw, Box, Color, random.Random], None]] = {
     "bar chart": _bar,
     "line chart": _line,
-    "area chart": _area,
     "pie chart": _pie,
     "scatter plot": _scatter,
     "table": _table,

@@ -39,12 +39,11 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 NEGATIVES = ("negative_0", "negative_1", "negative_2", "negative_3")
 COLUMNS = {"query": "query", "positive": "image", "negatives": list(NEGATIVES)}
 WORDINGS = (
-    "{division} division, {quarter}: {color} {chart} {layout}",
-    "{color} {chart} {layout} of the {quarter} report of the {division} division",
-    "which {quarter} page from {division} shows a {color} {chart} {layout}",
-    "find the {division} report for the {quarter} with the {color} {chart} {layout}",
-    "show me {division} in the {quarter}, {layout} a {chart} in {color}",
-    "page with a {chart} in {color} {layout}, {division} company, {quarter}",
+    "the {division} {quarter} report with a {color} {chart} {layout}",
+    "a {color} {chart} {layout}, {division} {quarter}",
+    "find {quarter} {division}, {layout} a {color} {chart}",
+    "show a {chart} in {color} {layout} from {division}, {quarter}",
+    "which {division} page has a {color} {chart} {layout} for {quarter}",
 )
 
 Row = list[Page]  # the page a query asks for, then its four hard negatives
@@ -165,7 +164,8 @@ def _build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tupl
     """Draw each page once and write both data sets, complete or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     wanted = dict.fromkeys(itertools.chain.from_iterable(train_rows + eval_rows))
-    drawn = {page: _png(page, size, seed) for page in tqdm(wanted, desc="Drawing report pages", unit="page", mininterval=0.5)}
+    progress = tqdm(wanted, desc="Drawing report pages", unit="page", mininterval=0.5)
+    drawn = {page: _png(page, size, seed) for page in progress}
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         DatasetDict(
