@@ -110,7 +110,7 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
     try:
         plain = resolve(config)
         checks.check(plain)
-        plain, output_dir, name = _choose_run(plain, fresh)
+        plain, output_dir, name = _agree(_choose_run(plain, fresh))
         _check_output(output_dir, plain)
     except ConfigError:
         _discard(fresh)
@@ -198,6 +198,19 @@ def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Pa
         raise ConfigError(f"trainer.resume={resume} takes that run's own config; leave out {' '.join(others)}")
     logger.info("Resuming %s", found)
     return record["config"], found.resolve(), record["name"]
+
+
+def _agree(choice: tuple[dict[str, Any], Path, str]) -> tuple[dict[str, Any], Path, str]:
+    """Return the main process' choice under torchrun: each composes a directory, and they can differ by a second."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return choice
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    PartialState(cpu=not torch.accelerator.is_available())
+    config, output_dir, name = broadcast_object_list([*choice])
+    return config, output_dir, name
 
 
 def _check_output(output_dir: Path, config: dict[str, Any]) -> None:

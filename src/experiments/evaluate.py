@@ -53,8 +53,9 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
         matryoshka: Matryoshka = instantiate(config["matryoshka"])(model.get_embedding_dimension())
         evaluator = make_evaluator(config, data, matryoshka.dims)
 
-        evaluation = evaluator.evaluate(model)
-        evaluation.write_trec(output_dir / "rankings", "base")
+        evaluation = run_evaluator(evaluator, model, output_dir, "base")
+        if evaluation is None:
+            return {}
         metrics = describe(choices, data, model) | {"base": evaluation.to_json(), "attributes": evaluation.attributes}
         metrics["energy"] = tracker.energy()
         finish(metrics, evaluation, data, output_dir, tracker)
@@ -81,6 +82,19 @@ def make_evaluator(config: dict[str, Any], data: RetrievalData, dims: Sequence[i
         name=data.name,
         attribute_negatives=data.attribute_negatives,
     )
+
+
+def run_evaluator(
+    evaluator: RetrievalEvaluator, model: SentenceTransformer, output_dir: Path, tag: str
+) -> Evaluation | None:
+    """Evaluate, sharing the embedding among all processes, and write the rankings; None but on the main process."""
+    from sentence_transformers.util.distributed import distributed_evaluation
+
+    with distributed_evaluation(model) as is_main:
+        evaluation = evaluator.evaluate(model) if is_main else None
+    if evaluation is not None:
+        evaluation.write_trec(output_dir / "rankings", tag)
+    return evaluation
 
 
 def describe(choices: dict[str, str], data: RetrievalData, model: SentenceTransformer) -> dict[str, Any]:

@@ -86,6 +86,11 @@ def config_hash(config: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def is_main_process() -> bool:
+    """Return whether this process writes: the only one, or the first of those that torchrun started."""
+    return int(os.environ.get("RANK", 0)) == 0
+
+
 class Record:
     """`run.json` of a run that is going on; every update rewrites the file atomically."""
 
@@ -96,7 +101,8 @@ class Record:
     def update(self, **fields: Any) -> None:
         """Set top-level fields, for example `fingerprint` or `dashboard`."""
         self.fields.update(fields)
-        save_json(self.path, self.fields)
+        if is_main_process():
+            save_json(self.path, self.fields)
 
     def _close(self, status: str, error: BaseException | None = None) -> None:
         end = _now()
@@ -148,7 +154,8 @@ def record(
         "attempts": [{"start": now, "end": None, "status": "running", "pid": os.getpid()}],
     }
     run = Record(output_dir, fields)
-    _claim(run)
+    if is_main_process():
+        _claim(run)
     with _heartbeat(run.path), _sigterm_as_exit():
         try:
             yield run

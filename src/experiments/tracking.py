@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from transformers import TrainerCallback
 
 from experiments import energy as energy_meter
 from experiments import trackio_run
+from experiments.runs import is_main_process
 
 if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker
@@ -257,7 +257,7 @@ def track(
     Raises:
         ConfigError: For an unknown country, a project name that Trackio reserves, or a folder that can't be written.
     """
-    if int(os.environ.get("RANK", 0)) != 0:
+    if not is_main_process():
         yield Tracker()
         return
     if energy:

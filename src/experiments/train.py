@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.cli import launch
 from experiments.errors import ConfigError
-from experiments.evaluate import describe, finish, make_evaluator
+from experiments.evaluate import describe, finish, make_evaluator, run_evaluator
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -66,8 +66,9 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         trainer = make_trainer(config, output_dir, data, model, loss, evaluator, tracker)
         fit(trainer)
 
-        evaluation = evaluator.evaluate(model)
-        evaluation.write_trec(output_dir / "rankings", "final")
+        evaluation = run_evaluator(evaluator, model, output_dir, "final")
+        if evaluation is None:  # what follows is for the main process
+            return metrics
         metrics["final"] = evaluation.to_json()
         metrics["attributes"] = evaluation.attributes
         truncate_dim = choose_truncate_dim(matryoshka, metrics["final"])
@@ -102,14 +103,15 @@ def check_push(trainer: dict[str, Any]) -> None:
         raise ConfigError(f"trainer.push_to_hub=true: {error}; run `hf auth login` first") from error
 
 
-def evaluate_base(evaluator: RetrievalEvaluator, model: SentenceTransformer, output_dir: Path) -> dict[str, Any]:
-    """Evaluate the model before training, unless the run that is resumed has done so."""
+def evaluate_base(
+    evaluator: RetrievalEvaluator, model: SentenceTransformer, output_dir: Path
+) -> dict[str, Any] | None:
+    """Evaluate the model before training, unless the run that is resumed has done so; None but on the main process."""
     from experiments import runs
 
     saved = output_dir / "rankings" / "base.json"
-    if (section := runs.load_json(saved)) is None:
-        evaluation = evaluator.evaluate(model)
-        evaluation.write_trec(output_dir / "rankings", "base")
+    section = runs.load_json(saved)
+    if section is None and (evaluation := run_evaluator(evaluator, model, output_dir, "base")) is not None:
         section = evaluation.to_json()
         runs.save_json(saved, section)
     return section

@@ -54,6 +54,7 @@ class TrainingArguments(SentenceTransformerTrainingArguments):
         if self.batch_sampler == "no_duplicates_by_bytes":
             self.batch_sampler = NoDuplicatesByBytes  # type: ignore[assignment]
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
 
 

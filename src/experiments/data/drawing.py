@@ -87,9 +87,11 @@ def draw_page(page: Page, size: tuple[int, int] = (128, 128), seed: int = 0) -> 
     canvas = Image.new("RGB", (width, height), WHITE)
     draw = ImageDraw.Draw(canvas)
     margin = 0.035 * width
-    _header(draw, (0, 0, width, 0.24 * height), page.division)
+    _header(draw, (0, 0, width, 0.2 * height), page.division)
+    # The chart's colour once more, where it always stands: under the header.
+    draw.rectangle((0, 0.2 * height, width, 0.25 * height), fill=COLORS[page.color])
     # At 128 pixels the tabs fill one row of patches, two patches each.
-    _tabs(draw, (0, 0.25 * height, width, 0.375 * height), QUARTERS.index(page.quarter), COLORS[page.color])
+    _tabs(draw, (0, 0.25 * height, width, 0.375 * height), QUARTERS.index(page.quarter))
     chart, text = _split((margin, 0.41 * height, width - margin, height - margin), page.layout, margin)
     CHARTS[page.chart](draw, chart, COLORS[page.color], rng)
     draw.rectangle(text, fill=PANEL)
@@ -131,14 +133,14 @@ def _header(draw: ImageDraw.ImageDraw, box: Box, division: str) -> None:
     )
 
 
-def _tabs(draw: ImageDraw.ImageDraw, box: Box, active: int, color: Color) -> None:
+def _tabs(draw: ImageDraw.ImageDraw, box: Box, active: int) -> None:
     left, top, right, bottom = box
     step = (right - left) / 4
     for i in range(4):
         tab = (left + i * step, top, left + (i + 0.97) * step, bottom)
-        draw.rectangle(tab, fill=color if i == active else PALE)
+        draw.rectangle(tab, fill=INK if i <= active else PALE)
         center = ((tab[0] + tab[2]) / 2, (top + bottom) / 2)
-        _write_centered(draw, center, f"Q{i + 1}", 0.7 * (bottom - top), WHITE if i == active else GREY)
+        _write_centered(draw, center, f"Q{i + 1}", 0.7 * (bottom - top), WHITE if i <= active else GREY)
 
 
 def _split(box: Box, layout: str, gap: float) -> tuple[Box, Box]:
