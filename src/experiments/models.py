@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
+from torch import nn
 
 from experiments.errors import ConfigError
 from experiments.hub import require_hub
@@ -70,8 +71,25 @@ def load_embedder(
     if embedding_dim is not None and actual_dim != embedding_dim:
         raise ConfigError(f"model.embedding_dim={embedding_dim}: {name} has {actual_dim} dimensions; type that")
     set_pixel_bounds(model, min_pixels, max_pixels)
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d) and module.stride == module.kernel_size:
+            module.__class__ = PatchProjection
     logger.info("Model %s: %s", name, ", ".join(f"{key}={value}" for key, value in describe(model).items()))
     return model
+
+
+class PatchProjection(nn.Conv3d):
+    """A convolution whose input is a single patch: the same weights and result as one matrix product.
+
+    Qwen-VL cuts the pages into patches itself and then convolves each with a kernel of its size. As a product that
+    takes a sixth of the time on a CPU, forward and backward.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Project patches of shape (num_patches, channels, *kernel_size) to (num_patches, hidden_size, 1, 1, 1)."""
+        if input.shape[2:] != self.kernel_size:
+            return super().forward(input)
+        return nn.functional.linear(input.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]
 
 
 def choose_attention(attn_implementation: str) -> str:
