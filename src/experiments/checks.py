@@ -31,7 +31,15 @@ _AT_LEAST_1 = (
     *("trainer.gradient_accumulation_steps", "evaluator.batch_size", "data.num_train_rows", "data.num_eval_rows"),
 )
 _AT_LEAST_0 = (
-    *("seed", "data.seed", "data.num_negatives", "evaluator.seed", "evaluator.num_workers", "evaluator.num_bootstrap"),
+    *(
+        "seed",
+        "data.seed",
+        "data.num_negatives",
+        "data.num_eval_negatives",
+        "evaluator.seed",
+        "evaluator.num_workers",
+        "evaluator.num_bootstrap",
+    ),
     *(f"trainer.{key}" for key in ("seed", "warmup_steps", "weight_decay", "max_grad_norm", "dataloader_num_workers")),
 )
 _ABOVE_0 = (
@@ -61,6 +69,30 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
+_LOSSES_WITH_LABELS = frozenset(
+    (
+        *(
+            "AnglELoss",
+            "CoSENTLoss",
+            "CosineSimilarityLoss",
+            "ContrastiveLoss",
+            "OnlineContrastiveLoss",
+            "SoftmaxLoss",
+        ),
+        *("BatchAllTripletLoss", "BatchHardTripletLoss", "BatchHardSoftMarginTripletLoss", "BatchSemiHardTripletLoss"),
+        *("MarginMSELoss", "DistillKLDivLoss", "MSELoss", "EmbedDistillLoss"),
+    )
+)
+_LOSS_COLUMNS = {  # least and most columns of the library's losses that don't take two or more
+    "TripletLoss": (3, 3),
+    "MultipleNegativesSymmetricRankingLoss": (2, 2),
+    "CachedMultipleNegativesSymmetricRankingLoss": (2, 2),
+    "MegaBatchMarginLoss": (2, 2),
+    "ContrastiveTensionLoss": (2, 2),
+    "DenoisingAutoEncoderLoss": (2, 2),
+}
+
+
 def check(config: dict[str, Any], groups: Sequence[str] = GROUPS) -> None:
     """Refuse a config that can't work, before anything heavy is imported.
 
@@ -82,6 +114,8 @@ def check(config: dict[str, Any], groups: Sequence[str] = GROUPS) -> None:
         _check_data(config["data"])
     _check_dimensions(config)
     _check_architectures(config)
+    if "loss" in config and "data" in config:
+        _check_loss(config["loss"], config["data"])
     _check_rest(config)
 
 
@@ -207,7 +241,7 @@ def _check_model(model: dict[str, Any]) -> None:
     if flash and importlib.util.find_spec("flash_attn") is None:
         raise ConfigError(
             "model.attn_implementation=flash_attention_2: it isn't installed; "
-            "type pip install 'experiments[flash-attn]', or model.attn_implementation=auto"
+            "type pip install -e '.[flash-attn]', or model.attn_implementation=auto"
         )
     if model["_target_"].startswith("experiments.models.") and isinstance(model.get("card"), dict):
         _check_node("model.card", {"_target_": _CARD} | model["card"])
@@ -290,6 +324,20 @@ def _check_architectures(config: dict[str, Any]) -> None:
                 f"{group}={target.rpartition('.')[2]} is for another kind of model ({other}, the model is {model}); "
                 f"choose another {group} or another model"
             )
+
+
+def _check_loss(loss: dict[str, Any], data: dict[str, Any]) -> None:
+    """Refuse a loss of the library that can't take what every source yields: anchor, positive, negatives, no label."""
+    name = str(loss.get("_target_")).rpartition(".")[2]
+    if name in _LOSSES_WITH_LABELS:
+        raise ConfigError(f"loss: {name} needs a column of labels, which data doesn't have; type loss=cached_mnrl")
+    num_columns = 2 + int(data.get("num_negatives") or 0)
+    low, high = _LOSS_COLUMNS.get(name, (2, None))
+    if num_columns < low or (high is not None and num_columns > high):
+        number = str(low) if low == high else f"{low} or more"
+        raise ConfigError(
+            f"loss: {name} takes {number} columns, data gives {num_columns}; type data.num_negatives={low - 2}"
+        )
 
 
 def _architecture(target: str) -> str | None:

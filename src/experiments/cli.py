@@ -119,9 +119,7 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
         _move_log(output_dir)
         _discard(fresh)
     try:
-        chosen = HydraConfig.get().runtime.choices.items()
-        choices = {group: str(option) for group, option in chosen if not group.startswith("hydra/")}
-        task(plain, output_dir, name=name, choices=choices)
+        task(plain, output_dir, name=name, choices=_choices(output_dir))
     except ConfigError:
         raise
     except Exception as error:
@@ -197,7 +195,16 @@ def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Pa
     if others and runs.config_hash(config) != record["config_hash"]:
         raise ConfigError(f"trainer.resume={resume} takes that run's own config; leave out {' '.join(others)}")
     logger.info("Resuming %s", found)
-    return record["config"], found.resolve(), record["name"]
+    return config if others or resume == "auto" else record["config"], found.resolve(), record["name"]
+
+
+def _choices(output_dir: Path) -> dict[str, str]:
+    """Return the option chosen of each group, by the command line or by that of the run that is resumed."""
+    from experiments import runs
+
+    chosen = HydraConfig.get().runtime.choices.items()
+    choices = {group: str(option) for group, option in chosen if not group.startswith("hydra/")}
+    return (runs.read_record(output_dir) or {}).get("choices", choices)
 
 
 def _agree(choice: tuple[dict[str, Any], Path, str]) -> tuple[dict[str, Any], Path, str]:

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 from experiments.cli import launch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sentence_transformers import SentenceTransformer
 
     from experiments.data import RetrievalData
@@ -51,30 +49,35 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
         set_seed(config["seed"])
         model: SentenceTransformer = instantiate(config["model"])
         matryoshka: Matryoshka = instantiate(config["matryoshka"])(model.get_embedding_dimension())
-        evaluator = make_evaluator(config, data, matryoshka.dims)
+        evaluator = make_evaluator(config, data, matryoshka)
 
         evaluation = run_evaluator(evaluator, model, output_dir, "base")
         if evaluation is None:
             return {}
-        metrics = describe(choices, data, model) | {"base": evaluation.to_json(), "attributes": evaluation.attributes}
+        metrics = describe(config, choices, data, model) | {
+            "base": evaluation.to_json(),
+            "attributes": evaluation.attributes,
+        }
         metrics["energy"] = tracker.energy()
         finish(metrics, evaluation, data, output_dir, tracker)
     return metrics
 
 
-def make_evaluator(config: dict[str, Any], data: RetrievalData, dims: Sequence[int] | None) -> RetrievalEvaluator:
+def make_evaluator(config: dict[str, Any], data: RetrievalData, matryoshka: Matryoshka) -> RetrievalEvaluator:
     """Build the evaluator that the baseline, the training, its end and `evaluate` share.
 
     Args:
         config: The resolved config.
         data: Queries, corpus and what is relevant.
-        dims: The Matryoshka dimensions, scored where `evaluator.truncate_dims` names none.
+        matryoshka: Its dimensions are scored where `evaluator.truncate_dims` names none.
     """
     from hydra.utils import instantiate
 
     options = dict(config["evaluator"])
-    if options["truncate_dims"] is None and dims is not None:
-        options["truncate_dims"] = list(dims)
+    if options["truncate_dims"] is None and matryoshka.dims is not None:
+        options["truncate_dims"] = list(matryoshka.dims)
+    if options["truncate_dims"] is not None and isinstance(matryoshka.truncate_dim, int):
+        options["truncate_dims"] = [*options["truncate_dims"], matryoshka.truncate_dim]  # what is saved is scored
     return instantiate(options)(
         queries=data.queries,
         corpus=data.corpus,
@@ -97,7 +100,9 @@ def run_evaluator(
     return evaluation
 
 
-def describe(choices: dict[str, str], data: RetrievalData, model: SentenceTransformer) -> dict[str, Any]:
+def describe(
+    config: dict[str, Any], choices: dict[str, str], data: RetrievalData, model: SentenceTransformer
+) -> dict[str, Any]:
     """Return what the numbers are measured on: the head of metrics.json."""
     from experiments.evaluation import PRIMARY_METRIC
     from experiments.models import describe as describe_model
@@ -110,7 +115,7 @@ def describe(choices: dict[str, str], data: RetrievalData, model: SentenceTransf
             "num_documents": len(data.corpus),
             "fingerprint": data.evaluation_fingerprint,
         },
-        "model": {"name": choices["model"], **describe_model(model)},
+        "model": {"name": config["model"].get("name") or choices["model"], **describe_model(model)},
     }
 
 

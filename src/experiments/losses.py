@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sentence_transformers import SentenceTransformer
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from experiments.errors import ConfigError
 
 logger = logging.getLogger(__name__)
+
+SIZE_WITHOUT_TOKENS = 32
 
 
 class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLoss):
@@ -75,6 +77,17 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
             hardness_strength=hardness_strength,
         )
         self.score_chunk_size = score_chunk_size
+        self.budget_is_default = mini_batch_num_tokens == default_num_tokens
+
+    def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
+        """Compute the loss; inputs without token counts (CLIP's pages) go by number, not by the default budget."""
+        sentence_features = list(sentence_features)
+        if self.budget_is_default and not all(
+            {"attention_mask", "cu_seq_lens_q"} & features.keys() for features in sentence_features
+        ):
+            self.mini_batch_size, self.mini_batch_num_tokens, self.budget_is_default = SIZE_WITHOUT_TOKENS, None, False
+            logger.info("Inputs without token counts: mini-batches of %d instead", SIZE_WITHOUT_TOKENS)
+        return super().forward(sentence_features, labels)
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
@@ -147,5 +160,11 @@ def matryoshka(
 
 
 def no_matryoshka(embedding_dim: int, *, truncate_dim: int | str | None = None) -> Matryoshka:
-    """Train the model's own dimension alone."""
+    """Train the model's own dimension alone.
+
+    Raises:
+        ConfigError: If the model is to be saved with more dimensions than it has.
+    """
+    if isinstance(truncate_dim, int) and truncate_dim > embedding_dim:
+        raise ConfigError(f"matryoshka.truncate_dim={truncate_dim}: the model has {embedding_dim} dimensions")
     return Matryoshka(None, truncate_dim)

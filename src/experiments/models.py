@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer.model_card import SentenceTransf
 from torch import nn
 
 from experiments.errors import ConfigError
-from experiments.hub import require_hub
+from experiments.hub import OFFLINE, require_hub
 
 logger = logging.getLogger(__name__)
 
@@ -52,21 +52,29 @@ def load_embedder(
         ConfigError: If the Hub can't be reached, flash attention isn't there, or the dimension or the pixel bounds
             differ from what was asked for.
     """
-    local = Path(name).exists()
-    if not local:
+    folder = Path(name).expanduser()
+    if folder.exists():
+        name = str(folder)
+    else:
         require_hub(f"model {name}")
-    model = SentenceTransformer(
-        name,
-        local_files_only=local,
-        prompts=prompts,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        model_card_data=SentenceTransformerModelCardData(**(card or {})),
-        model_kwargs={
-            "attn_implementation": choose_attention(attn_implementation),
-            "dtype": choose_dtype(dtype),
-        },
-    )
+    weights_dtype = choose_dtype(dtype)
+    attention = choose_attention(attn_implementation, weights_dtype)
+    try:
+        model = SentenceTransformer(
+            name,
+            local_files_only=folder.exists(),
+            prompts=prompts,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            model_card_data=SentenceTransformerModelCardData(**(card or {})),
+            model_kwargs={"attn_implementation": attention, "dtype": weights_dtype},
+        )
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"model.name={name} can't be loaded ({reason}); check the name, or {OFFLINE}") from error
+    if model.truncate_dim is not None:
+        logger.info("The model was saved with truncate_dim %d: loaded with all its dimensions", model.truncate_dim)
+        model.truncate_dim = None
     actual_dim = model.get_embedding_dimension()
     if embedding_dim is not None and actual_dim != embedding_dim:
         raise ConfigError(f"model.embedding_dim={embedding_dim}: {name} has {actual_dim} dimensions; type that")
@@ -92,20 +100,22 @@ class PatchProjection(nn.Conv3d):
         return nn.functional.linear(input.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]
 
 
-def choose_attention(attn_implementation: str) -> str:
-    """Resolve `auto` to flash attention where it is installed and the GPU has it, else to sdpa.
+def choose_attention(attn_implementation: str, dtype: torch.dtype) -> str:
+    """Resolve `auto` to flash attention where it is installed, the GPU has it and the weights are half, else to sdpa.
 
     Raises:
         ConfigError: If flash attention is asked for by name and can't run here.
     """
+    if dtype == torch.float32:
+        if attn_implementation == "flash_attention_2":
+            raise ConfigError("model.attn_implementation=flash_attention_2 needs model.dtype=bfloat16; or type auto")
+        return "sdpa" if attn_implementation == "auto" else attn_implementation
     installed = importlib.util.find_spec("flash_attn") is not None
     capable = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
     if attn_implementation == "auto":
         return "flash_attention_2" if installed and capable else "sdpa"
     if attn_implementation == "flash_attention_2" and not (installed and capable):
-        missing = (
-            "pip install 'experiments[flash-attn]'" if not installed else "a GPU of the Ampere generation or later"
-        )
+        missing = "pip install -e '.[flash-attn]'" if not installed else "a GPU of the Ampere generation or later"
         raise ConfigError(f"model.attn_implementation=flash_attention_2 needs {missing}; or type auto")
     return attn_implementation
 
@@ -113,8 +123,13 @@ def choose_attention(attn_implementation: str) -> str:
 def choose_dtype(dtype: str) -> torch.dtype:
     """Resolve `auto` to bfloat16 where the GPU has it, else to float32."""
     if dtype == "auto":
-        return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if has_bfloat16() else torch.float32
     return getattr(torch, dtype)
+
+
+def has_bfloat16() -> bool:
+    """Return whether the GPU computes in bfloat16 itself."""
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def set_pixel_bounds(model: SentenceTransformer, min_pixels: int | None, max_pixels: int | None) -> None:

@@ -192,7 +192,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     attempts = len(fields["attempts"])
     facts["time"] = time_text(duration_s(fields)) + (f" in {attempts} attempts" if attempts > 1 else "")
     if energy := metrics.get("energy"):
-        facts["energy"] = f"{energy['energy_kwh']:.3g} kWh ({energy['method']})"
+        part = " in the last attempt" if attempts > 1 else ""
+        facts["energy"] = f"{energy['energy_kwh']:.3g} kWh ({energy['method']}){part}"
         facts["CO2"] = f"{1000 * energy['emissions_kg']:.3g} g with the electricity of {energy['country']}"
     return [(name, _text(value)) for name, value in facts.items() if value is not None]
 

@@ -196,7 +196,8 @@ def _go_on(run: Record, earlier: dict[str, Any]) -> None:
     if attempts[-1]["status"] == "running":
         last_seen = datetime.fromtimestamp(run.path.stat().st_mtime).astimezone()
         attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
-    run.fields.update(start=earlier["start"], attempts=attempts + run.fields["attempts"])
+    kept = {key: earlier[key] for key in ("start", "command")}
+    run.fields.update(kept, attempts=attempts + run.fields["attempts"])
 
 
 @contextmanager

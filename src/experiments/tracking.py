@@ -272,7 +272,8 @@ def track(
         tracker.meter = energy_meter.start(country_iso_code) if energy else None
         yield tracker
     except BaseException as error:
-        tracker.close("interrupted" if isinstance(error, KeyboardInterrupt) else "failed", error)
+        with contextlib.suppress(Exception):  # it must not hide the run's own error
+            tracker.close("interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed", error)
         raise
     tracker.close("finished")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,11 @@ from experiments.evaluate import describe, finish, make_evaluator, run_evaluator
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
-    from torch import nn
 
     from experiments.data import RetrievalData
     from experiments.evaluation import RetrievalEvaluator
     from experiments.losses import Matryoshka
-    from experiments.tracking import Tracker
-    from experiments.training import Trainer
+    from experiments.training import Trainer, TrainingArguments
 
 logger = logging.getLogger(__name__)
 
@@ -45,25 +44,35 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     from transformers import set_seed
 
     from experiments import runs
+    from experiments.training import Trainer
 
-    check_push(config["trainer"])
+    check_push(config["trainer"], name)
     with (
         runs.record(output_dir, config, name=name) as record,
         instantiate(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker,
     ):
         data: RetrievalData = instantiate(config["data"])
-        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command)
+        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command, choices=choices)
+        args = make_arguments(config, output_dir, data)
 
         set_seed(config["seed"])
         model: SentenceTransformer = instantiate(config["model"])
         matryoshka: Matryoshka = instantiate(config["matryoshka"])(model.get_embedding_dimension())
         loss = matryoshka.wrap(model, instantiate(config["loss"])(model))
-        evaluator = make_evaluator(config, data, matryoshka.dims)
+        evaluator = make_evaluator(config, data, matryoshka)
 
-        metrics = describe(choices, data, model)
+        metrics = describe(config, choices, data, model)
         metrics["base"] = evaluate_base(evaluator, model, output_dir)
 
-        trainer = make_trainer(config, output_dir, data, model, loss, evaluator, tracker)
+        trainer = Trainer(
+            model=model,
+            args=args,
+            train_dataset=data.train,
+            eval_dataset=data.eval if args.eval_loss else None,
+            loss=loss,
+            evaluator=evaluator,
+            callbacks=[tracker.callback(data.name, model.get_embedding_dimension())],
+        )
         fit(trainer)
 
         evaluation = run_evaluator(evaluator, model, output_dir, "final")
@@ -80,11 +89,12 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         finish(metrics, evaluation, data, output_dir, tracker)
         logger.info("Model:     %s", output_dir / "final")
         if config["trainer"]["push_to_hub"]:
-            logger.info("Pushed:    %s", model.push_to_hub(config["trainer"]["hub_model_id"] or name))
+            repo_id = hub_model_id(config["trainer"], name)
+            logger.info("Pushed:    %s", model.push_to_hub(repo_id, local_model_path=str(output_dir / "final")))
     return metrics
 
 
-def check_push(trainer: dict[str, Any]) -> None:
+def check_push(trainer: dict[str, Any], name: str) -> None:
     """Make sure, before the work, that the finished model could be pushed.
 
     Raises:
@@ -98,9 +108,18 @@ def check_push(trainer: dict[str, Any]) -> None:
 
     require_hub("pushing the model", instead="type trainer.push_to_hub=false")
     try:
+        huggingface_hub.utils.validate_repo_id(hub_model_id(trainer, name))
+    except huggingface_hub.errors.HFValidationError as error:
+        raise ConfigError(f"trainer.hub_model_id={trainer['hub_model_id']}: {error}") from error
+    try:
         huggingface_hub.whoami()
     except Exception as error:
         raise ConfigError(f"trainer.push_to_hub=true: {error}; run `hf auth login` first") from error
+
+
+def hub_model_id(trainer: dict[str, Any], name: str) -> str:
+    """Return the Hub name to push to: the one given, or one made of the run's."""
+    return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96]
 
 
 def evaluate_base(
@@ -117,34 +136,25 @@ def evaluate_base(
     return section
 
 
-def make_trainer(
-    config: dict[str, Any],
-    output_dir: Path,
-    data: RetrievalData,
-    model: SentenceTransformer,
-    loss: nn.Module,
-    evaluator: RetrievalEvaluator,
-    tracker: Tracker,
-) -> Trainer:
-    """Put the trainer together."""
+def make_arguments(config: dict[str, Any], output_dir: Path, data: RetrievalData) -> TrainingArguments:
+    """Build the training arguments, before the weights: the library checks how they go together.
+
+    Raises:
+        ConfigError: If it refuses them.
+    """
+    from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
-    from experiments.training import Trainer
+    from experiments.evaluation import PRIMARY_METRIC
 
     # The library would push every checkpoint; here the finished model is pushed.
     arguments = config["trainer"] | {"output_dir": str(output_dir / "checkpoints"), "push_to_hub": False}
     if arguments.get("load_best_model_at_end") and arguments.get("metric_for_best_model") is None:
-        arguments |= {"metric_for_best_model": f"eval_{evaluator.primary_metric}", "greater_is_better": True}
-    args = instantiate(arguments)
-    return Trainer(
-        model=model,
-        args=args,
-        train_dataset=data.train,
-        eval_dataset=data.eval if args.eval_loss else None,
-        loss=loss,
-        evaluator=evaluator,
-        callbacks=[tracker.callback(data.name, model.get_embedding_dimension())],
-    )
+        arguments |= {"metric_for_best_model": f"eval_{data.name}_{PRIMARY_METRIC}", "greater_is_better": True}
+    try:
+        return instantiate(arguments)
+    except InstantiationException as error:
+        raise ConfigError(f"trainer: {error.__cause__ or error}") from error
 
 
 def fit(trainer: Trainer) -> None:
@@ -155,6 +165,8 @@ def fit(trainer: Trainer) -> None:
     if checkpoint:
         logger.info("Going on from %s", checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
+    # Off with the autocast that training put around the model: base and final are evaluated alike.
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
 
 
 def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -18,9 +17,10 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import ProgressCallback
-from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
+from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
 from experiments.losses import CachedMultipleNegativesRankingLoss
+from experiments.models import has_bfloat16
 from experiments.sampling import NoDuplicatesByBytes
 
 logger = logging.getLogger(__name__)
@@ -50,12 +50,15 @@ class TrainingArguments(SentenceTransformerTrainingArguments):
     def __post_init__(self) -> None:
         """Resolve what is ours before the library checks the rest."""
         if self.bf16 == "auto":
-            self.bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+            self.bf16 = has_bfloat16()
         if self.batch_sampler == "no_duplicates_by_bytes":
             self.batch_sampler = NoDuplicatesByBytes  # type: ignore[assignment]
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
+        if self.n_gpu > 1:  # the library would copy the model to each and scatter the batch, which breaks pages apart
+            logger.info("One of %d GPUs is used; for all: torchrun --nproc_per_node %d -m …", self.n_gpu, self.n_gpu)
+            self._n_gpu = 1
 
 
 class Progress(ProgressCallback):
@@ -98,7 +101,7 @@ class Trainer(SentenceTransformerTrainer):
             return super()._prepare_inputs(inputs)
         pixels = {key: value for key, value in inputs.items() if "pixel_values" in key}
         rest = {key: value for key, value in inputs.items() if key not in pixels}
-        prepared = super()._prepare_inputs(rest) | pixels
+        prepared = (super()._prepare_inputs(rest) if rest else {}) | pixels
         return {key: prepared[key] for key in inputs}  # the order of the columns is the loss's order
 
     def training_step(
@@ -141,22 +144,21 @@ class Trainer(SentenceTransformerTrainer):
                 shutil.rmtree(folder / name)
             os.replace(staging / name, folder / name)
             staging.rmdir()
-            rotate_checkpoints(
-                str(folder), save_total_limit=limit, best_model_checkpoint=self.state.best_model_checkpoint
-            )
+            delete_oldest(folder, limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
 
 
+def delete_oldest(folder: Path, limit: int | None, best: str | None) -> None:
+    """Delete the oldest checkpoints above the limit, not the best; each is renamed first, so that none is half there."""
+    checkpoints = sort_checkpoints(str(folder))
+    excess = len(checkpoints) - (limit or len(checkpoints))
+    for checkpoint in [path for path in checkpoints[:-1] if path != best][: max(0, excess)]:
+        os.replace(checkpoint, folder / ".deleted")
+        shutil.rmtree(folder / ".deleted")
+
+
 def last_checkpoint(folder: Path) -> str | None:
-    """Return the newest complete checkpoint in `folder`, or None; what a kill left half-deleted is passed over."""
-    if not folder.is_dir():
-        return None
-    shutil.rmtree(folder / ".partial", ignore_errors=True)
-    while (checkpoint := get_last_checkpoint(str(folder))) is not None:
-        try:
-            json.loads((Path(checkpoint) / "trainer_state.json").read_text())
-            return checkpoint
-        except (OSError, ValueError):
-            logger.warning("%s is incomplete: removed", checkpoint)
-            shutil.rmtree(checkpoint)
-    return None
+    """Return the newest checkpoint in `folder`, or None, and clear away what a kill left half written or deleted."""
+    for leftover in (".partial", ".deleted"):
+        shutil.rmtree(folder / leftover, ignore_errors=True)
+    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

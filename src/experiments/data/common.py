@@ -76,6 +76,7 @@ def build(
     num_negatives: int,
     deduplicate: bool,
     on_bad_image: str,
+    num_eval_negatives: int | None = None,
 ) -> RetrievalData:
     """Make training rows and a retrieval evaluation out of two sets of rows.
 
@@ -89,6 +90,7 @@ def build(
         columns: `query`, `positive` (column names) and `negatives` (a list of them); texts or images.
         name: Of the evaluation, in metrics and reports.
         num_negatives: Negatives in a training row.
+        num_eval_negatives: Negatives in a row of the evaluation loss; None: as in a training row.
         deduplicate: Equal items (by encoded bytes) are one: pages of the corpus, queries of the evaluation; and
             training rows holding an item of the evaluation are dropped. False: all rows as they stand.
         on_bad_image: `error`, or `skip` to leave out rows with an unreadable page or an empty cell.
@@ -97,17 +99,21 @@ def build(
         ConfigError: A column is missing or of the wrong kind, a page cannot be read, or no row is left.
     """
     negatives = list(columns.get("negatives") or [])
-    _check_options([columns["query"], columns["positive"], *negatives], negatives, num_negatives, on_bad_image)
-    kept = [columns["query"], columns["positive"], *negatives[:num_negatives]]
+    num_eval_negatives = num_negatives if num_eval_negatives is None else num_eval_negatives
+    names = [columns["query"], columns["positive"], *negatives]
+    _check_options(
+        names, negatives, {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}, on_bad_image
+    )
+    kept, eval_kept = names[: 2 + num_negatives], names[: 2 + num_eval_negatives]
     train = _with_columns(train, kept, "training")
-    eval = _with_columns(eval, [columns["query"], columns["positive"], *negatives], "evaluation")
+    eval = _with_columns(eval, names, "evaluation")
     _check_kinds(eval)
 
     train_hashes, defects = hashes_and_defects(train)
     train_rows = _readable_rows(train, defects, "training", on_bad_image)
     eval_hashes, defects = hashes_and_defects(eval)
     # A page may have fewer negatives than there are columns; only what the loss reads must be there.
-    spare = {(d.row, d.column) for d in defects if d.reason == EMPTY and d.column not in kept}
+    spare = {(d.row, d.column) for d in defects if d.reason == EMPTY and d.column not in eval_kept}
     defects = [d for d in defects if (d.row, d.column) not in spare]
     eval_rows = _readable_rows(eval, defects, "evaluation", on_bad_image)
     if deduplicate:
@@ -123,16 +129,19 @@ def build(
     fingerprint = _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance)
     evaluation_fingerprint = _fingerprint([eval_hashes[eval_rows, :1]], relevance)
     train = _select(train, train_rows, train_hashes)
-    eval = _select(eval, eval_rows, eval_hashes).select_columns(kept)
+    eval = _select(eval, eval_rows, eval_hashes).select_columns(eval_kept)
     return RetrievalData(name, train, eval, queries, corpus, relevant_docs, fingerprint, evaluation_fingerprint)
 
 
-def _check_options(names: Sequence[str], negatives: Sequence[str], num_negatives: int, on_bad_image: str) -> None:
-    if not 0 <= num_negatives <= len(negatives):
-        raise ConfigError(
-            f"data.num_negatives={num_negatives}, but data.columns.negatives names {len(negatives)} "
-            f"({', '.join(negatives) or 'none'}): give a number from 0 to that, or name more columns"
-        )
+def _check_options(
+    names: Sequence[str], negatives: Sequence[str], numbers: Mapping[str, int], on_bad_image: str
+) -> None:
+    for key, number in numbers.items():
+        if not 0 <= number <= len(negatives):
+            raise ConfigError(
+                f"data.{key}={number}, but data.columns.negatives names {len(negatives)} "
+                f"({', '.join(negatives) or 'none'}): give a number from 0 to that, or name more columns"
+            )
     if twice := [column for column, number in Counter(names).items() if number > 1]:
         raise ConfigError(f"data.columns names {twice[0]!r} twice: each column has one role")
     if on_bad_image not in ("error", "skip"):

@@ -10,9 +10,6 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
-# Part of the cache's key: raise it whenever a change here or in the choice of pages changes a pixel or a word.
-VERSION = 1
-
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
 Color = tuple[int, int, int]
 

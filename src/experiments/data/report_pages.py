@@ -22,8 +22,8 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Features, Image, Value, load_from_disk
 from tqdm.auto import tqdm
 
-from experiments.data import RetrievalData, common
-from experiments.data.drawing import CHARTS, COLORS, DIVISIONS, LAYOUTS, QUARTERS, VERSION, Page, draw_page
+from experiments.data import RetrievalData, common, drawing
+from experiments.data.drawing import CHARTS, COLORS, DIVISIONS, LAYOUTS, QUARTERS, Page, draw_page
 from experiments.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def load(
     width, height = page_size
     train_rows, eval_rows = choose_rows(num_train_rows, num_eval_rows, seed)
     folder = Path(cache_dir) / (
-        f"report_pages-v{VERSION}-{num_train_rows}-{num_eval_rows}-{width}x{height}-seed{seed}"
+        f"report_pages-{_version()}-{num_train_rows}-{num_eval_rows}-{width}x{height}-seed{seed}"
     )
     if not folder.exists():
         _build(folder, train_rows, eval_rows, (width, height), seed)
@@ -142,6 +142,12 @@ def _row(page: Page, i: int, seed: int, excluded: Collection[Page]) -> Row | Non
 def write_query(page: Page, rng: random.Random) -> str:
     """Return one wording of a query that states every attribute of the page."""
     return rng.choice(WORDINGS).format(**page._asdict())
+
+
+def _version() -> str:
+    """Return a hash of what decides the pages and the queries, this file and the drawing: no cache outlives either."""
+    sources = (Path(__file__), Path(drawing.__file__))
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
 
 
 def _check(num_train_rows: int, num_eval_rows: int, num_negatives: int, page_size: Sequence[int]) -> None:

@@ -25,6 +25,7 @@ def load(
     num_train_rows: int | None = None,
     num_eval_rows: int | None = None,
     num_negatives: int = 0,
+    num_eval_negatives: int | None = None,
     deduplicate: bool = True,
     on_bad_image: str = "error",
 ) -> RetrievalData:
@@ -41,6 +42,7 @@ def load(
         num_train_rows: The first so many; None: all.
         num_eval_rows: The first so many; None: all.
         num_negatives: Negatives in a training row.
+        num_eval_negatives: Negatives in a row of the evaluation loss; None: as in training.
         deduplicate: See `common.build`.
         on_bad_image: See `common.build`; a missing page file is an error in any case.
 
@@ -58,6 +60,7 @@ def load(
         columns=columns,
         name=name,
         num_negatives=num_negatives,
+        num_eval_negatives=num_eval_negatives,
         deduplicate=deduplicate,
         on_bad_image=on_bad_image,
     )
