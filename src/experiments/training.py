@@ -54,6 +54,7 @@ class TrainingArguments(SentenceTransformerTrainingArguments):
         if self.batch_sampler == "no_duplicates_by_bytes":
             self.batch_sampler = NoDuplicatesByBytes  # type: ignore[assignment]
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
+        self.dataloader_persistent_workers = self.dataloader_num_workers > 0  # not a new set for each evaluation
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
         if self.n_gpu > 1:  # the library would copy the model to each and scatter the batch, which breaks pages apart
@@ -149,7 +150,7 @@ class Trainer(SentenceTransformerTrainer):
 
 
 def delete_oldest(folder: Path, limit: int | None, best: str | None) -> None:
-    """Delete the oldest checkpoints above the limit, not the best; each is renamed first, so that none is half there."""
+    """Delete the oldest checkpoints above the limit, not the best; renamed first, so that none is half there."""
     checkpoints = sort_checkpoints(str(folder))
     excess = len(checkpoints) - (limit or len(checkpoints))
     for checkpoint in [path for path in checkpoints[:-1] if path != best][: max(0, excess)]:

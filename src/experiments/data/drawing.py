@@ -51,8 +51,8 @@ _DIAMOND: Shape = ((0, -1), (1, 0), (0, 1), (-1, 0))
 DIVISIONS: dict[str, tuple[Shape, Color]] = {
     "energy": (_BOLT, (28, 45, 84)),
     "health": (_CROSS, (28, 45, 84)),
-    "retail": (_BAG, (28, 45, 84)),
-    "finance": (_CIRCLE, (70, 70, 74)),
+    "retail": (_BAG, (104, 30, 52)),
+    "finance": (_CIRCLE, (104, 30, 52)),
     "transport": (_ARROW, (70, 70, 74)),
     "software": (_DIAMOND, (70, 70, 74)),
 }
