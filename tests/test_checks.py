@@ -182,7 +182,7 @@ def test_loss_of_another_kind_of_model_is_refused():
 
 @pytest.mark.skipif(find_spec("flash_attn") is not None, reason="flash attention is installed")
 def test_flash_attention_by_name_says_what_to_install():
-    assert "pip install 'experiments[flash-attn]'" in refused(composed("model.attn_implementation=flash_attention_2"))
+    assert "pip install -e '.[flash-attn]'" in refused(composed("model.attn_implementation=flash_attention_2"))
 
 
 def test_group_that_is_a_scalar_is_refused():
