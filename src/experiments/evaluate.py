@@ -7,6 +7,7 @@ python -m experiments.evaluate -m model=qwen3vl_tiny,qwen3vl_2b data=vdr_en
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,20 +36,21 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     Returns:
         What `metrics.json` holds; the model's metrics stand under `base`.
     """
-    from hydra.utils import instantiate
     from transformers import set_seed
 
     from experiments import runs
 
-    with (
-        runs.record(output_dir, config, name=name, job="evaluate") as record,
-        instantiate(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker,
-    ):
-        data: RetrievalData = instantiate(config["data"])
+    with ExitStack() as stack:
+        record = stack.enter_context(runs.record(output_dir, config, name=name, job="evaluate"))
+        data: RetrievalData = build(config["data"])
+        track = build(config["tracking"])
+        tracker: Tracker = stack.enter_context(track(config, output_dir, name=name, choices=choices))
         record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command)
+
         set_seed(config["seed"])
-        model: SentenceTransformer = instantiate(config["model"])
-        matryoshka: Matryoshka = instantiate(config["matryoshka"])(model.get_embedding_dimension())
+        quiet_libraries()
+        model: SentenceTransformer = build(config["model"])
+        matryoshka: Matryoshka = build(config["matryoshka"])(model.get_embedding_dimension())
         evaluator = make_evaluator(config, data, matryoshka)
 
         evaluation = run_evaluator(evaluator, model, output_dir, "base")
@@ -63,6 +65,17 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     return metrics
 
 
+def build(node: dict[str, Any]) -> Any:
+    """Call the target of a config node with its values as plain containers; what it raises comes out as it is."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        raise error.__cause__ or error from None
+
+
 def make_evaluator(config: dict[str, Any], data: RetrievalData, matryoshka: Matryoshka) -> RetrievalEvaluator:
     """Build the evaluator that the baseline, the training, its end and `evaluate` share.
 
@@ -71,14 +84,12 @@ def make_evaluator(config: dict[str, Any], data: RetrievalData, matryoshka: Matr
         data: Queries, corpus and what is relevant.
         matryoshka: Its dimensions are scored where `evaluator.truncate_dims` names none.
     """
-    from hydra.utils import instantiate
-
     options = dict(config["evaluator"])
     if options["truncate_dims"] is None and matryoshka.dims is not None:
         options["truncate_dims"] = list(matryoshka.dims)
     if options["truncate_dims"] is not None and isinstance(matryoshka.truncate_dim, int):
         options["truncate_dims"] = [*options["truncate_dims"], matryoshka.truncate_dim]  # what is saved is scored
-    return instantiate(options)(
+    return build(options)(
         queries=data.queries,
         corpus=data.corpus,
         relevant_docs=data.relevant_docs,
@@ -98,6 +109,13 @@ def run_evaluator(
     if evaluation is not None:
         evaluation.write_trec(output_dir / "rankings", tag)
     return evaluation
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' progress bars, of a moment each, from burying those of the work."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
 
 
 def describe(

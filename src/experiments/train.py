@@ -10,12 +10,13 @@ import logging
 import os
 import re
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.cli import launch
 from experiments.errors import ConfigError
-from experiments.evaluate import describe, finish, make_evaluator, run_evaluator
+from experiments.evaluate import build, describe, finish, make_evaluator, quiet_libraries, run_evaluator
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from experiments.data import RetrievalData
     from experiments.evaluation import RetrievalEvaluator
     from experiments.losses import Matryoshka
+    from experiments.tracking import Tracker
     from experiments.training import Trainer, TrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -40,25 +42,25 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     Returns:
         What `metrics.json` holds.
     """
-    from hydra.utils import instantiate
     from transformers import set_seed
 
     from experiments import runs
     from experiments.training import Trainer
 
     check_push(config["trainer"], name)
-    with (
-        runs.record(output_dir, config, name=name) as record,
-        instantiate(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker,
-    ):
-        data: RetrievalData = instantiate(config["data"])
-        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command, choices=choices)
+    with ExitStack() as stack:
+        record = stack.enter_context(runs.record(output_dir, config, name=name))
+        data: RetrievalData = build(config["data"])
         args = make_arguments(config, output_dir, data)
+        track = build(config["tracking"])
+        tracker: Tracker = stack.enter_context(track(config, output_dir, name=name, choices=choices))
+        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command, choices=choices)
 
         set_seed(config["seed"])
-        model: SentenceTransformer = instantiate(config["model"])
-        matryoshka: Matryoshka = instantiate(config["matryoshka"])(model.get_embedding_dimension())
-        loss = matryoshka.wrap(model, instantiate(config["loss"])(model))
+        quiet_libraries()
+        model: SentenceTransformer = build(config["model"])
+        matryoshka: Matryoshka = build(config["matryoshka"])(model.get_embedding_dimension())
+        loss = matryoshka.wrap(model, build(config["loss"])(model))
         evaluator = make_evaluator(config, data, matryoshka)
 
         metrics = describe(config, choices, data, model)
@@ -142,9 +144,6 @@ def make_arguments(config: dict[str, Any], output_dir: Path, data: RetrievalData
     Raises:
         ConfigError: If it refuses them.
     """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
     from experiments.evaluation import PRIMARY_METRIC
 
     # The library would push every checkpoint; here the finished model is pushed.
@@ -152,9 +151,9 @@ def make_arguments(config: dict[str, Any], output_dir: Path, data: RetrievalData
     if arguments.get("load_best_model_at_end") and arguments.get("metric_for_best_model") is None:
         arguments |= {"metric_for_best_model": f"eval_{data.name}_{PRIMARY_METRIC}", "greater_is_better": True}
     try:
-        return instantiate(arguments)
-    except InstantiationException as error:
-        raise ConfigError(f"trainer: {error.__cause__ or error}") from error
+        return build(arguments)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"trainer: {error}") from error
 
 
 def fit(trainer: Trainer) -> None:

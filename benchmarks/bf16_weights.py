@@ -1,0 +1,51 @@
+"""What bfloat16 weights lose under AdamW at the article's learning rate, against float32 master weights.
+
+    python -m benchmarks.bf16_weights
+
+A bfloat16 has 8 bits of precision: adding less than 1/512 of a weight leaves it as it was. AdamW moves each weight by
+about the learning rate a step. The same model, batches and steps, once with weights of each kind.
+"""
+
+import torch
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from experiments.data import report_pages
+from experiments.models import qwen3vl_tiny
+
+NUM_STEPS = 20
+BATCH_SIZE = 16
+LEARNING_RATE = 2e-5
+
+
+def updates(dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Return how far each weight has moved after the steps, in float32."""
+    data = report_pages.load(NUM_STEPS * BATCH_SIZE, 20)
+    model = qwen3vl_tiny().to(dtype)
+    before = {name: weight.detach().float().clone() for name, weight in model.named_parameters()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
+    loss = MultipleNegativesRankingLoss(model)
+    for step in range(NUM_STEPS):
+        rows = data.train[step * BATCH_SIZE : (step + 1) * BATCH_SIZE]
+        features = [model.preprocess(rows[column]) for column in data.train.column_names]
+        for column in features:
+            if "pixel_values" in column:
+                column["pixel_values"] = column["pixel_values"].to(dtype)
+        optimizer.zero_grad()
+        loss(features, None).backward()
+        optimizer.step()
+    return {name: weight.detach().float() - before[name] for name, weight in model.named_parameters()}
+
+
+def main() -> None:
+    """Print the share of weights that moved at all, and how far they went."""
+    exact = torch.cat([each.flatten() for each in updates(torch.float32).values()])
+    rounded = torch.cat([each.flatten() for each in updates(torch.bfloat16).values()])
+    for name, moved in (("float32", exact), ("bfloat16", rounded)):
+        share = float((moved != 0).float().mean())
+        print(f"{name:9} {share:6.1%} of the weights moved, by {float(moved.norm()):.3f} in all")
+    cosine = torch.nn.functional.cosine_similarity(exact, rounded, dim=0)
+    print(f"cosine similarity of the two updates: {float(cosine):.3f} ({NUM_STEPS} steps at {LEARNING_RATE:g})")
+
+
+if __name__ == "__main__":
+    main()
