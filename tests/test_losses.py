@@ -65,3 +65,12 @@ def test_default_dims_are_clipped_to_the_model_and_a_list_by_hand_is_not():
     with pytest.raises(ConfigError, match="leave out 128"):
         matryoshka(96, default_dims=article, matryoshka_dims=[128, 64])
     assert no_matryoshka(96).dims is None
+
+
+def test_inputs_without_token_counts_go_by_number_not_by_the_default_budget(tiny_model):
+    loss = CachedMultipleNegativesRankingLoss(tiny_model)
+    columns = [dict(features) for features in batch(tiny_model)]
+    expected = loss(columns, None).item()
+    del columns[1]["attention_mask"], columns[2]["attention_mask"]  # as CLIP's pages; these have no padding
+    assert loss(columns, None).item() == pytest.approx(expected, abs=1e-4)
+    assert loss.mini_batch_num_tokens is None

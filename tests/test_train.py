@@ -158,3 +158,18 @@ def test_a_killed_run_resumes_to_the_same_weights_and_metrics(undisturbed, cache
     resumed = json.loads((folder / "metrics.json").read_text())
     for tag in ("base", "final"):
         assert resumed[tag] == json.loads(json.dumps(expected[tag]))
+
+
+def test_a_mistake_in_the_data_is_one_line_and_leaves_no_track(tmp_path):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "page.png")
+    (tmp_path / "rows.csv").write_text("query,page\n" + "red,page.png\n" * 4)
+    command = [sys.executable, "-m", "experiments.train", "data=table", "data.train=rows.csv", "data.num_eval_rows=1"]
+    for override, message in (
+        ("data.columns.positive=pag", "did you mean 'page'"),
+        ("data.columns.query=query", "hold an evaluation page"),
+    ):
+        result = subprocess.run([*command, override], cwd=tmp_path, capture_output=True, text=True)
+        assert result.returncode == 2, result.stderr
+        assert message in result.stderr.splitlines()[-1]
+        assert "Traceback" not in result.stderr
+    assert not list((tmp_path / "outputs").rglob("*.db"))
