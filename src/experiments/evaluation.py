@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from functools import partial
+from typing import Any
 
 import numpy as np
 from datasets import Dataset, Value
@@ -21,6 +22,7 @@ from tqdm.auto import tqdm
 from experiments import metrics
 from experiments.errors import ConfigError
 from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking, sample_retrievals
+from experiments.resized import ResizedPages, bounds
 
 __all__ = ["PRIMARY_METRIC", "Evaluation", "RetrievalEvaluator", "sample_retrievals"]
 
@@ -101,6 +103,7 @@ class RetrievalEvaluator(BaseEvaluator):
         self.show_progress_bar = show_progress_bar
         self.attribute_negatives = attribute_negatives
         self.primary_metric = f"{name}_{PRIMARY_METRIC}" if name else PRIMARY_METRIC
+        self._resized: ResizedPages | None = None  # of the corpus, for the bounds of the model evaluated last
         self._at_dim: dict[int, RetrievalEvaluator] = {}  # what the model card knows a smaller dimension by
 
     @property
@@ -133,7 +136,8 @@ class RetrievalEvaluator(BaseEvaluator):
         queries = self._embed(model.encode_query, self.queries, "query", np.arange(len(self.queries)))
         dims = self._dims(queries.shape[1])
         queries_done = time.perf_counter()
-        documents = self._embed(model.encode_document, self.corpus, "document", self._column_of_row)
+        resized = self._resized_corpus(model)
+        documents = self._embed(model.encode_document, self.corpus, "document", self._column_of_row, resized)
         documents_done = time.perf_counter()
         evaluation = Evaluation(self.query_ids, self.relevant_docs)
         for dim in dims:
@@ -157,13 +161,30 @@ class RetrievalEvaluator(BaseEvaluator):
             )
         return sorted({full_dim, *dims}, reverse=True)
 
-    def _embed(self, encode: Callable, dataset: Dataset, column: str, positions: np.ndarray) -> np.ndarray:
+    def _resized_corpus(self, model: SentenceTransformer) -> ResizedPages | None:
+        """Return the corpus at the size the model sees, kept from one evaluation to the next; None for texts."""
+        processor: Any = getattr(model.processor, "image_processor", None)
+        if isinstance(self.corpus.features["document"], Value) or bounds(processor) is None:
+            return None
+        if self._resized is None or self._resized.bounds != bounds(processor):
+            self._resized = ResizedPages(self.corpus, "document", processor)
+        return self._resized
+
+    def _embed(
+        self,
+        encode: Callable,
+        dataset: Dataset,
+        column: str,
+        positions: np.ndarray,
+        resized: ResizedPages | None = None,
+    ) -> np.ndarray:
         """Embed a column batch by batch, row i to `positions[i]`; shape (num_rows, dim), float32."""
         embeddings = np.empty((len(dataset), 0), dtype=np.float32)
         first_row = 0
         hide_bar = None if self.show_progress_bar is None else not self.show_progress_bar
         with tqdm(total=len(dataset), desc=f"Embedding {column}", leave=False, disable=hide_bar) as progress:
-            for batch in _batches(dataset, column, self.batch_size * get_world_size(), self.num_workers):
+            size = self.batch_size * get_world_size()
+            for batch in _batches(dataset, column, size, self.num_workers, resized):
                 found = encode(batch, batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True)
                 if not np.isfinite(found).all():
                     raise FloatingPointError(f"an embedding in the evaluation's column {column} is not finite")
@@ -233,19 +254,26 @@ class RetrievalEvaluator(BaseEvaluator):
         return named
 
 
-def _batches(dataset: Dataset, column: str, batch_size: int, num_workers: int) -> Iterator[list]:
+def _batches(
+    dataset: Dataset, column: str, batch_size: int, num_workers: int, resized: ResizedPages | None
+) -> Iterator[list]:
     """Yield a column in lists, decoding the items of the next one meanwhile: two lists are in memory, never more."""
-    is_text = isinstance(dataset.features[column], Value)
-    if is_text or not num_workers:
-        size = batch_size * _TEXT_BATCHES if is_text else batch_size
-        for start in range(0, len(dataset), size):
-            yield list(dataset[start : start + size][column])
+    if isinstance(dataset.features[column], Value):
+        size = batch_size * _TEXT_BATCHES
+        yield from (list(dataset[start : start + size][column]) for start in range(0, len(dataset), size))
+        return
+
+    def read(row: int) -> Any:
+        return resized[row] if resized else dataset[row][column]
+
+    batches = [range(start, min(start + batch_size, len(dataset))) for start in range(0, len(dataset), batch_size)]
+    if not num_workers:
+        yield from ([read(row) for row in rows] for rows in batches)
         return
     with ThreadPoolExecutor(num_workers) as pool:
         waiting: deque[list[Future]] = deque()
-        for start in range(0, len(dataset), batch_size):
-            rows = range(start, min(start + batch_size, len(dataset)))
-            waiting.append([pool.submit(lambda row: dataset[row][column], row) for row in rows])
+        for rows in batches:
+            waiting.append([pool.submit(read, row) for row in rows])
             if len(waiting) == 2:
                 yield [item.result() for item in waiting.popleft()]
         yield [item.result() for item in waiting.popleft()]
