@@ -68,9 +68,10 @@ def test_default_dims_are_clipped_to_the_model_and_a_list_by_hand_is_not():
 
 
 def test_inputs_without_token_counts_go_by_number_not_by_the_default_budget(tiny_model):
+    text, page, _ = batch(tiny_model)
+    clip_page = {"pixel_values": torch.zeros(12, 3, 8, 8)}
     loss = CachedMultipleNegativesRankingLoss(tiny_model)
-    columns = [dict(features) for features in batch(tiny_model)]
-    expected = loss(columns, None).item()
-    del columns[1]["attention_mask"], columns[2]["attention_mask"]  # as CLIP's pages; these have no padding
-    assert loss(columns, None).item() == pytest.approx(expected, abs=1e-4)
-    assert loss.mini_batch_num_tokens is None
+    loss.check_token_counts([text, page])
+    assert loss.mini_batch_num_tokens == 2048
+    loss.check_token_counts([text, clip_page])
+    assert (loss.mini_batch_num_tokens, loss.mini_batch_size) == (None, 32)

@@ -80,14 +80,18 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
         self.budget_is_default = mini_batch_num_tokens == default_num_tokens
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """Compute the loss; inputs without token counts (CLIP's pages) go by number, not by the default budget."""
+        """Compute the loss of a batch: for each column the features of its inputs."""
         sentence_features = list(sentence_features)
-        if self.budget_is_default and not all(
-            {"attention_mask", "cu_seq_lens_q"} & features.keys() for features in sentence_features
-        ):
-            self.mini_batch_size, self.mini_batch_num_tokens, self.budget_is_default = SIZE_WITHOUT_TOKENS, None, False
-            logger.info("Inputs without token counts: mini-batches of %d instead", SIZE_WITHOUT_TOKENS)
+        if self.budget_is_default:
+            self.check_token_counts(sentence_features)
         return super().forward(sentence_features, labels)
+
+    def check_token_counts(self, sentence_features: Sequence[dict[str, Tensor]]) -> None:
+        """Let the default token budget give way to a size where inputs have no token counts, as CLIP's pages."""
+        if not all({"attention_mask", "cu_seq_lens_q"} & features.keys() for features in sentence_features):
+            self.mini_batch_size, self.mini_batch_num_tokens = SIZE_WITHOUT_TOKENS, None
+            logger.info("Inputs without token counts: mini-batches of %d instead", SIZE_WITHOUT_TOKENS)
+        self.budget_is_default = False
 
     def calculate_loss(
         self, reps: list[list[Tensor]], labels: Tensor | None = None, *, with_backward: bool = False
