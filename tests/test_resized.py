@@ -5,7 +5,7 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from experiments.resized import ResizedPages
+from experiments.resized import ResizedPages, resized_rows
 
 
 def pages():
@@ -42,3 +42,28 @@ def test_each_page_is_decoded_once(tiny_model, column):
     for _ in range(3):
         assert [resized[row].mode for row in range(len(dataset))] == ["RGB"] * len(dataset)
     assert sum(reads) == len(dataset)
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_rows_give_the_same_features_hashes_and_rows_in_workers(tiny_model, keep):
+    from torch.utils.data import DataLoader
+
+    from experiments.data.common import content_hashes
+
+    rows = Dataset.from_dict({"query": [f"page {i}" for i in range(6)], "page": pages()})
+    rows = rows.cast_column("page", ImageFeature())
+    resized = resized_rows(rows, tiny_model.processor.image_processor, keep=keep)
+    assert resized.column_names == rows.column_names
+    assert np.array_equal(content_hashes(resized), content_hashes(rows))
+    expected = tiny_model.preprocess([page.convert("RGB") for page in pages()])["pixel_values"]
+    for num_workers in (0, 2):
+        for _ in range(2):
+            loader = DataLoader(resized, batch_size=3, collate_fn=list, num_workers=num_workers)
+            read = [row for batch in loader for row in batch]
+            assert [row["query"] for row in read] == rows["query"][:]
+            assert torch.equal(tiny_model.preprocess([row["page"] for row in read])["pixel_values"], expected)
+
+
+def test_texts_are_left_as_they_are(tiny_model):
+    rows = Dataset.from_dict({"query": ["a"], "text": ["b"]})
+    assert resized_rows(rows, tiny_model.processor.image_processor) is rows

@@ -1,28 +1,73 @@
-"""Pages at the size that the model sees, decoded and resized once for all evaluations of a run."""
+"""Pages at the size that the model sees: decoded and resized in threads, and kept on disk where they are read again.
+
+The model's image processor resizes such a page no further, so that the model sees the very same pixels.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Hashable
+from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import Any
 
+import datasets
+import torch
+import xxhash
 from datasets import Dataset
+from datasets.features.image import Image as ImageFeature
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import Qwen2VLImageProcessor
 
+from experiments.data.pages import content_hashes, remember_hashes
+
+
+class PageStore:
+    """Pages in a temporary file (3 bytes a pixel, under TMPDIR), not in memory; safe under threads and forks."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._open()
+
+    def _open(self) -> None:
+        self._process = os.getpid()
+        self._file = tempfile.TemporaryFile()  # as long as this object lives
+        self._places: dict[Hashable, tuple[int, tuple[int, int]]] = {}  # key -> offset, size
+        self._end = 0
+
+    def __del__(self) -> None:
+        """Give the disk back."""
+        self._file.close()
+
+    def get(self, key: Hashable) -> Image.Image | None:
+        """Return a page that was put, or None."""
+        with self._lock:
+            if self._process != os.getpid():  # a worker process writes a file of its own
+                self._open()
+            if key not in self._places:
+                return None
+            offset, (width, height) = self._places[key]
+        pixels = os.pread(self._file.fileno(), 3 * width * height, offset)
+        return Image.frombytes("RGB", (width, height), pixels)
+
+    def put(self, key: Hashable, page: Image.Image) -> None:
+        """Keep a page."""
+        pixels = page.tobytes()
+        with self._lock:
+            offset, self._end = self._end, self._end + len(pixels)
+        if os.pwrite(self._file.fileno(), pixels, offset) == len(pixels):
+            self._places[key] = (offset, page.size)
+
 
 class ResizedPages:
-    """A column of pages as the model's image processor resizes them.
-
-    The processor resizes such a page no further, so that the model sees the very same pixels. They lie in a temporary
-    file (3 bytes a pixel, under TMPDIR), not in memory; safe under threads.
+    """A column of pages by row, each decoded and resized when it is first read.
 
     Args:
         dataset: With a column of images.
         column: Its name.
-        processor: Of the model.
+        processor: The model's.
     """
 
     def __init__(self, dataset: Dataset, column: str, processor: Qwen2VLImageProcessor) -> None:
@@ -30,35 +75,71 @@ class ResizedPages:
         self.column = column
         self.processor = processor
         self.bounds = bounds(processor)
-        self._file = tempfile.TemporaryFile()  # as long as this object lives
-        self._places: dict[int, tuple[int, tuple[int, int]]] = {}  # row -> offset, size
-        self._end = 0
-        self._lock = Lock()
-
-    def __del__(self) -> None:
-        """Give the disk back."""
-        self._file.close()
+        self._store = PageStore()
 
     def __getitem__(self, row: int) -> Image.Image:
-        """Return a page, from the file if it has been read before."""
-        if row in self._places:
-            offset, (width, height) = self._places[row]
-            pixels = os.pread(self._file.fileno(), 3 * width * height, offset)
-            return Image.frombytes("RGB", (width, height), pixels)
-        page = self._resize(self.dataset[row][self.column])
-        pixels = page.tobytes()
-        with self._lock:
-            offset, self._end = self._end, self._end + len(pixels)
-        if os.pwrite(self._file.fileno(), pixels, offset) == len(pixels):
-            self._places[row] = (offset, page.size)
+        """Return a page."""
+        if (page := self._store.get(row)) is None:
+            page = resize(self.dataset[row][self.column], self.processor)
+            self._store.put(row, page)
         return page
 
-    def _resize(self, page: Image.Image) -> Image.Image:
-        pixels = pil_to_tensor(page.convert("RGB"))[None]
-        factor = self.processor.patch_size * self.processor.merge_size
-        size: Any = self.processor.size
-        resized = self.processor.resize(images=pixels, size=size, resample=self.processor.resample, factor=factor)
-        return to_pil_image(resized[0])
+
+class ReadResized:
+    """A transform of datasets: encoded pages in, resized ones out.
+
+    Args:
+        processor: The model's.
+        columns: Those that hold pages.
+        keep: Keep the pages, by their content, for the next time.
+    """
+
+    def __init__(self, processor: Qwen2VLImageProcessor, columns: list[str], keep: bool) -> None:
+        self.processor = processor
+        self.columns = columns
+        self.store = PageStore() if keep else None
+
+    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
+        """Return the batch with its pages decoded and resized, in threads unless this is a worker process."""
+        encoded = [page for column in self.columns for page in batch.get(column, [])]
+        if torch.utils.data.get_worker_info() is None:
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                pages = iter([*pool.map(self.read, encoded)])
+        else:
+            pages = map(self.read, encoded)
+        read = {column: [next(pages) for _ in batch[column]] for column in self.columns if column in batch}
+        return batch | read
+
+    def read(self, encoded: dict[str, Any]) -> Image.Image:
+        """Return one page."""
+        key = xxhash.xxh3_128_digest(encoded["bytes"]) if encoded["bytes"] else encoded["path"]
+        if self.store is not None and (page := self.store.get(key)) is not None:
+            return page
+        page = resize(ImageFeature().decode_example(encoded), self.processor)
+        if self.store is not None:
+            self.store.put(key, page)
+        return page
+
+
+def resized_rows(dataset: Dataset, processor: Any, *, keep: bool = False) -> Dataset:
+    """Return the rows with pages that come out at the size the model sees; other rows as they are."""
+    columns = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+    if not columns or bounds(processor) is None:
+        return dataset
+    rows = dataset
+    for column in columns:
+        rows = rows.cast_column(column, datasets.Image(decode=False))
+    rows = rows.with_transform(ReadResized(processor, columns, keep))
+    remember_hashes(rows, content_hashes(dataset))  # for the sampler
+    return rows
+
+
+def resize(page: Image.Image, processor: Qwen2VLImageProcessor) -> Image.Image:
+    """Return a page as the processor resizes it."""
+    pixels = pil_to_tensor(page.convert("RGB"))[None]
+    factor, size = processor.patch_size * processor.merge_size, processor.size
+    resized = processor.resize(images=pixels, size=size, resample=processor.resample, factor=factor)  # type: ignore
+    return to_pil_image(resized[0])
 
 
 def bounds(processor: Any) -> tuple[Any, ...] | None:

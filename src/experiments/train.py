@@ -45,6 +45,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     from transformers import set_seed
 
     from experiments import runs
+    from experiments.resized import resized_rows
     from experiments.training import Trainer
 
     check_push(config["trainer"], name)
@@ -66,11 +67,12 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics = describe(config, choices, data, model)
         metrics["base"] = evaluate_base(evaluator, model, output_dir)
 
+        processor = getattr(model.processor, "image_processor", None)
         trainer = Trainer(
             model=model,
             args=args,
-            train_dataset=data.train,
-            eval_dataset=data.eval if args.eval_loss else None,
+            train_dataset=resized_rows(data.train, processor),
+            eval_dataset=resized_rows(data.eval, processor, keep=True) if args.eval_loss else None,
             loss=loss,
             evaluator=evaluator,
             callbacks=[tracker.callback(data.name, model.get_embedding_dimension())],
