@@ -25,7 +25,7 @@ def main(cache_dir: str, model_folder: str, out: Path, overrides: list[str]) -> 
     RetrievalEvaluator.evaluate = lambda *args: stages.timed(next(names), evaluate)(*args)  # type: ignore[method-assign]
     options = ["model=saved", f"model.name={model_folder}", "matryoshka=tiny", "trainer=tiny", "tracking=none"]
     options += [f"data.cache_dir={cache_dir}", "trainer.num_train_epochs=1"]
-    options += ["trainer.dataloader_num_workers=2", *overrides]
+    options += overrides
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("config", options), resolve=True)
     train(config, out, name="benchmark", choices={"model": "saved", "data": "report_pages"})  # type: ignore[arg-type]
