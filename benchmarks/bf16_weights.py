@@ -12,8 +12,8 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from experiments.data import report_pages
 from experiments.models import qwen3vl_tiny
 
-NUM_STEPS = 20
-BATCH_SIZE = 16
+NUM_STEPS = 5
+BATCH_SIZE = 8
 LEARNING_RATE = 2e-5
 
 
