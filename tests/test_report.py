@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import report, run_report, runs
+from experiments.record import keep_record
 
 EVALUATION = {"name": "report-pages-hard", "num_queries": 100, "num_documents": 500, "fingerprint": "abc"}
 BASE = {96: 0.016, 48: 0.015, 24: 0.014, 12: 0.011}
@@ -37,8 +38,8 @@ def finished_run(folder, *, name, base=BASE, final=FINETUNED, parameters=1_316_0
         },
     }
     content |= {key: section(values) for key, values in (("base", base), ("final", final)) if values}
-    with runs.record(folder, {"seed": 42}, name=name, command="python -m experiments.train seed=42") as record:
-        record.update(fingerprint="data-fingerprint", dashboard="trackio show --project experiments")
+    with keep_record(folder, {"seed": 42}, name=name, command="python -m experiments.train seed=42") as run:
+        run.update(fingerprint="data-fingerprint", dashboard="trackio show --project experiments")
         runs.save_json(folder / "metrics.json", content | metrics)
     return folder
 

@@ -12,6 +12,8 @@ import pytest
 
 from experiments import runs
 from experiments.errors import ConfigError
+from experiments.provenance import provenance
+from experiments.record import keep_record
 
 CONFIG = {
     **{"seed": 42, "run_name": None, "tracking": {"project": "experiments"}},
@@ -36,36 +38,36 @@ def read(folder):
 
 
 def finish(folder, config=CONFIG, **metrics):
-    with runs.record(folder, config):
+    with keep_record(folder, config):
         runs.save_json(folder / "metrics.json", metrics or {"base": {}})
 
 
 def fail(folder, error=None, config=CONFIG):
     error = error or RuntimeError("boom")
-    with pytest.raises(type(error)), runs.record(folder, config):
+    with pytest.raises(type(error)), keep_record(folder, config):
         raise error
 
 
 def run_killed_with(signal_number, folder):
     """Start a run in another process, kill it in the middle and return its exit code."""
     code = (
-        "import sys, time; from pathlib import Path; from experiments import runs\n"
-        f"with runs.record(Path({str(folder)!r}), {CONFIG!r}):\n    print('up', flush=True); time.sleep(60)"
+        "import sys, time; from pathlib import Path; from experiments.record import keep_record\n"
+        f"with keep_record(Path({str(folder)!r}), {CONFIG!r}):\n    print('up', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"up\n"
         assert runs.is_live(folder, read(folder))
         assert runs.find_unfinished([folder], runs.config_hash(CONFIG)) is None
-        with pytest.raises(ConfigError, match=f"process {process.pid} on"), runs.record(folder, CONFIG):
+        with pytest.raises(ConfigError, match=f"process {process.pid} on"), keep_record(folder, CONFIG):
             pass
         process.send_signal(signal_number)
     return process.returncode
 
 
 def test_record_says_running_inside_and_finished_after(tmp_path):
-    with runs.record(tmp_path, CONFIG, name="one", command="python -m experiments.train") as record:
+    with keep_record(tmp_path, CONFIG, name="one", command="python -m experiments.train") as run:
         assert read(tmp_path)["status"] == "running"
-        record.update(fingerprint="abc")
+        run.update(fingerprint="abc")
         assert read(tmp_path)["fingerprint"] == "abc"
     fields = read(tmp_path)
     assert (fields["status"], fields["name"], fields["error"], fields["seed"]) == ("finished", "one", None, 42)
@@ -115,7 +117,7 @@ def test_killed_run_is_unfinished_and_goes_on_with_its_first_start(tmp_path):
 
 def test_directory_of_another_config_is_refused(tmp_path):
     fail(tmp_path)
-    with pytest.raises(ConfigError, match="another config"), runs.record(tmp_path, changed("seed", 1)):
+    with pytest.raises(ConfigError, match="another config"), keep_record(tmp_path, changed("seed", 1)):
         pass
     assert read(tmp_path)["status"] == "failed"
 
@@ -172,7 +174,7 @@ def test_newest_unfinished_training_of_the_same_config_is_found(tmp_path):
     finish(tmp_path / "outputs" / "day" / "finished")
     fail(tmp_path / "outputs" / "day" / "other", config=changed("seed", 1))
     fail(tmp_path / "outputs" / "day" / "0" / "checkpoints" / "inner")
-    with pytest.raises(RuntimeError), runs.record(tmp_path / "outputs" / "evaluation", CONFIG, job="evaluate"):
+    with pytest.raises(RuntimeError), keep_record(tmp_path / "outputs" / "evaluation", CONFIG, job="evaluate"):
         raise RuntimeError
     roots = [tmp_path / "outputs", tmp_path / "multirun", tmp_path / "missing"]
     assert runs.find_unfinished(roots, runs.config_hash(CONFIG)) == tmp_path / "multirun" / "day" / "0"
@@ -222,12 +224,12 @@ def test_model_that_finds_nothing_keeps_all_its_dimensions():
 
 
 def test_provenance_names_versions_revision_and_hardware():
-    provenance = runs.provenance()
-    assert {"python", "torch", "sentence-transformers", "trackio"} <= set(provenance["versions"])
-    assert provenance["hardware"]["cores"] >= 1
-    assert provenance["git"] is None or len(provenance["git"]["revision"]) == 40
+    facts = provenance()
+    assert {"python", "torch", "sentence-transformers", "trackio"} <= set(facts["versions"])
+    assert facts["hardware"]["cores"] >= 1
+    assert facts["git"] is None or len(facts["git"]["revision"]) == 40
 
 
 def test_runs_imports_no_torch():
-    code = "import sys, experiments.runs; sys.exit('torch' in sys.modules)"
+    code = "import sys, experiments.record, experiments.runs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,6 @@ No torch, transformers or datasets is imported here, so that a mistake is answer
 from __future__ import annotations
 
 import difflib
-import importlib.util
 import math
 import re
 import tempfile
@@ -14,15 +13,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import fits
 from experiments.errors import ConfigError
-from experiments.hints import dotted_keys, hint, show
+from experiments.hints import dotted_keys, hint, select, show
 from experiments.signatures import in_words, matches, read
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None"}  # what stands beside the groups
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
-_COLUMNS = ("query", "positive", "negatives")
 
 _AT_LEAST_1 = (
     *(f"model.{key}" for key in ("embedding_dim", "min_pixels", "max_pixels")),
@@ -69,30 +68,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
-_LOSSES_WITH_LABELS = frozenset(
-    (
-        *(
-            "AnglELoss",
-            "CoSENTLoss",
-            "CosineSimilarityLoss",
-            "ContrastiveLoss",
-            "OnlineContrastiveLoss",
-            "SoftmaxLoss",
-        ),
-        *("BatchAllTripletLoss", "BatchHardTripletLoss", "BatchHardSoftMarginTripletLoss", "BatchSemiHardTripletLoss"),
-        *("MarginMSELoss", "DistillKLDivLoss", "MSELoss", "EmbedDistillLoss"),
-    )
-)
-_LOSS_COLUMNS = {  # least and most columns of the library's losses that don't take two or more
-    "TripletLoss": (3, 3),
-    "MultipleNegativesSymmetricRankingLoss": (2, 2),
-    "CachedMultipleNegativesSymmetricRankingLoss": (2, 2),
-    "MegaBatchMarginLoss": (2, 2),
-    "ContrastiveTensionLoss": (2, 2),
-    "DenoisingAutoEncoderLoss": (2, 2),
-}
-
-
 def check(config: dict[str, Any], groups: Sequence[str] = GROUPS) -> None:
     """Refuse a config that can't work, before anything heavy is imported.
 
@@ -108,14 +83,10 @@ def check(config: dict[str, Any], groups: Sequence[str] = GROUPS) -> None:
         _check_node(key, node)
     _check_ranges(config)
     _check_choices(config)
-    if "model" in config:
-        _check_model(config["model"])
-    if "data" in config:
-        _check_data(config["data"])
-    _check_dimensions(config)
-    _check_architectures(config)
-    if "loss" in config and "data" in config:
-        _check_loss(config["loss"], config["data"])
+    model = config.get("model", {})
+    if str(model.get("_target_")).startswith("experiments.models.") and isinstance(model.get("card"), dict):
+        _check_node("model.card", {"_target_": _CARD} | model["card"])
+    fits.check(config)
     _check_rest(config)
 
 
@@ -202,7 +173,7 @@ def _type_message(key: str, value: object, annotation: str) -> str:
 
 def _check_ranges(config: dict[str, Any]) -> None:
     for key, bound, relation in _BOUNDS:
-        value = _select(config, key)
+        value = select(config, key)
         if not isinstance(value, int | float):
             continue
         if not math.isfinite(value) or value < bound or (value == bound and relation == "above"):
@@ -221,149 +192,22 @@ def _check_ranges(config: dict[str, Any]) -> None:
 
 def _check_choices(config: dict[str, Any]) -> None:
     for key, options in _CHOICES.items():
-        value = _select(config, key)
+        value = select(config, key)
         for item in value if isinstance(value, list) else [value]:
             if item is not None and (item not in options or isinstance(item, int) and not isinstance(item, bool)):
                 near = difflib.get_close_matches(str(item), [show(option) for option in options], 1)
                 did_you_mean = f"; did you mean {near[0]}?" if near else ""
                 raise ConfigError(f"{key}={show(value)}: choose from {', '.join(map(show, options))}{did_you_mean}")
-    if _select(config, "evaluator.precisions") == []:
+    if select(config, "evaluator.precisions") == []:
         raise ConfigError("evaluator.precisions=[] : name at least one, e.g. evaluator.precisions=[float32]")
 
 
-def _check_model(model: dict[str, Any]) -> None:
-    low, high = model.get("min_pixels"), model.get("max_pixels")
-    if low is not None and high is not None and low > high:
-        raise ConfigError(
-            f"model.max_pixels={high} is below model.min_pixels={low}; type model.max_pixels={low} or more"
-        )
-    flash = model.get("attn_implementation") == "flash_attention_2"
-    if flash and importlib.util.find_spec("flash_attn") is None:
-        raise ConfigError(
-            "model.attn_implementation=flash_attention_2: it isn't installed; "
-            "type pip install -e '.[flash-attn]', or model.attn_implementation=auto"
-        )
-    if model["_target_"].startswith("experiments.models.") and isinstance(model.get("card"), dict):
-        _check_node("model.card", {"_target_": _CARD} | model["card"])
-    if isinstance(model.get("name"), str):
-        _check_source("model.name", model["name"], ("modules.json", "config.json"))
-
-
-def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
-    """Refuse a path that isn't there, which no Hub name can be, and a folder that holds none of the files."""
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if files and not any((path / file).is_file() for file in files):
-            raise ConfigError(f"{key}={name}: this folder holds no {' or '.join(files)}")
-    elif not name or name[0] in "./~" or name.count("/") > 1:
-        what = "is a file; type the folder" if path.exists() else "there is no such folder"
-        raise ConfigError(f"{key}={name}: {what} (a Hub name is OWNER/NAME)")
-
-
-def _check_data(data: dict[str, Any]) -> None:
-    if isinstance(columns := data.get("columns"), dict):
-        for name in columns:
-            if name not in _COLUMNS:
-                known = [f"data.columns.{column}" for column in _COLUMNS]
-                raise ConfigError(f"data.columns.{name} is unknown; {hint(name, known, known)}")
-        negatives, wanted = columns.get("negatives") or [], data.get("num_negatives", 0)
-        if not isinstance(negatives, list):
-            raise ConfigError(f"data.columns.negatives={show(negatives)}: expected a list; type [{show(negatives)}]")
-        if wanted > len(negatives):
-            raise ConfigError(
-                f"data.num_negatives={wanted}, but data.columns.negatives names {len(negatives)}: "
-                f"type data.num_negatives={len(negatives)}, or name the columns"
-            )
-    if data["_target_"] == "experiments.data.table.load":
-        for key in ("train", "eval"):
-            if data.get(key) is not None and not Path(data[key]).expanduser().is_file():
-                raise ConfigError(f"data.{key}={data[key]}: there is no such file")
-    elif isinstance(data.get("path"), str):
-        _check_source("data.path", data["path"])
-
-
-def _check_dimensions(config: dict[str, Any]) -> None:
-    """Check the lists of dimensions and the saved one against the model's own, if that is declared."""
-    own = _select(config, "model.embedding_dim")
-    for key in ("matryoshka.default_dims", "matryoshka.matryoshka_dims", "evaluator.truncate_dims"):
-        if (dims := _select(config, key)) is not None:
-            _check_dims(key, dims, None if key.endswith("default_dims") else own)
-    matryoshka = config.get("matryoshka", {})
-    dim, key = matryoshka.get("truncate_dim"), "matryoshka.truncate_dim"
-    if dim is None or dim == "auto":
-        return
-    if not isinstance(dim, int) or isinstance(dim, bool) or dim < 1:
-        raise ConfigError(f"{key}={show(dim)}: type a dimension such as 64, auto, or null (all)")
-    dropped = matryoshka.get("default_dims") is not None and matryoshka.get("matryoshka_dims") is None
-    if own is not None and dim > own and not dropped:
-        raise ConfigError(
-            f"{key}={dim} is above the model's {own} dimensions (model.embedding_dim); type null for all"
-        )
-
-
-def _check_dims(key: str, dims: list[int], own: int | None) -> None:
-    if not dims:
-        raise ConfigError(f"{key}=[]: name at least one dimension, or choose matryoshka=none")
-    for dim in dims:
-        if dim < 1:
-            raise ConfigError(f"{key}={show(dims)}: {dim} is no dimension; dimensions are 1 or more")
-        if own is not None and dim > own:
-            raise ConfigError(f"{key}={show(dims)}: {dim} is above the model's {own} dimensions (model.embedding_dim)")
-        if dims.count(dim) > 1:
-            raise ConfigError(f"{key}={show(dims)}: {dim} is there twice; type {key}={show([*dict.fromkeys(dims)])}")
-
-
-def _check_architectures(config: dict[str, Any]) -> None:
-    """Refuse a loss, an evaluator or training arguments made for another kind of model."""
-    model = _architecture(config["model"]["_target_"]) if "model" in config else None
-    for group in ("loss", "evaluator", "trainer"):
-        target = _select(config, f"{group}._target_") or ""
-        other = _architecture(target)
-        if model is not None and other is not None and model != other:
-            raise ConfigError(
-                f"{group}={target.rpartition('.')[2]} is for another kind of model ({other}, the model is {model}); "
-                f"choose another {group} or another model"
-            )
-
-
-def _check_loss(loss: dict[str, Any], data: dict[str, Any]) -> None:
-    """Refuse a loss of the library that can't take what every source yields: anchor, positive, negatives, no label."""
-    name = str(loss.get("_target_")).rpartition(".")[2]
-    if name in _LOSSES_WITH_LABELS:
-        raise ConfigError(f"loss: {name} needs a column of labels, which data doesn't have; type loss=cached_mnrl")
-    num_columns = 2 + int(data.get("num_negatives") or 0)
-    low, high = _LOSS_COLUMNS.get(name, (2, None))
-    if num_columns < low or (high is not None and num_columns > high):
-        number = str(low) if low == high else f"{low} or more"
-        raise ConfigError(
-            f"loss: {name} takes {number} columns, data gives {num_columns}; type data.num_negatives={low - 2}"
-        )
-
-
-def _architecture(target: str) -> str | None:
-    """Return what kind of model a target makes or is for; None where its path doesn't tell."""
-    path = target.lower()
-    kinds = {"cross_encoder": "reranker", "crossencoder": "reranker", "rerank": "reranker"}
-    for word, kind in (kinds | {"multi_vector": "late interaction", "sparse_encoder": "sparse"}).items():
-        if word in path:
-            return kind
-    ours = ("experiments.models.", "experiments.losses.", "sentence_transformers.sentence_transformer.")
-    return "embedding" if path.startswith(ours) else None
-
-
 def _check_rest(config: dict[str, Any]) -> None:
-    resume = _select(config, "trainer.resume")
+    resume = select(config, "trainer.resume")
     if resume not in (None, "auto") and not (Path(resume).expanduser() / "run.json").is_file():
         raise ConfigError(
             f"trainer.resume={resume}: no run's directory (no run.json there); type auto, null or a directory"
         )
-    country = _select(config, "tracking.country_iso_code")
+    country = select(config, "tracking.country_iso_code")
     if country is not None and not re.fullmatch("[A-Z]{3}", country):
         raise ConfigError(f"tracking.country_iso_code={country}: expected three capital letters (ISO 3166), e.g. DEU")
-
-
-def _select(config: dict[str, Any], key: str) -> Any:
-    node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
-    return node

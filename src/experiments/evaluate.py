@@ -38,10 +38,10 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     """
     from transformers import set_seed
 
-    from experiments import runs
+    from experiments.record import keep_record
 
     with ExitStack() as stack:
-        record = stack.enter_context(runs.record(output_dir, config, name=name, job="evaluate"))
+        record = stack.enter_context(keep_record(output_dir, config, name=name, job="evaluate"))
         data: RetrievalData = build(config["data"])
         track = build(config["tracking"])
         tracker: Tracker = stack.enter_context(track(config, output_dir, name=name, choices=choices))

@@ -16,7 +16,6 @@ from datasets import Dataset, Value
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.util.distributed import get_world_size
-from sentence_transformers.util.quantization import quantize_embeddings
 from tqdm.auto import tqdm
 
 from experiments import metrics
@@ -141,9 +140,11 @@ class RetrievalEvaluator(BaseEvaluator):
         documents_done = time.perf_counter()
         evaluation = Evaluation(self.query_ids, self.relevant_docs)
         for dim in dims:
-            self._score(evaluation, _normalize(queries[:, :dim]), _normalize(documents[:, :dim]), everything)
+            self._score(
+                evaluation, metrics.normalize(queries[:, :dim]), metrics.normalize(documents[:, :dim]), everything
+            )
         if everything and self.attribute_negatives:
-            evaluation.attributes = self._attribute_shares(_normalize(queries), _normalize(documents))
+            evaluation.attributes = self._attribute_shares(metrics.normalize(queries), metrics.normalize(documents))
         evaluation.seconds = {
             "encode_queries": queries_done - started,
             "encode_documents": documents_done - queries_done,
@@ -215,7 +216,7 @@ class RetrievalEvaluator(BaseEvaluator):
         self, queries: np.ndarray, documents: np.ndarray, precision: str
     ) -> tuple[Ranking, dict[str, np.ndarray]]:
         ranges = np.stack([documents.min(axis=0), documents.max(axis=0)])
-        code = partial(_code, precision=precision, ranges=ranges)
+        code = partial(metrics.code, precision=precision, ranges=ranges)
         size = max(1, _SCORES_AT_ONCE // len(queries))
         chunks = (code(documents[start : start + size]) for start in range(0, len(documents), size))
         columns, scores = metrics.search(code(queries), chunks)
@@ -277,26 +278,6 @@ def _batches(
             if len(waiting) == 2:
                 yield [item.result() for item in waiting.popleft()]
         yield [item.result() for item in waiting.popleft()]
-
-
-def _code(embeddings: np.ndarray, *, precision: str, ranges: np.ndarray) -> np.ndarray:
-    """Return vectors whose dot product is the similarity at a precision.
-
-    Args:
-        embeddings: Of unit length, shape (num, dim).
-        precision: float32, int8 or binary.
-        ranges: The documents' least and largest value in each dimension, shape (2, dim).
-    """
-    if precision == "int8":
-        return _normalize(np.asarray(quantize_embeddings(embeddings, "int8", ranges=ranges), dtype=np.float32))
-    if precision == "binary":
-        signs = np.unpackbits(quantize_embeddings(embeddings, "ubinary"), axis=1)
-        return signs.astype(np.float32) * 2 - 1
-    return embeddings
-
-
-def _normalize(embeddings: np.ndarray) -> np.ndarray:
-    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
 
 
 def _means(values: dict[str, np.ndarray]) -> dict[str, float]:

@@ -50,3 +50,11 @@ def dotted_keys(node: dict[Any, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
             if isinstance(value, dict):
                 yield from dotted_keys(value, f"{prefix}{name}.")
+
+
+def select(config: dict[str, Any], key: str) -> Any:
+    """Return the value at a dotted key, or None where there is none."""
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    return node

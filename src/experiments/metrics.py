@@ -116,3 +116,26 @@ def _largest(keys: np.ndarray, depth: int) -> np.ndarray:
     if keys.shape[1] <= depth:
         return keys
     return np.partition(keys, -depth, axis=1)[:, -depth:]
+
+
+def code(embeddings: np.ndarray, *, precision: str, ranges: np.ndarray) -> np.ndarray:
+    """Return vectors whose dot product is the similarity at a precision.
+
+    Args:
+        embeddings: Of unit length, shape (num, dim).
+        precision: float32, int8 or binary.
+        ranges: The documents' least and largest value in each dimension, shape (2, dim).
+    """
+    from sentence_transformers.util.quantization import quantize_embeddings  # seconds, not for those who only compare
+
+    if precision == "int8":
+        return normalize(np.asarray(quantize_embeddings(embeddings, "int8", ranges=ranges), dtype=np.float32))
+    if precision == "binary":
+        signs = np.unpackbits(quantize_embeddings(embeddings, "ubinary"), axis=1)
+        return signs.astype(np.float32) * 2 - 1
+    return embeddings
+
+
+def normalize(embeddings: np.ndarray) -> np.ndarray:
+    """Return vectors of unit length, shape (num, dim)."""
+    return embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)

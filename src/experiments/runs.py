@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 import copy
-import fcntl
 import hashlib
 import json
 import logging
 import math
 import os
-import shlex
-import signal
 import socket
-import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from experiments.errors import ConfigError
-from experiments.provenance import hardware, provenance
 
 PRIMARY_METRIC = "cosine_ndcg@10"
 
@@ -36,7 +28,6 @@ _WITHOUT_EFFECT = (
     *("trainer.report_to", "trainer.run_name", "trainer.output_dir", "trainer.push_to_hub", "trainer.hub_model_id"),
 )
 _NOT_RUNS = {"checkpoints", "final", "figures", "rankings"}  # folders inside a run: large, and no run is in them
-_HEARTBEAT_S = 60.0
 _HEARTBEAT_LOST_S = 300.0
 
 logger = logging.getLogger(__name__)
@@ -91,180 +82,6 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-class Record:
-    """`run.json` of a run that is going on; every update rewrites the file atomically."""
-
-    def __init__(self, output_dir: Path, fields: dict[str, Any]) -> None:
-        self.path = output_dir / "run.json"
-        self.fields = fields
-
-    def update(self, **fields: Any) -> None:
-        """Set top-level fields, for example `fingerprint` or `dashboard`."""
-        self.fields.update(fields)
-        if is_main_process():
-            save_json(self.path, self.fields)
-
-    def _close(self, status: str, error: BaseException | None = None) -> None:
-        end = _now()
-        line = " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split()) if error else None
-        if line and len(line) > 300:
-            line = line[:299] + "…"
-        self.fields["attempts"][-1].update(end=end, status=status)
-        try:
-            self.update(status=status, end=end, error=line, hardware=hardware())  # the GPU is known only now
-        except OSError as problem:
-            if error is None:
-                raise
-            logger.error("%s cannot be written: %s", self.path, problem)  # must not hide the run's own error
-
-
-@contextmanager
-def record(
-    output_dir: Path,
-    config: dict[str, Any],
-    *,
-    name: str | None = None,
-    job: str = "train",
-    command: str | None = None,
-    fingerprint: str | None = None,
-) -> Iterator[Record]:
-    """Keep `run.json` true while the body runs; "finished" is written last, after everything in the body.
-
-    An exception makes the status "failed"; Ctrl-C, `sys.exit` and SIGTERM make it "interrupted". A process that is
-    killed leaves "running", which `is_live` tells from a process that still runs. In the directory of an unfinished
-    run of the same config that run goes on: its first start is kept, and `attempts` gets another entry.
-
-    Args:
-        output_dir: The run's directory.
-        config: The resolved config.
-        name: Readable name; by default the config's `run_name` or else the directory's name.
-        job: "train" or "evaluate".
-        command: The shell line that started the run; by default this process's.
-        fingerprint: Hash of the data, if it is known already.
-
-    Raises:
-        ConfigError: If the directory belongs to a live process or to a run of another config.
-    """
-    now = _now()
-    fields = {
-        "name": name or config.get("run_name") or output_dir.name,
-        **{"job": job, "status": "running", "start": now, "end": None, "error": None},
-        **{"command": command or _command(), "seed": config.get("seed"), "fingerprint": fingerprint},
-        **{"config_hash": config_hash(config), **_process(), **provenance(), "config": config},
-        "attempts": [{"start": now, "end": None, "status": "running", "pid": os.getpid()}],
-    }
-    run = Record(output_dir, fields)
-    if is_main_process():
-        _claim(run)
-    with _heartbeat(run.path), _sigterm_as_exit():
-        try:
-            yield run
-        except (KeyboardInterrupt, SystemExit) as error:
-            run._close("interrupted", error)
-            raise
-        except BaseException as error:
-            run._close("failed", error)
-            raise
-        run._close("finished")
-
-
-def _claim(run: Record) -> None:
-    """Write the first `run.json`, unless the directory is another's; of two processes at once, one gets it."""
-    folder = run.path.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if (earlier := read_record(folder)) is not None:
-            _go_on(run, earlier)
-        run.update()
-    finally:
-        os.close(descriptor)
-
-
-def _go_on(run: Record, earlier: dict[str, Any]) -> None:
-    """Keep the first start and the attempts of the unfinished run in the directory."""
-    folder = run.path.parent
-    if is_live(folder, earlier):
-        where = f"process {earlier['pid']} on {earlier['host']}"
-        raise ConfigError(f"{folder} is in use by a run that is going on ({where}); wait, or set hydra.run.dir")
-    if (earlier["job"], earlier["config_hash"]) != (run.fields["job"], run.fields["config_hash"]):
-        raise ConfigError(f"{folder} holds a run of another config; set hydra.run.dir to another folder, or remove it")
-    if earlier["status"] == "finished":
-        raise ConfigError(f"{folder} holds a finished run, which is never overwritten; set hydra.run.dir to another")
-    attempts = earlier["attempts"]
-    if attempts[-1]["status"] == "running":
-        last_seen = datetime.fromtimestamp(run.path.stat().st_mtime).astimezone()
-        attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
-    kept = {key: earlier[key] for key in ("start", "command")}
-    run.fields.update(kept, attempts=attempts + run.fields["attempts"])
-
-
-@contextmanager
-def _heartbeat(path: Path) -> Iterator[None]:
-    """Touch the file now and then, so that other hosts, which cannot see the process, know that it lives."""
-    stop = threading.Event()
-
-    def beat() -> None:
-        while not stop.wait(_HEARTBEAT_S):
-            with suppress(OSError):
-                os.utime(path)
-
-    thread = threading.Thread(target=beat, daemon=True, name="heartbeat")
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
-
-
-@contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit(143), so that files are closed and the status is written."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _now() -> str:
-    return datetime.now().astimezone().isoformat(timespec="seconds")
-
-
-def _command() -> str:
-    return shlex.join(["python", *sys.orig_argv[1:]])
-
-
-def _process() -> dict[str, Any]:
-    return {"pid": os.getpid(), "process_start": _process_start(os.getpid()), "host": socket.gethostname()}
-
-
-def _process_start(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since boot (0 where there is no /proc); None if it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # the name may hold spaces
-        return None if fields[0] in "ZX" else int(fields[19])
-    except OSError:
-        if Path("/proc/self/stat").exists():
-            return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return 0
-
-
 def load_json(path: Path) -> Any:
     """Return what a JSON file holds, or None where there is none that can be read."""
     try:
@@ -282,12 +99,34 @@ def read_record(run_dir: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) and "attempts" in value else None
 
 
+def process_start(pid: int) -> int | None:
+    """Return when a process began, in clock ticks since boot (0 where there is no /proc); None if it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # the name may hold spaces
+        return None if fields[0] in "ZX" else int(fields[19])
+    except OSError:
+        if Path("/proc/self/stat").exists():
+            return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return 0
+
+
+def now() -> str:
+    """Return the time with its zone, to the second."""
+    return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
 def is_live(run_dir: Path, fields: dict[str, Any]) -> bool:
     """Return whether the process that wrote `run.json` still runs (elsewhere: gave a sign within five minutes)."""
     if fields["status"] != "running":
         return False
     if fields["host"] == socket.gethostname():
-        start = _process_start(fields["pid"])
+        start = process_start(fields["pid"])
         return start is not None and start == fields["process_start"]
     return time.time() - (run_dir / "run.json").stat().st_mtime < _HEARTBEAT_LOST_S
 
@@ -353,7 +192,7 @@ def load_finished(dirs: Iterable[Path]) -> list[Run]:
 
 def duration_s(fields: dict[str, Any]) -> float:
     """Return the seconds that a run's attempts took together, one that is going on up to now."""
-    spans = [(attempt["start"], attempt["end"] or _now()) for attempt in fields["attempts"]]
+    spans = [(attempt["start"], attempt["end"] or now()) for attempt in fields["attempts"]]
     return sum((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() for start, end in spans)
 
 

@@ -44,13 +44,13 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     """
     from transformers import set_seed
 
-    from experiments import runs
+    from experiments.record import keep_record
     from experiments.resized import resized_rows
     from experiments.training import Trainer
 
     check_push(config["trainer"], name)
     with ExitStack() as stack:
-        record = stack.enter_context(runs.record(output_dir, config, name=name))
+        record = stack.enter_context(keep_record(output_dir, config, name=name))
         data: RetrievalData = build(config["data"])
         args = make_arguments(config, output_dir, data)
         track = build(config["tracking"])

@@ -1,0 +1,179 @@
+"""Keep `run.json` true while a run goes on: who runs it, each attempt, and how it ended."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shlex
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from experiments.errors import ConfigError
+from experiments.provenance import hardware, provenance
+from experiments.runs import config_hash, is_live, is_main_process, now, process_start, read_record, save_json
+
+_HEARTBEAT_S = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class Record:
+    """`run.json` of a run that is going on; every update rewrites the file atomically."""
+
+    def __init__(self, output_dir: Path, fields: dict[str, Any]) -> None:
+        self.path = output_dir / "run.json"
+        self.fields = fields
+
+    def update(self, **fields: Any) -> None:
+        """Set top-level fields, for example `fingerprint` or `dashboard`."""
+        self.fields.update(fields)
+        if is_main_process():
+            save_json(self.path, self.fields)
+
+    def _close(self, status: str, error: BaseException | None = None) -> None:
+        end = now()
+        line = " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split()) if error else None
+        if line and len(line) > 300:
+            line = line[:299] + "…"
+        self.fields["attempts"][-1].update(end=end, status=status)
+        try:
+            self.update(status=status, end=end, error=line, hardware=hardware())  # the GPU is known only now
+        except OSError as problem:
+            if error is None:
+                raise
+            logger.error("%s cannot be written: %s", self.path, problem)  # must not hide the run's own error
+
+
+@contextmanager
+def keep_record(
+    output_dir: Path,
+    config: dict[str, Any],
+    *,
+    name: str | None = None,
+    job: str = "train",
+    command: str | None = None,
+    fingerprint: str | None = None,
+) -> Iterator[Record]:
+    """Keep `run.json` true while the body runs; "finished" is written last, after everything in the body.
+
+    An exception makes the status "failed"; Ctrl-C, `sys.exit` and SIGTERM make it "interrupted". A process that is
+    killed leaves "running", which `is_live` tells from a process that still runs. In the directory of an unfinished
+    run of the same config that run goes on: its first start is kept, and `attempts` gets another entry.
+
+    Args:
+        output_dir: The run's directory.
+        config: The resolved config.
+        name: Readable name; by default the config's `run_name` or else the directory's name.
+        job: "train" or "evaluate".
+        command: The shell line that started the run; by default this process's.
+        fingerprint: Hash of the data, if it is known already.
+
+    Raises:
+        ConfigError: If the directory belongs to a live process or to a run of another config.
+    """
+    start = now()
+    fields = {
+        "name": name or config.get("run_name") or output_dir.name,
+        **{"job": job, "status": "running", "start": start, "end": None, "error": None},
+        **{"command": command or _command(), "seed": config.get("seed"), "fingerprint": fingerprint},
+        **{"config_hash": config_hash(config), **_process(), **provenance(), "config": config},
+        "attempts": [{"start": start, "end": None, "status": "running", "pid": os.getpid()}],
+    }
+    run = Record(output_dir, fields)
+    if is_main_process():
+        _claim(run)
+    with _heartbeat(run.path), _sigterm_as_exit():
+        try:
+            yield run
+        except (KeyboardInterrupt, SystemExit) as error:
+            run._close("interrupted", error)
+            raise
+        except BaseException as error:
+            run._close("failed", error)
+            raise
+        run._close("finished")
+
+
+def _claim(run: Record) -> None:
+    """Write the first `run.json`, unless the directory is another's; of two processes at once, one gets it."""
+    folder = run.path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if (earlier := read_record(folder)) is not None:
+            _go_on(run, earlier)
+        run.update()
+    finally:
+        os.close(descriptor)
+
+
+def _go_on(run: Record, earlier: dict[str, Any]) -> None:
+    """Keep the first start and the attempts of the unfinished run in the directory."""
+    folder = run.path.parent
+    if is_live(folder, earlier):
+        where = f"process {earlier['pid']} on {earlier['host']}"
+        raise ConfigError(f"{folder} is in use by a run that is going on ({where}); wait, or set hydra.run.dir")
+    if (earlier["job"], earlier["config_hash"]) != (run.fields["job"], run.fields["config_hash"]):
+        raise ConfigError(f"{folder} holds a run of another config; set hydra.run.dir to another folder, or remove it")
+    if earlier["status"] == "finished":
+        raise ConfigError(f"{folder} holds a finished run, which is never overwritten; set hydra.run.dir to another")
+    attempts = earlier["attempts"]
+    if attempts[-1]["status"] == "running":
+        last_seen = datetime.fromtimestamp(run.path.stat().st_mtime).astimezone()
+        attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
+    kept = {key: earlier[key] for key in ("start", "command")}
+    run.fields.update(kept, attempts=attempts + run.fields["attempts"])
+
+
+@contextmanager
+def _heartbeat(path: Path) -> Iterator[None]:
+    """Touch the file now and then, so that other hosts, which cannot see the process, know that it lives."""
+    stop = threading.Event()
+
+    def beat() -> None:
+        while not stop.wait(_HEARTBEAT_S):
+            with suppress(OSError):
+                os.utime(path)
+
+    thread = threading.Thread(target=beat, daemon=True, name="heartbeat")
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit(143), so that files are closed and the status is written."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _command() -> str:
+    return shlex.join(["python", *sys.orig_argv[1:]])
+
+
+def _process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "process_start": process_start(os.getpid()), "host": socket.gethostname()}
