@@ -65,6 +65,9 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "trainer.save_strategy": ("no", "steps", "epoch", "best"),
     "trainer.logging_strategy": ("no", "steps", "epoch"),
     "evaluator.precisions": ("float32", "int8", "binary"),
+    "loss.directions": ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"),
+    "loss.partition_mode": ("joint", "per_direction"),
+    "loss.hardness_mode": ("in_batch_negatives", "hard_negatives", "all_negatives"),
 }
 
 

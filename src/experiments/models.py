@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
@@ -15,6 +22,7 @@ from torch import nn
 
 from experiments.errors import ConfigError
 from experiments.hub import OFFLINE, require_hub
+from experiments.runs import is_main_process
 
 logger = logging.getLogger(__name__)
 
@@ -209,14 +217,10 @@ def qwen3vl_tiny(
         dtype: As in `load_embedder`.
         cache_dir: Where the built model is kept; None: a temporary folder, removed once it is loaded.
     """
-    import tempfile
-
     from experiments.tiny import build_qwen3vl
 
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(cache_dir or scratch) / f"qwen3vl-tiny-{embedding_dim}d-seed{seed}"
-        if not folder.exists():
-            build_qwen3vl(folder, embedding_dim=embedding_dim, seed=seed)
+    build = partial(build_qwen3vl, embedding_dim=embedding_dim, seed=seed)
+    with built(build, f"qwen3vl-tiny-{embedding_dim}d-seed{seed}", cache_dir) as folder:
         return load_embedder(
             str(folder),
             embedding_dim=embedding_dim,
@@ -230,3 +234,27 @@ def qwen3vl_tiny(
                 "model_name": "Tiny Qwen3-VL trained on drawn report pages",
             },
         )
+
+
+@contextmanager
+def built(build: Callable[[Path], None], name: str, cache_dir: str | None = None) -> Iterator[Path]:
+    """Give a folder that holds what `build` writes; under torchrun the main process builds it for all.
+
+    Args:
+        build: Called with a folder that isn't there yet, unless an earlier call has left it.
+        name: Of the folder; it tells all that `build` depends on.
+        cache_dir: Where the folder is kept; None: a temporary one, removed at the end.
+    """
+    many = int(os.environ.get("WORLD_SIZE", 1)) > 1
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(cache_dir or (broadcast_object_list([scratch])[0] if many else scratch)) / name
+        if is_main_process() and not folder.exists():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as partial_folder:
+                build(Path(partial_folder) / name)
+                os.replace(Path(partial_folder) / name, folder)
+        if many:
+            PartialState().wait_for_everyone()
+        yield folder
+        if many:
+            PartialState().wait_for_everyone()

@@ -105,6 +105,16 @@ class Trainer(SentenceTransformerTrainer):
         prepared = (super()._prepare_inputs(rest) if rest else {}) | pixels
         return {key: prepared[key] for key in inputs}  # the order of the columns is the loss's order
 
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """Return the library's schedule; say so if all of it is warm-up, whose first step has the learning rate 0."""
+        if num_training_steps <= self.args.get_warmup_steps(num_training_steps):
+            logger.warning(
+                "All %d steps are warm-up, so little or nothing is learnt: train more rows or epochs, "
+                "or type trainer.warmup_steps=0",
+                num_training_steps,
+            )
+        return super().create_scheduler(num_training_steps, optimizer)
+
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:

@@ -1,0 +1,23 @@
+import json
+import os
+import subprocess
+import sys
+
+from sentence_transformers import SentenceTransformer
+
+SMALL = """data.num_train_rows=64 data.num_eval_rows=12 trainer.num_train_epochs=1
+trainer.per_device_train_batch_size=16
+trainer.eval_strategy=no trainer.save_strategy=no evaluator.num_bootstrap=20 tracking=none""".split()
+
+
+def test_two_processes_build_one_model_train_it_and_leave_one_run(tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command = [*torchrun, "-m", "experiments.train", *SMALL, "loss.gather_across_devices=true", "run_name=pair"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (run,) = [path.parent for path in (tmp_path / "outputs").glob("*/*/run.json")]
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["training"]["steps"] == 2  # of 2 x 16 rows each
+    assert metrics["final"]["96"] != metrics["base"]["96"]
+    assert SentenceTransformer(str(run / "final")).get_embedding_dimension() == metrics["model"]["truncate_dim"]
