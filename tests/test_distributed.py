@@ -11,7 +11,7 @@ trainer.eval_strategy=no trainer.save_strategy=no evaluator.num_bootstrap=20 tra
 
 
 def test_two_processes_build_one_model_train_it_and_leave_one_run(tmp_path):
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     command = [*torchrun, "-m", "experiments.train", *SMALL, "loss.gather_across_devices=true", "run_name=pair"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
