@@ -61,15 +61,15 @@ def _check_model(model: dict[str, Any]) -> None:
             f"model.max_pixels={high} is below model.min_pixels={low}; type model.max_pixels={low} or more"
         )
     flash = model.get("attn_implementation") == "flash_attention_2"
-    if flash and model.get("dtype") == "float32":
-        raise ConfigError(
-            "model.attn_implementation=flash_attention_2 takes no float32 weights; "
-            "type model.dtype=bfloat16 too, or model.attn_implementation=auto"
-        )
     if flash and importlib.util.find_spec("flash_attn") is None:
         raise ConfigError(
             "model.attn_implementation=flash_attention_2: it isn't installed; "
             "type pip install -e '.[flash-attn]', or model.attn_implementation=auto"
+        )
+    if flash and model.get("dtype") == "float32":
+        raise ConfigError(
+            "model.attn_implementation=flash_attention_2 takes no float32 weights; "
+            "type model.dtype=bfloat16 too, or model.attn_implementation=auto"
         )
     if isinstance(model.get("name"), str):
         _check_source("model.name", model["name"], ("modules.json", "config.json"))
