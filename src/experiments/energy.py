@@ -12,7 +12,7 @@ from experiments.errors import ConfigError
 
 if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.model import BaseModel
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def _method(part: Any) -> str:
     return "measured"
 
 
-def write_card(model: SentenceTransformer, meter: OfflineEmissionsTracker, method: str, folder: Path) -> None:
+def write_card(model: BaseModel, meter: OfflineEmissionsTracker, method: str, folder: Path) -> None:
     """Make the model's generated card name the energy and CO2 used so far.
 
     Args:
@@ -87,10 +87,11 @@ def write_card(model: SentenceTransformer, meter: OfflineEmissionsTracker, metho
         method: `measured` or `estimated`.
         folder: Where the card's template is kept until then.
     """
-    card, data = model.model_card_data, meter._prepare_emissions_data()
+    card: Any = model.model_card_data
+    data = meter._prepare_emissions_data()
     # The library asks a running tracker whenever it saves; these figures outlive the tracker.
     frozen = SimpleNamespace(_start_time=0.0, _prepare_emissions_data=lambda: data)
-    card.code_carbon_callback = SimpleNamespace(tracker=frozen)  # type: ignore[assignment]
+    card.code_carbon_callback = SimpleNamespace(tracker=frozen)
     # The library's template says "measured" in any case and rounds to grams, which a small run doesn't reach.
     template = Path(card.template_path).read_text(encoding="utf-8")
     template = template.replace("emissions were measured using", f"emissions were {method} using")

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from experiments.cli import launch
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.model import BaseModel
 
-    from experiments.data import RetrievalData
-    from experiments.evaluation import Evaluation, RetrievalEvaluator
+    from experiments.data import Data
     from experiments.losses import Matryoshka
+    from experiments.rankings import Evaluator, Result
     from experiments.tracking import Tracker
 
 logger = logging.getLogger(__name__)
@@ -38,25 +38,26 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     """
     from transformers import set_seed
 
+    from experiments.models import embedding_dim
     from experiments.record import keep_record
 
     with ExitStack() as stack:
         record = stack.enter_context(keep_record(output_dir, config, name=name, job="evaluate"))
-        data: RetrievalData = build(config["data"])
+        data: Data = build(config["data"])
         track = build(config["tracking"])
         tracker: Tracker = stack.enter_context(track(config, output_dir, name=name, choices=choices))
         record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command)
 
         set_seed(config["seed"])
         quiet_libraries()
-        model: SentenceTransformer = build(config["model"])
-        matryoshka: Matryoshka = build(config["matryoshka"])(model.get_embedding_dimension())
+        model: BaseModel = build(config["model"])
+        matryoshka: Matryoshka = build(config["matryoshka"])(embedding_dim(model))
         evaluator = make_evaluator(config, data, matryoshka)
 
         evaluation = run_evaluator(evaluator, model, output_dir, "base")
         if evaluation is None:
             return {}
-        metrics = describe(config, choices, data, model) | {
+        metrics = describe(config, choices, data, model, evaluator) | {
             "base": evaluation.to_json(),
             "attributes": evaluation.attributes,
         }
@@ -76,32 +77,24 @@ def build(node: dict[str, Any]) -> Any:
         raise error.__cause__ or error from None
 
 
-def make_evaluator(config: dict[str, Any], data: RetrievalData, matryoshka: Matryoshka) -> RetrievalEvaluator:
+def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -> Evaluator:
     """Build the evaluator that the baseline, the training, its end and `evaluate` share.
 
     Args:
         config: The resolved config.
-        data: Queries, corpus and what is relevant.
+        data: What is evaluated on.
         matryoshka: Its dimensions are scored where `evaluator.truncate_dims` names none.
     """
     options = dict(config["evaluator"])
-    if options["truncate_dims"] is None and matryoshka.dims is not None:
+    if matryoshka.dims is not None and options["truncate_dims"] is None:
         options["truncate_dims"] = list(matryoshka.dims)
-    if options["truncate_dims"] is not None and isinstance(matryoshka.truncate_dim, int):
+    if isinstance(matryoshka.truncate_dim, int) and options["truncate_dims"] is not None:
         options["truncate_dims"] = [*options["truncate_dims"], matryoshka.truncate_dim]  # what is saved is scored
-    return build(options)(
-        queries=data.queries,
-        corpus=data.corpus,
-        relevant_docs=data.relevant_docs,
-        name=data.name,
-        attribute_negatives=data.attribute_negatives,
-    )
+    return build(options)(**data.evaluator_inputs())
 
 
-def run_evaluator(
-    evaluator: RetrievalEvaluator, model: SentenceTransformer, output_dir: Path, tag: str
-) -> Evaluation | None:
-    """Evaluate, sharing the embedding among all processes, and write the rankings; None but on the main process."""
+def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag: str) -> Result | None:
+    """Evaluate, sharing the work among all processes, and write the rankings; None but on the main process."""
     from sentence_transformers.util.distributed import distributed_evaluation
 
     with distributed_evaluation(model) as is_main:
@@ -119,30 +112,26 @@ def quiet_libraries() -> None:
 
 
 def describe(
-    config: dict[str, Any], choices: dict[str, str], data: RetrievalData, model: SentenceTransformer
+    config: dict[str, Any], choices: dict[str, str], data: Data, model: BaseModel, evaluator: Evaluator
 ) -> dict[str, Any]:
-    """Return what the numbers are measured on: the head of metrics.json."""
-    from experiments.evaluation import PRIMARY_METRIC
+    """Return what the numbers are measured on: the head of metrics.json.
+
+    Beside it `base` and `final` hold what was measured. Their keys are dimensions, the full one first ("96", "48"),
+    or, for a reranker, the directions, all together first ("all", "image_to_text"): runs are ranked by the first. The
+    values are metrics by name, among them the primary one's interval, `{primary_metric}_ci95`.
+    """
     from experiments.models import describe as describe_model
 
     return {
-        "primary_metric": PRIMARY_METRIC,
-        "evaluation": {
-            "name": data.name,
-            "num_queries": len(data.queries),
-            "num_documents": len(data.corpus),
-            "fingerprint": data.evaluation_fingerprint,
-        },
+        "primary_metric": evaluator.metric,
+        "evaluation": data.describe(),
         "model": {"name": config["model"].get("name") or choices["model"], **describe_model(model)},
     }
 
 
-def finish(
-    metrics: dict[str, Any], evaluation: Evaluation, data: RetrievalData, output_dir: Path, tracker: Tracker
-) -> None:
+def finish(metrics: dict[str, Any], evaluation: Result, data: Data, output_dir: Path, tracker: Tracker) -> None:
     """Write metrics, report and figures, hand them to the tracker, and print the table and where to see more."""
     from experiments import run_report, runs
-    from experiments.evaluation import sample_retrievals
     from experiments.tracking import SHOW_HINT
 
     runs.save_json(output_dir / "metrics.json", metrics)
@@ -153,7 +142,7 @@ def finish(
     tracker.log_curve(sections)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
-    samples = sample_retrievals(evaluation, data.queries, data.corpus, data.relevant_docs)
+    samples = evaluation.samples(data)
     tracker.log_samples(
         [(row["query"], row["right"], [page for page, _ in row["top"]], row["right_rank"]) for row in samples]
     )

@@ -59,6 +59,8 @@ class RetrievalEvaluator(BaseEvaluator):
         ConfigError: If a dimension or a precision makes no sense, or nothing can be evaluated.
     """
 
+    metric = PRIMARY_METRIC
+
     def __init__(
         self,
         queries: Dataset,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLocator
 from matplotlib.transforms import Bbox
 
-from experiments.runs import PRIMARY_METRIC, Run, dimensions, retention
+from experiments.runs import PRIMARY_METRIC, Run, dimensions, main_values, retention
 
 # Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/).
 BASE, FINETUNED, LOSS = "#D55E00", "#0072B2", "#555555"
@@ -141,12 +141,8 @@ def size_against_quality(runs: Sequence[Run], path: Path) -> None:
 
 
 def _point(run: Run, metric: str) -> dict[str, Any]:
-    """Return what is drawn of a run, at its full dimension."""
-
-    def full(section: dict[str, Any] | None) -> dict[str, Any]:
-        return section[str(dimensions(section)[0])] if section else {}
-
-    base, final = full(run.metrics.get("base")), full(run.metrics.get("final"))
+    """Return what is drawn of a run."""
+    base, final = main_values(run.metrics.get("base")), main_values(run.metrics.get("final"))
     best = final or base
     return {
         "label": run.record["name"],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.gradcache import RandContext, _create_minibatch
+from sentence_transformers.base.model import BaseModel
 from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
@@ -124,9 +125,12 @@ class Matryoshka:
     dims: tuple[int, ...] | None  # None: no Matryoshka training
     truncate_dim: int | str | None  # a dimension, "auto" or None (all)
 
-    def wrap(self, model: SentenceTransformer, loss: nn.Module) -> nn.Module:
+    def wrap(self, model: BaseModel, loss: nn.Module) -> nn.Module:
         """Return the loss over all dimensions. It changes the given loss for good: never wrap one loss twice."""
-        return loss if self.dims is None else losses.MatryoshkaLoss(model, loss, matryoshka_dims=list(self.dims))
+        if self.dims is None:
+            return loss
+        assert isinstance(model, SentenceTransformer)
+        return losses.MatryoshkaLoss(model, loss, matryoshka_dims=list(self.dims))
 
 
 def matryoshka(
@@ -163,12 +167,12 @@ def matryoshka(
     return Matryoshka(tuple(dims), truncate_dim)
 
 
-def no_matryoshka(embedding_dim: int, *, truncate_dim: int | str | None = None) -> Matryoshka:
+def no_matryoshka(embedding_dim: int | None, *, truncate_dim: int | str | None = None) -> Matryoshka:
     """Train the model's own dimension alone.
 
     Raises:
         ConfigError: If the model is to be saved with more dimensions than it has.
     """
-    if isinstance(truncate_dim, int) and truncate_dim > embedding_dim:
-        raise ConfigError(f"matryoshka.truncate_dim={truncate_dim}: the model has {embedding_dim} dimensions")
+    if isinstance(truncate_dim, int) and truncate_dim > (embedding_dim or 0):
+        raise ConfigError(f"matryoshka.truncate_dim={truncate_dim}: the model has {embedding_dim or 0} dimensions")
     return Matryoshka(None, truncate_dim)

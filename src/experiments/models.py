@@ -16,7 +16,8 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from PIL import Image
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 from torch import nn
 
@@ -140,7 +141,7 @@ def has_bfloat16() -> bool:
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def set_pixel_bounds(model: SentenceTransformer, min_pixels: int | None, max_pixels: int | None) -> None:
+def set_pixel_bounds(model: BaseModel, min_pixels: int | None, max_pixels: int | None) -> None:
     """Bound the pixels of a page, and prove it on a page larger and one smaller than the bounds.
 
     Raises:
@@ -166,7 +167,7 @@ def set_pixel_bounds(model: SentenceTransformer, min_pixels: int | None, max_pix
         raise ConfigError(f"model.min_pixels={bounds[0]}: a smaller page reached the model with {seen} pixels")
 
 
-def page_cost(model: SentenceTransformer, page_size: tuple[int, int] = PAGE_SIZE) -> tuple[int, int | None]:
+def page_cost(model: BaseModel, page_size: tuple[int, int] = PAGE_SIZE) -> tuple[int, int | None]:
     """Return the tokens that an empty page of `page_size` (width, height) costs, and the pixels the model sees."""
     features = model.preprocess([Image.new("RGB", page_size, "white")])
     tokens = int(features["attention_mask"].sum()) if "attention_mask" in features else 1
@@ -176,12 +177,17 @@ def page_cost(model: SentenceTransformer, page_size: tuple[int, int] = PAGE_SIZE
     return tokens, patches * model.processor.image_processor.patch_size**2
 
 
-def describe(model: SentenceTransformer) -> dict[str, Any]:
+def embedding_dim(model: BaseModel) -> int | None:
+    """Return the dimension of a model's embeddings; None for a reranker, which makes none."""
+    return None if isinstance(model, CrossEncoder) else model.get_embedding_dimension()  # type: ignore[operator]
+
+
+def describe(model: BaseModel) -> dict[str, Any]:
     """Return what is worth knowing of a loaded model, for the log, the record and the report."""
     parameters = list(model.parameters())
     facts: dict[str, Any] = {
         "modalities": [str(modality) for modality in model.modalities],
-        "embedding_dim": model.get_embedding_dimension(),
+        "embedding_dim": embedding_dim(model),
         "parameters": sum(parameter.numel() for parameter in parameters),
         "dtype": str(parameters[0].dtype).removeprefix("torch."),
         "attn_implementation": getattr(model.config, "_attn_implementation", None),

@@ -1,4 +1,4 @@
-"""What a retrieval evaluation found: metrics by dimension, rankings, TREC files, samples to look at."""
+"""What an evaluation found: metrics by dimension, rankings, TREC files, samples to look at."""
 
 from __future__ import annotations
 
@@ -6,12 +6,38 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from datasets import Dataset
 
+from experiments.data import RetrievalData
+
 PRIMARY_METRIC = "cosine_ndcg@10"
+
+
+class Result(Protocol):
+    """What an evaluator found, of whatever kind the model is."""
+
+    attributes: dict[str, float] | None  # share of queries whose right document beats the one that differs in it alone
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """Return a section of metrics.json; the first key is what runs are ranked by."""
+
+    def write_trec(self, folder: Path, tag: str) -> None:
+        """Write TREC run files and qrels."""
+
+    def samples(self, data: Any) -> list[dict[str, Any]]:
+        """Return a few queries with what was ranked first, as `sample_retrievals` does."""
+
+
+class Evaluator(Protocol):
+    """What measures a model before, during and after training, and is called by the trainer too."""
+
+    metric: str  # the primary one, as it stands in metrics.json
+
+    def evaluate(self, model: Any) -> Result:
+        """Return everything that one pass over the evaluation tells."""
 
 
 class Ranking(NamedTuple):
@@ -50,6 +76,10 @@ class Evaluation:
             section[str(dim)].update(self.precision.get(dim, {}))
         return section
 
+    def samples(self, data: RetrievalData) -> list[dict[str, Any]]:
+        """Return a few queries with what was retrieved; see `sample_retrievals`."""
+        return sample_retrievals(self, data.queries, data.corpus, data.relevant_docs)
+
     def write_trec(self, folder: Path, tag: str) -> None:
         """Write `{tag}_dim0096.trec`, a run file per dimension, and `qrels.trec`, each whole or not at all.
 
@@ -59,7 +89,7 @@ class Evaluation:
         folder.mkdir(parents=True, exist_ok=True)
         for dim, ranking in self.rankings.items():
             run = f"{tag}_dim{dim:04d}"
-            _write_lines(
+            write_lines(
                 folder / f"{run}.trec",
                 (
                     f"{query_id} Q0 {document_id} {rank} {score} {run}"
@@ -67,7 +97,7 @@ class Evaluation:
                     for rank, (document_id, score) in enumerate(zip(ids, scores, strict=True), start=1)
                 ),
             )
-        _write_lines(
+        write_lines(
             folder / "qrels.trec",
             (f"{query_id} 0 {id_} 1" for query_id in self.query_ids for id_ in sorted(self.relevant_docs[query_id])),
         )
@@ -107,7 +137,8 @@ def sample_retrievals(
     return samples
 
 
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file, whole or not at all."""
     unfinished = path.with_name(f".{path.name}.tmp")
     with unfinished.open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)

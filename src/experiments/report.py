@@ -16,7 +16,7 @@ from experiments import figures
 from experiments.errors import ConfigError
 from experiments.figures import metric_label, short_count
 from experiments.run_report import best_section, counts, markdown_table, primary_metric, score, shown, time_text
-from experiments.runs import Run, dimensions, duration_s, load_finished, run_dirs
+from experiments.runs import Run, dimensions, duration_s, load_finished, main_values, run_dirs
 
 
 def leaderboards(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -29,8 +29,7 @@ def leaderboards(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def _value(run: Run) -> float:
-    section = best_section(run.metrics)
-    return section[str(dimensions(section)[0])][primary_metric(run.metrics)]
+    return main_values(best_section(run.metrics))[primary_metric(run.metrics)]
 
 
 def _leaderboard(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
@@ -48,7 +47,7 @@ def _leaderboard(runs: Sequence[Run]) -> tuple[list[str], list[list[str]]]:
     rows = []
     for run in runs:
         metrics, metric = run.metrics, primary_metric(run.metrics)
-        model, full = metrics["model"], dimensions(best_section(metrics))[0]
+        model, full = metrics["model"], max(dimensions(best_section(metrics)), default="–")
         saved = model.get("truncate_dim") or full
         row = [run.record["name"], model["name"], metrics["evaluation"]["name"], short_count(model["parameters"])]
         row.append(score(metrics.get("base"), metric, interval=not metrics.get("final")))

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import torch
@@ -22,6 +22,8 @@ from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import Qwen2VLImageProcessor
 
 from experiments.data.pages import content_hashes, remember_hashes
+
+Rows = TypeVar("Rows", Dataset, dict[str, Dataset])
 
 
 class PageStore:
@@ -121,8 +123,10 @@ class ReadResized:
         return page
 
 
-def resized_rows(dataset: Dataset, processor: Any, *, keep: bool = False) -> Dataset:
-    """Return the rows with pages that come out at the size the model sees; other rows as they are."""
+def resized_rows(dataset: Rows, processor: Any, *, keep: bool = False) -> Rows:
+    """Return the rows, of one or several data sets, with pages that come out at the size the model sees."""
+    if isinstance(dataset, dict):
+        return {name: resized_rows(rows, processor, keep=keep) for name, rows in dataset.items()}
     columns = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
     if not columns or bounds(processor) is None:
         return dataset

@@ -12,9 +12,20 @@ import yaml
 
 from experiments import figures
 from experiments.figures import metric_label, short_count
-from experiments.runs import PRIMARY_METRIC, Run, dimensions, duration_s, load_run, retention
+from experiments.runs import (
+    PRIMARY_METRIC,
+    Run,
+    dimensions,
+    duration_s,
+    keys,
+    load_json,
+    load_run,
+    main_values,
+    retention,
+)
 
 _BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
+_SAVED = {"CrossEncoder": "reranker"}  # the option of conf/model that loads what isn't an embedding model
 _PARTS = {2: "half", 4: "a quarter of", 8: "an eighth of", 16: "a sixteenth of"}
 
 
@@ -28,12 +39,14 @@ def write_run_report(run_dir: Path) -> str:
         ConfigError: If the directory holds no run.json or metrics.json.
     """
     run = load_run(run_dir)
-    figures.matryoshka_curve(run.metrics, run_dir / "figures" / "matryoshka.png")
-    drawn = {"matryoshka.png": "Quality against the number of dimensions"}
+    section = best_section(run.metrics)
+    drawn = {}
+    if dimensions(section):
+        figures.matryoshka_curve(run.metrics, run_dir / "figures" / "matryoshka.png")
+        drawn["matryoshka.png"] = "Quality against the number of dimensions"
     if history := (run.metrics.get("training") or {}).get("history"):
         figures.training_curve(history, run_dir / "figures" / "training.png")
         drawn["training.png"] = "Training loss and evaluation by step"
-    section = best_section(run.metrics)
     metric = primary_metric(run.metrics)
     parts = [
         f"# {run.record['name']}",
@@ -42,12 +55,9 @@ def write_run_report(run_dir: Path) -> str:
         _selected(run.metrics),
         comparison_table(run.metrics),
         *(f"![{caption}](figures/{name})" for name, caption in drawn.items()),
-        "## Precision",
-        f"{metric_label(metric)} and bytes of one embedding.",
-        markdown_table(*_precision_table(section, metric)),
+        *_precision(section, metric),
         *_attributes(run.metrics),
-        f"## All metrics at {dimensions(section)[0]} dimensions",
-        markdown_table(*_metrics_table(run.metrics)),
+        *_all_metrics(run.metrics),
         "## What ran",
         "\n".join(f"- {name}: {value}" for name, value in _facts(run)),
         "## Commands",
@@ -67,10 +77,10 @@ def headline(metrics: dict[str, Any]) -> str:
 
 
 def retention_sentence(section: dict[str, Any], metric: str = PRIMARY_METRIC) -> str:
-    """Return a sentence such as "48 of 96 dimensions keep 98.9% at half the bytes"; empty with one dimension."""
-    full, *smaller = dimensions(section)
-    if not smaller:
+    """Return a sentence such as "48 of 96 dimensions keep 98.9% at half the bytes"; empty with one or no dimension."""
+    if len(dimensions(section)) < 2:
         return ""
+    full, *smaller = dimensions(section)
     dim = min(smaller, key=lambda each: abs(each - full / 2))
     size = (
         f"{_PARTS[full // dim]} the bytes"
@@ -81,9 +91,8 @@ def retention_sentence(section: dict[str, Any], metric: str = PRIMARY_METRIC) ->
 
 
 def summary_table(metrics: dict[str, Any]) -> str:
-    """Return the table that a run prints at its end, aligned for a terminal: a row per dimension."""
-    headers, rows = _dimension_table(metrics)
-    return _aligned(headers[:-1], [row[:-1] for row in rows])
+    """Return the table that a run prints at its end, aligned for a terminal: a row per dimension or direction."""
+    return _aligned(*_comparison(metrics))
 
 
 def primary_metric(metrics: dict[str, Any]) -> str:
@@ -105,9 +114,9 @@ def counts(evaluation: dict[str, Any]) -> str:
     return f"{evaluation['num_queries']:,} queries, {evaluation['num_documents']:,} documents"
 
 
-def score(section: dict[str, Any] | None, metric: str, dim: int | None = None, *, interval: bool = False) -> str:
-    """Return a rounded metric at a dimension (by default the full one), a dash where there is none."""
-    values = section.get(str(dim or dimensions(section)[0]), {}) if section else {}
+def score(section: dict[str, Any] | None, metric: str, key: str | None = None, *, interval: bool = False) -> str:
+    """Return a rounded metric at a key of the section (by default what runs are ranked by), a dash for none."""
+    values = (section or {}).get(key, {}) if key else main_values(section)
     if values.get(metric) is None:
         return "–"
     bounds = values.get(f"{metric}_ci95") if interval else None
@@ -119,24 +128,31 @@ def _percent(share: float) -> str:
 
 
 def comparison_table(metrics: dict[str, Any]) -> str:
-    """Return base against finetuned at each dimension as a Markdown table, for the report and the model card."""
-    return markdown_table(*_dimension_table(metrics))
+    """Return base against finetuned at each dimension or direction as Markdown, for the report and the model card."""
+    headers, rows = _comparison(metrics)
+    if dims := dimensions(best_section(metrics)):
+        return markdown_table(
+            [*headers, "bytes"], [[*row, f"{4 * dim:,}"] for row, dim in zip(rows, dims, strict=True)]
+        )
+    return markdown_table(headers, rows)
 
 
-def _dimension_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    metric, section = primary_metric(metrics), best_section(metrics)
-    kept = retention(section, metric)
-    sections = _sections(metrics)
-    headers = ["dimensions", *(f"{name} [95% interval]" for name in sections), "% of full", "bytes"]
-    return headers, [
-        [
-            str(dim),
-            *(score(values, metric, dim, interval=True) for values in sections.values()),
-            _percent(kept[dim]),
-            f"{4 * dim:,}",
-        ]
-        for dim in dimensions(section)
-    ]
+def _comparison(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    metric, section, sections = primary_metric(metrics), best_section(metrics), _sections(metrics)
+    dims = dimensions(section)
+    kept = retention(section, metric) if dims else {}
+    headers = ["dimensions" if dims else "direction", *(f"{name} [95% interval]" for name in sections)]
+    rows = [[key, *(score(each, metric, key, interval=True) for each in sections.values())] for key in keys(section)]
+    if not dims:
+        return headers, rows
+    return [*headers, "% of full"], [[*row, _percent(kept[dim])] for row, dim in zip(rows, dims, strict=True)]
+
+
+def _precision(section: dict[str, Any], metric: str) -> list[str]:
+    if not dimensions(section):
+        return []
+    intro = f"{metric_label(metric)} and bytes of one embedding."
+    return ["## Precision", intro, markdown_table(*_precision_table(section, metric))]
 
 
 def _precision_table(section: dict[str, Any], metric: str) -> tuple[list[str], list[list[str]]]:
@@ -152,11 +168,16 @@ def _precision_table(section: dict[str, Any], metric: str) -> tuple[list[str], l
     return ["dimensions", *(header for name in names for header in (name, "bytes"))], rows
 
 
-def _metrics_table(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    sections = _sections(metrics)
-    full = best_section(metrics)[str(dimensions(best_section(metrics))[0])]
-    names = [name for name, value in full.items() if isinstance(value, (int, float))]
-    return ["metric", *sections], [[name, *(score(each, name) for each in sections.values())] for name in names]
+def _all_metrics(metrics: dict[str, Any]) -> list[str]:
+    """Return a table of every metric at the full dimension, or one for each direction."""
+    section, sections, parts = best_section(metrics), _sections(metrics), []
+    full = [str(dim) for dim in dimensions(section)[:1]]
+    for key in full or keys(section):
+        names = [name for name, value in section[key].items() if isinstance(value, (int, float))]
+        rows = [[name, *(score(each, name, key) for each in sections.values())] for name in names]
+        title = f"## All metrics at {key} dimensions" if full else f"## All metrics, {key.replace('_', ' ')}"
+        parts += [title, markdown_table(["metric", *sections], rows)]
+    return parts
 
 
 def _attributes(metrics: dict[str, Any]) -> list[str]:
@@ -220,13 +241,14 @@ def _commands(run: Run) -> list[str]:
         resume = shlex.join(["python", "-m", "experiments.train", *overrides])
         lines += ["# Go on with this run, should it have been killed", f"{resume} trainer.resume={place}"]
     if (final := run.path / "final").is_dir():
-        load = f"model = SentenceTransformer({json.dumps(shown(final))})"
-        code = f"from sentence_transformers import SentenceTransformer; {load}"
+        kind = (load_json(final / "config_sentence_transformers.json") or {}).get("model_type", "SentenceTransformer")
+        code = f"from sentence_transformers import {kind}; model = {kind}({json.dumps(shown(final))})"
         lines += ["# Load the model", f"python -i -c {shlex.quote(code)}"]
         choices = (_hydra(run.path, "hydra.yaml") or {}).get("hydra", {}).get("runtime", {}).get("choices", {})
         data = [f"data={choices['data']}"] if choices.get("data") else []
         data += [each for each in overrides if each.lstrip("+~").startswith("data.")]
-        again = ["python", "-m", "experiments.evaluate", "model=saved", f"model.name={shown(final)}", *data]
+        option = _SAVED.get(kind, "saved")
+        again = ["python", "-m", "experiments.evaluate", f"model={option}", f"model.name={shown(final)}", *data]
         lines += ["# Evaluate the saved model again", shlex.join(again)]
     if dashboard := run.record.get("dashboard"):
         lines += ["# The dashboard", dashboard]

@@ -196,9 +196,19 @@ def duration_s(fields: dict[str, Any]) -> float:
     return sum((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() for start, end in spans)
 
 
+def main_values(section: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the metrics that a run is ranked by: at the full dimension, or in all directions of a reranker."""
+    return section[keys(section)[0]] if section else {}
+
+
+def keys(section: dict[str, Any]) -> list[str]:
+    """Return the keys of a `base` or `final` section: the dimensions, the full one first, or as they stand."""
+    return [str(dim) for dim in dimensions(section)] or list(section)
+
+
 def dimensions(section: dict[str, Any]) -> list[int]:
-    """Return the dimensions of a `base` or `final` section of metrics.json, the full one first."""
-    return sorted((int(dim) for dim in section), reverse=True)
+    """Return the dimensions of a `base` or `final` section, the full one first; none for a reranker's."""
+    return sorted((int(dim) for dim in section if dim.isdigit()), reverse=True)
 
 
 def retention(section: dict[str, Any], metric: str = PRIMARY_METRIC) -> dict[int, float]:

@@ -21,11 +21,11 @@ from transformers import TrainerCallback
 
 from experiments import energy as energy_meter
 from experiments import trackio_run
-from experiments.runs import is_main_process
+from experiments.runs import dimensions, is_main_process, keys
 
 if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.model import BaseModel
     from trackio import Run
     from transformers import TrainerState
 
@@ -62,8 +62,9 @@ class Tracker:
         """Return a callback that logs training and in-training evaluation by global step.
 
         Args:
-            name: The evaluator's name, as it stands in `eval_{name}_cosine_ndcg@10`.
-            embedding_dim: The model's full dimension, which those names leave out.
+            name: The evaluator's name, as it stands in `eval_{name}_cosine_ndcg@10`, `eval_{name}-48d_cosine_ndcg@10`
+                or, for a reranker's direction, `eval_{name}-image_to_text_ndcg@10`.
+            embedding_dim: The model's full dimension, which those names leave out; None for a reranker.
         """
         return _TrainingLog(self, name, embedding_dim)
 
@@ -71,33 +72,31 @@ class Tracker:
         """Log an evaluation as one point a metric (bars across runs) and as a table with every metric.
 
         Args:
-            section: A section of metrics.json, from a dimension to its metrics.
+            section: A section of metrics.json, from a dimension or a direction to its metrics.
             prefix: What was evaluated: `final` or `base`.
         """
         if not self._run or not section:
             return
         import trackio
 
-        full = max(map(int, section))
+        first, *_ = names = keys(section)
+        column = "dimension" if dimensions(section) else "direction"
         points: dict[str, Any] = {}
         rows: list[Any] = []
-        for dim, metrics in sorted(((int(dim), metrics) for dim, metrics in section.items()), reverse=True):
+        for key, metrics in ((key, section[key]) for key in names):
+            part: Any = int(key) if key.isdigit() else key
             precisions = {key: value for key, value in metrics.items() if isinstance(value, dict)}
             for precision, values in {"float32": metrics, **precisions}.items():
                 numbers = _numbers(values)
-                rows.append({"dimension": dim, "precision": precision} | {k: round(v, 4) for k, v in numbers.items()})
+                rows.append({column: part, "precision": precision} | {k: round(v, 4) for k, v in numbers.items()})
                 start = "" if precision == "float32" else f"{precision}_"
-                shown = numbers if dim == full and not start else {PRIMARY} & numbers.keys()
-                points |= {f"{prefix}/{start}{metric}_dim{dim:04d}": numbers[metric] for metric in shown}
+                shown = numbers if key == first and not start else {PRIMARY} & numbers.keys()
+                points |= {f"{prefix}/{start}{metric}_{_suffix(key)}": numbers[metric] for metric in shown}
         self.log(points | {f"{prefix}_metrics": trackio.Table(data=rows)})
 
     def log_curve(self, sections: dict[str, dict[str, dict[str, Any]]]) -> None:
-        """Log the Matryoshka curve: for each dimension, as the step, the primary metric.
-
-        Args:
-            sections: Sections of metrics.json by name, such as `{"base": ..., "final": ...}`.
-        """
-        for dim in sorted({int(dim) for section in sections.values() for dim in section}):
+        """Log the Matryoshka curve of sections such as `{"base": …, "final": …}`; a dimension is a step."""
+        for dim in sorted({dim for section in sections.values() for dim in dimensions(section)}):
             row = {}
             for label, section in sections.items():
                 numbers = _numbers(section.get(str(dim), {}))
@@ -116,8 +115,8 @@ class Tracker:
         """Log sample retrievals as a table of thumbnails.
 
         Args:
-            rows: Query, the right page, the pages ranked highest, and the right page's rank from 1 (None: not
-                found). Queries and pages are PIL images or texts.
+            rows: Query, right page, pages ranked highest, the right page's rank from 1 (None: not found). Queries and
+                pages are PIL images or texts.
         """
         if not self._run or not rows:
             return
@@ -145,11 +144,8 @@ class Tracker:
             self._energy = energy_meter.read(self.meter)
         return self._energy
 
-    def write_energy_to_card(self, model: SentenceTransformer) -> dict[str, Any] | None:
-        """Put energy and CO2 on the model's card, to be called right before saving.
-
-        From here on `energy()` and Trackio keep the figures of the card, which are returned.
-        """
+    def write_energy_to_card(self, model: BaseModel) -> dict[str, Any] | None:
+        """Put energy and CO2 on the model's card, right before saving; `energy()` and Trackio keep those figures."""
         energy = self.energy()
         if energy and self.meter and self._output_dir:
             energy_meter.write_card(model, self.meter, energy["method"], self._output_dir)
@@ -192,7 +188,7 @@ class _TrainingLog(TrainerCallback):
         self.tracker = tracker
         self.embedding_dim = embedding_dim
         evaluation = re.escape(f"eval_{name}" if name else "eval")
-        self.pattern = re.compile(rf"{evaluation}(?:-(\d+)d)?_{SCORE}(\w+@\d+)")
+        self.pattern = re.compile(rf"{evaluation}(?:-(?:(\d+)d|(\w+?)))?_{SCORE}([a-z]+@\d+|map)")
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Repeat what was logged before the checkpoint that training resumes from."""
@@ -215,11 +211,11 @@ class _TrainingLog(TrainerCallback):
     def _metric(self, key: str) -> str | None:
         """Return the name in Trackio; None for what isn't drawn."""
         if match := self.pattern.fullmatch(key):
-            dim, metric = match.groups()
-            if dim is not None and metric != PRIMARY:
+            dim, direction, metric = match.groups()
+            if (dim or direction) is not None and metric != PRIMARY:
                 return None
-            number = dim or self.embedding_dim
-            return f"eval/{metric}" if number is None else f"eval/{metric}_dim{int(number):04d}"
+            part = dim or direction or self.embedding_dim
+            return f"eval/{metric}" if part is None else f"eval/{metric}_{_suffix(str(part))}"
         if key.startswith("eval_"):
             return f"eval/{key.removeprefix('eval_')}"
         return "train/mean_loss" if key == "train_loss" else f"train/{key.removeprefix('train_')}"
@@ -282,6 +278,11 @@ def track(
 def no_tracking(config: dict[str, Any], output_dir: Path, *, name: str, **unused: Any) -> Iterator[Tracker]:
     """Take the place of `track` and do nothing."""
     yield Tracker()
+
+
+def _suffix(key: str) -> str:
+    """Return how a metric's name ends for a key of a section: dimensions padded, so that they sort."""
+    return f"dim{int(key):04d}" if key.isdigit() else key
 
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, float]:

@@ -1,7 +1,8 @@
-"""Train an embedding model and evaluate it at every Matryoshka dimension.
+"""Train a model: an embedder, evaluated at every Matryoshka dimension, or a reranker, in every direction.
 
-python -m experiments.train                                   the embedded default: offline, no GPU
-python -m experiments.train model=qwen3vl_2b data=vdr_en      the article's recipe
+python -m experiments.train                                     the embedded default: offline, no GPU
+python -m experiments.train model=qwen3vl_2b data=vdr_en        the article's recipe
+python -m experiments.train experiment=reranker_any_to_any      the article's reranker
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from experiments.errors import ConfigError
 from experiments.evaluate import build, describe, finish, make_evaluator, quiet_libraries, run_evaluator
 
 if TYPE_CHECKING:
-    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.model import BaseModel
 
-    from experiments.data import RetrievalData
-    from experiments.evaluation import RetrievalEvaluator
+    from experiments.data import Data
     from experiments.losses import Matryoshka
+    from experiments.rankings import Evaluator
     from experiments.tracking import Tracker
-    from experiments.training import Trainer, TrainingArguments
+    from experiments.training import RunArguments, RunTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -44,14 +45,14 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     """
     from transformers import set_seed
 
+    from experiments.models import embedding_dim
     from experiments.record import keep_record
     from experiments.resized import resized_rows
-    from experiments.training import Trainer
 
     check_push(config["trainer"], name)
     with ExitStack() as stack:
         record = stack.enter_context(keep_record(output_dir, config, name=name))
-        data: RetrievalData = build(config["data"])
+        data: Data = build(config["data"])
         args = make_arguments(config, output_dir, data)
         track = build(config["tracking"])
         tracker: Tracker = stack.enter_context(track(config, output_dir, name=name, choices=choices))
@@ -59,23 +60,23 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
 
         set_seed(config["seed"])
         quiet_libraries()
-        model: SentenceTransformer = build(config["model"])
-        matryoshka: Matryoshka = build(config["matryoshka"])(model.get_embedding_dimension())
+        model: BaseModel = build(config["model"])
+        matryoshka: Matryoshka = build(config["matryoshka"])(embedding_dim(model))
         loss = matryoshka.wrap(model, build(config["loss"])(model))
         evaluator = make_evaluator(config, data, matryoshka)
 
-        metrics = describe(config, choices, data, model)
+        metrics = describe(config, choices, data, model, evaluator)
         metrics["base"] = evaluate_base(evaluator, model, output_dir)
 
         processor = getattr(model.processor, "image_processor", None)
-        trainer = Trainer(
+        trainer: RunTrainer = args.trainer_class(
             model=model,
             args=args,
             train_dataset=resized_rows(data.train, processor),
             eval_dataset=resized_rows(data.eval, processor, keep=True) if args.eval_loss else None,
             loss=loss,
             evaluator=evaluator,
-            callbacks=[tracker.callback(data.name, model.get_embedding_dimension())],
+            callbacks=[tracker.callback(data.name, embedding_dim(model))],
         )
         fit(trainer)
 
@@ -126,9 +127,7 @@ def hub_model_id(trainer: dict[str, Any], name: str) -> str:
     return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96]
 
 
-def evaluate_base(
-    evaluator: RetrievalEvaluator, model: SentenceTransformer, output_dir: Path
-) -> dict[str, Any] | None:
+def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> dict[str, Any] | None:
     """Evaluate the model before training, unless the run that is resumed has done so; None but on the main process."""
     from experiments import runs
 
@@ -140,25 +139,26 @@ def evaluate_base(
     return section
 
 
-def make_arguments(config: dict[str, Any], output_dir: Path, data: RetrievalData) -> TrainingArguments:
+def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:
     """Build the training arguments, before the weights: the library checks how they go together.
 
     Raises:
         ConfigError: If it refuses them.
     """
-    from experiments.evaluation import PRIMARY_METRIC
+    from hydra.utils import get_class
 
     # The library would push every checkpoint; here the finished model is pushed.
     arguments = config["trainer"] | {"output_dir": str(output_dir / "checkpoints"), "push_to_hub": False}
     if arguments.get("load_best_model_at_end") and arguments.get("metric_for_best_model") is None:
-        arguments |= {"metric_for_best_model": f"eval_{data.name}_{PRIMARY_METRIC}", "greater_is_better": True}
+        metric = get_class(config["evaluator"]["_target_"]).metric  # type: ignore[attr-defined]
+        arguments |= {"metric_for_best_model": f"eval_{data.name}_{metric}", "greater_is_better": True}
     try:
         return build(arguments)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"trainer: {error}") from error
 
 
-def fit(trainer: Trainer) -> None:
+def fit(trainer: RunTrainer) -> None:
     """Train, from the newest complete checkpoint if there is one."""
     from experiments.training import last_checkpoint
 
@@ -179,7 +179,7 @@ def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | 
     return matryoshka.truncate_dim
 
 
-def selections(matryoshka: Matryoshka, trainer: Trainer) -> list[str]:
+def selections(matryoshka: Matryoshka, trainer: RunTrainer) -> list[str]:
     """Return what was chosen by looking at the evaluated queries."""
     chosen = []
     if trainer.args.load_best_model_at_end:
@@ -189,16 +189,17 @@ def selections(matryoshka: Matryoshka, trainer: Trainer) -> list[str]:
     return chosen
 
 
-def save(model: SentenceTransformer, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
+def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
     """Save the model with its card, whole or not at all."""
     from experiments.run_report import comparison_table
 
-    model.truncate_dim = truncate_dim
+    if truncate_dim is not None:
+        model.truncate_dim = truncate_dim  # type: ignore[assignment]  # an embedder's
     staging = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     model.save_pretrained(str(staging))
     card = staging / "README.md"
-    section = f"## Base against finetuned\n\n{metrics['primary_metric']} by dimension.\n\n{comparison_table(metrics)}"
+    section = f"## Base against finetuned\n\n{metrics['primary_metric']}.\n\n{comparison_table(metrics)}"
     text = card.read_text(encoding="utf-8")
     card.write_text(text.replace("## Training Details", f"{section}\n\n## Training Details", 1), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)

@@ -8,9 +8,11 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from sentence_transformers.base.trainer import BaseTrainer
+from sentence_transformers.base.training_args import BaseTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
@@ -31,8 +33,8 @@ class TrainingDivergedError(RuntimeError):
 
 
 @dataclass
-class TrainingArguments(SentenceTransformerTrainingArguments):
-    """The library's arguments and a few of our own.
+class RunArguments(BaseTrainingArguments):
+    """Arguments of our own beside the library's, for every kind of model.
 
     Args:
         resume: What the entry point resumes: None, `auto` or a run's directory.
@@ -40,6 +42,8 @@ class TrainingArguments(SentenceTransformerTrainingArguments):
         bf16: `auto` is where the GPU has it.
         batch_sampler: As in the library, or `no_duplicates_by_bytes`.
     """
+
+    trainer_class: ClassVar[Any]  # trains with these arguments
 
     resume: str | None = None
     eval_loss: bool = True
@@ -62,6 +66,11 @@ class TrainingArguments(SentenceTransformerTrainingArguments):
             self._n_gpu = 1
 
 
+@dataclass
+class TrainingArguments(RunArguments, SentenceTransformerTrainingArguments):
+    """The library's arguments to train an embedder, and our own."""
+
+
 class Progress(ProgressCallback):
     """The library's progress bar, with a line of a few words a log instead of everything that was logged."""
 
@@ -75,35 +84,13 @@ class Progress(ProgressCallback):
             self.training_bar.write(f"step {state.global_step} of {state.max_steps}: {shown}")
 
 
-class Trainer(SentenceTransformerTrainer):
-    """The library's trainer with atomic checkpoints, a stop at a loss that isn't finite, and pixels moved late."""
+class RunTrainer(BaseTrainer):
+    """The library's trainer with atomic checkpoints and a stop at a loss that isn't finite."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(Progress)
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Return the library's data loader, which leaves the batch in main memory: `_prepare_inputs` moves it."""
-        dataloader = super().get_train_dataloader()
-        dataloader.device = None
-        return dataloader
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Return the library's data loader, which leaves the batch in main memory: `_prepare_inputs` moves it."""
-        dataloader = super().get_eval_dataloader(eval_dataset)
-        dataloader.device = None
-        return dataloader
-
-    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Move the batch to the device, but its pixels only where the loss doesn't move them by mini-batch."""
-        loss = self.loss.loss if isinstance(self.loss, MatryoshkaLoss) else self.loss
-        if not isinstance(loss, CachedMultipleNegativesRankingLoss):
-            return super()._prepare_inputs(inputs)
-        pixels = {key: value for key, value in inputs.items() if "pixel_values" in key}
-        rest = {key: value for key, value in inputs.items() if key not in pixels}
-        prepared = (super()._prepare_inputs(rest) if rest else {}) | pixels
-        return {key: prepared[key] for key in inputs}  # the order of the columns is the loss's order
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Return the library's schedule; say so if all of it is warm-up, whose first step has the learning rate 0."""
@@ -157,6 +144,35 @@ class Trainer(SentenceTransformerTrainer):
             staging.rmdir()
             delete_oldest(folder, limit, self.state.best_model_checkpoint)
         self.accelerator.wait_for_everyone()
+
+
+class Trainer(RunTrainer, SentenceTransformerTrainer):
+    """The trainer of an embedder, which moves pixels to the device as late as the loss allows."""
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the library's data loader, which leaves the batch in main memory: `_prepare_inputs` moves it."""
+        dataloader = super().get_train_dataloader()
+        dataloader.device = None
+        return dataloader
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Return the library's data loader, which leaves the batch in main memory: `_prepare_inputs` moves it."""
+        dataloader = super().get_eval_dataloader(eval_dataset)
+        dataloader.device = None
+        return dataloader
+
+    def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Move the batch to the device, but its pixels only where the loss doesn't move them by mini-batch."""
+        loss = self.loss.loss if isinstance(self.loss, MatryoshkaLoss) else self.loss
+        if not isinstance(loss, CachedMultipleNegativesRankingLoss):
+            return super()._prepare_inputs(inputs)
+        pixels = {key: value for key, value in inputs.items() if "pixel_values" in key}
+        rest = {key: value for key, value in inputs.items() if key not in pixels}
+        prepared = (super()._prepare_inputs(rest) if rest else {}) | pixels
+        return {key: prepared[key] for key in inputs}  # the order of the columns is the loss's order
+
+
+TrainingArguments.trainer_class = Trainer
 
 
 def delete_oldest(folder: Path, limit: int | None, best: str | None) -> None:

@@ -1,8 +1,9 @@
-"""One file per kind of source; every source yields a `RetrievalData`."""
+"""One file per kind of source; every source yields a `RetrievalData` or, for rerankers, a `RerankingData`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from datasets import Dataset
 
@@ -24,3 +25,57 @@ class RetrievalData:
     evaluation_fingerprint: str  # of queries, corpus and relevance alone: what runs must share to be compared
     # query_id -> {attribute: the corpus_id that differs from the right document in it alone}
     attribute_negatives: dict[str, dict[str, str]] | None = None
+
+    def evaluator_inputs(self) -> dict[str, Any]:
+        """Return what its evaluator is built with."""
+        names = ("queries", "corpus", "relevant_docs", "name", "attribute_negatives")
+        return {name: getattr(self, name) for name in names}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what an evaluation on it is known by in metrics.json."""
+        return {
+            "name": self.name,
+            "num_queries": len(self.queries),
+            "num_documents": len(self.corpus),
+            "fingerprint": self.evaluation_fingerprint,
+        }
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Queries of one modality and the documents of another that answer them."""
+
+    queries: Dataset  # columns query_id (str), query
+    corpus: Dataset  # columns corpus_id (str), document; the ids carry no relevance
+    relevant_docs: dict[str, set[str]]  # query_id -> the corpus_ids that answer it
+
+
+@dataclass(frozen=True)
+class RerankingData:
+    """Labelled pairs to train a reranker on and an evaluation that shares no item with them, by direction.
+
+    A direction (image_to_text) is a data set of its own, whose prompt is the model's prompt of that name.
+    """
+
+    name: str  # of the evaluation, in metrics and reports
+    train: dict[str, Dataset]  # by direction: columns query, document, label (1: they match, 0: they don't)
+    eval: dict[str, Dataset]  # the same, for the evaluation loss
+    directions: dict[str, Direction]  # what is evaluated
+    fingerprint: str  # a hash of all of the above
+    evaluation_fingerprint: str  # of the evaluated directions alone: what runs must share to be compared
+
+    def evaluator_inputs(self) -> dict[str, Any]:
+        """Return what its evaluator is built with."""
+        return {"directions": self.directions, "name": self.name}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what an evaluation on it is known by in metrics.json."""
+        return {
+            "name": self.name,
+            "num_queries": sum(len(direction.queries) for direction in self.directions.values()),
+            "num_documents": sum(len(direction.corpus) for direction in self.directions.values()),
+            "fingerprint": self.evaluation_fingerprint,
+        }
+
+
+Data = RetrievalData | RerankingData
