@@ -22,8 +22,9 @@ PRIMARY_METRIC = "cosine_ndcg@10"
 
 # Keys of the resolved config that cannot change weights or metrics.
 _WITHOUT_EFFECT = (
-    *("run_name", "tracking", "experiment", "data.cache_dir", "evaluator.num_workers", "evaluator.show_progress_bar"),
-    *("trainer.resume", "trainer.dataloader_num_workers", "trainer.dataloader_prefetch_factor"),
+    *("run_name", "tracking", "experiment", "data.cache_dir", "model.cache_dir", "evaluator.cache_dir"),
+    *("evaluator.num_workers", "evaluator.show_progress_bar", "trainer.resume"),
+    *(f"trainer.dataloader_{key}" for key in ("num_workers", "prefetch_factor", "pin_memory", "persistent_workers")),
     *("trainer.logging_steps", "trainer.logging_strategy", "trainer.logging_first_step", "trainer.disable_tqdm"),
     *("trainer.report_to", "trainer.run_name", "trainer.output_dir", "trainer.push_to_hub", "trainer.hub_model_id"),
 )
@@ -63,8 +64,8 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
-def config_hash(config: dict[str, Any]) -> str:
-    """Return the SHA-256 of a resolved config without the keys that cannot change weights or metrics."""
+def effective(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a resolved config without the keys that cannot change weights or metrics."""
     kept = copy.deepcopy(config)
     for path in _WITHOUT_EFFECT:
         *parents, last = path.split(".")
@@ -73,8 +74,18 @@ def config_hash(config: dict[str, Any]) -> str:
             node = node.get(parent) if isinstance(node, dict) else None
         if isinstance(node, dict):
             node.pop(last, None)
-    canonical = json.dumps(_plain(kept), sort_keys=True, separators=(",", ":"))
+    return kept
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a value that JSON can hold, whatever the order of its keys."""
+    canonical = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """Return the SHA-256 of a resolved config without the keys that cannot change weights or metrics."""
+    return digest(effective(config))
 
 
 def is_main_process() -> bool:

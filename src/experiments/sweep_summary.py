@@ -1,0 +1,148 @@
+"""The tables of a sweep: a row for each job, from its own files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from experiments.figures import metric_label
+from experiments.run_report import best_section, markdown_table, primary_metric, time_text
+from experiments.runs import dimensions, duration_s, load_json, read_record
+
+_MIB = 2**20
+
+
+def results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Return what a job's own files say: metric, interval, time, energy; empty until they are there.
+
+    Args:
+        run_dir: The job's directory.
+        job: Its entry in the sweep; metrics are taken of a finished job alone.
+    """
+    record = read_record(run_dir) if job["status"] not in ("pending", "duplicate", "skipped") else None
+    if record is None:
+        return {}
+    found: dict[str, Any] = {"time_s": duration_s(record)}
+    metrics = load_json(run_dir / "metrics.json") if job["status"] == "finished" else None
+    if not metrics:
+        return found
+    metric, section = primary_metric(metrics), best_section(metrics)
+    values = {str(dim): section[str(dim)].get(metric) for dim in dimensions(section)}
+    full = section[str(dimensions(section)[0])]
+    energy = metrics.get("energy") or {}
+    return found | {
+        "metric": metric,
+        "value": full.get(metric),
+        "interval": full.get(f"{metric}_ci95"),
+        "by_dimension": values,
+        "energy_kwh": energy.get("energy_kwh"),
+        "emissions_kg": energy.get("emissions_kg"),
+    }
+
+
+def write_tables(sweep_dir: Path, sweep: dict[str, Any]) -> None:
+    """Write `summary.csv` and `summary.md`, each atomically."""
+    dims = sorted({int(dim) for job in sweep["jobs"] for dim in job.get("by_dimension") or {}}, reverse=True)
+    _replace(sweep_dir / "summary.csv", _csv(sweep, dims))
+    _replace(sweep_dir / "summary.md", _page(sweep, dims))
+
+
+def shown_status(job: dict[str, Any]) -> str:
+    """Return a job's status as it is shown."""
+    if job["status"] == "finished" and job["reused"]:
+        return "reused"
+    return str(job["status"])
+
+
+def table(sweep: dict[str, Any], dims: list[int] | None = None) -> str:
+    """Return a Markdown table of the jobs, for a person: rounded, in minutes and GiB.
+
+    Args:
+        sweep: As `sweeps.read_sweep` gives it.
+        dims: Matryoshka dimensions to show the metric at; None: the full one alone.
+    """
+    label = metric_label(next((job["metric"] for job in sweep["jobs"] if job.get("metric")), "metric"))
+    headers = ["job", *(key.rpartition(".")[2] for key in sweep["keys"]), "status", f"{label} [95% interval]"]
+    headers += [*(f"{dim}d" for dim in (dims or [])[1:]), "time", "peak memory", "energy", "note"]
+    rows = []
+    for job in sweep["jobs"]:
+        values = job.get("by_dimension") or {}
+        row = [str(job["number"]), *(job["point"].get(key, "") for key in sweep["keys"]), shown_status(job)]
+        row.append(_score(job.get("value"), job.get("interval")))
+        row += [_score(values.get(str(dim))) for dim in (dims or [])[1:]]
+        row.append("–" if job.get("time_s") is None else time_text(job["time_s"]))
+        row.append(_memory(job))
+        row.append("–" if job.get("energy_kwh") is None else f"{job['energy_kwh']:.3g} kWh")
+        rows.append([*row, note(job)])
+    return markdown_table(headers, rows)
+
+
+def note(job: dict[str, Any]) -> str:
+    """Return in a line why a job is what it is; empty for a finished one."""
+    if job["status"] == "duplicate":
+        return f"same as job {job['same_as']}"
+    if job["status"] == "skipped":
+        return f"needs at least the memory of job {job['dominated_by']}, which ran out of it"
+    return job.get("error") or ""
+
+
+def _page(sweep: dict[str, Any], dims: list[int]) -> str:
+    counts: dict[str, int] = {}
+    for job in sweep["jobs"]:
+        counts[shown_status(job)] = counts.get(shown_status(job), 0) + 1
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    lines = [f"- job {job['number']}: `{job['rerun']}` (log: [{job['log']}]({job['log']}))" for job in sweep["jobs"]]
+    parts = [
+        f"# {sweep['name']}",
+        f"`{sweep['command']}`",
+        f"{len(sweep['jobs'])} jobs: {summary}. The sweep is {sweep['status']}.",
+        table(sweep, dims),
+        "## Each job alone",
+        "\n".join(lines),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _csv(sweep: dict[str, Any], dims: list[int]) -> str:
+    """Return the rows unrounded, in seconds, bytes and kWh."""
+    low_high = ("interval_low", "interval_high")
+    plain = ("time_s", "wall_s", "peak_memory_bytes", "peak_device_bytes", "energy_kwh", "emissions_kg")
+    headers = ["job", *sweep["keys"], "status", "metric", "value", *low_high, *(f"value_dim{dim}" for dim in dims)]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow([*headers, *plain, "note", "log", "rerun"])
+    for job in sweep["jobs"]:
+        values = job.get("by_dimension") or {}
+        row = [job["number"], *(job["point"].get(key, "") for key in sweep["keys"]), shown_status(job)]
+        row += [job.get("metric"), job.get("value"), *(job.get("interval") or [None, None])]
+        row += [values.get(str(dim)) for dim in dims]
+        writer.writerow([*row, *(job.get(key) for key in plain), note(job), job["log"], job["rerun"]])
+    return file.getvalue()
+
+
+def _score(value: float | None, interval: list[float] | None = None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
+
+
+def _memory(job: dict[str, Any]) -> str:
+    """Return the peak: of the device where there is one, else resident."""
+    peak = job.get("peak_device_bytes") or job.get("peak_memory_bytes")
+    return "–" if peak is None else f"{peak / _MIB:,.0f} MiB"
+
+
+def rerun_line(task: str, overrides: list[str], memory_limit: object = None) -> str:
+    """Return the line that runs a job alone; with a memory limit as a sweep of one job, which alone sets limits."""
+    limit = ["-m", f"hydra.launcher.memory_limit={memory_limit}"] if memory_limit is not None else []
+    return shlex.join(["python", "-m", task, *limit, *overrides])
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
