@@ -28,6 +28,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.errors import ConfigError
 from experiments.explain import CONF, config_groups, explain
+from experiments.memory import is_out_of_memory, lift_memory_limit
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +46,13 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
         _print_help(config_name)
     failures: list[Exception] = []
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    job = make_job(task, failures, wants_traceback)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
         _refuse_finished(sys.argv[1:])
-        hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(
-            _job(task, failures, wants_traceback)
-        )()
+        hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(job)()
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        sys.stderr.write("interrupted\n" if _sweep_dir(job) is None else "interrupted; the same line goes on\n")
         sys.exit(130)
     except Exception as error:
         if wants_traceback:
@@ -60,15 +60,23 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
         if not failures:  # not in a job: a mistake in what was typed
             failures.append(ConfigError(explain(error, config_name)))
     if not failures:
-        sys.exit(0)
+        sys.exit(0 if (sweep_dir := _sweep_dir(job)) is None else _conclude(sweep_dir))
     if wants_traceback:
         raise failures[0]
     sys.stderr.writelines(f"error: {one_line(str(failure))}\n" for failure in failures)
     sys.exit(2 if all(isinstance(failure, ConfigError) for failure in failures) else 1)
 
 
-def _job(task: Callable[..., object], failures: list[Exception], keep_traceback: bool) -> Callable[[DictConfig], None]:
-    """Return the function that Hydra calls for each job; it notes the failures."""
+def make_job(
+    task: Callable[..., object], failures: list[Exception], keep_traceback: bool
+) -> Callable[[DictConfig], None]:
+    """Return the function that Hydra calls for each job.
+
+    Args:
+        task: See `launch`.
+        failures: A job's failure is added to it: a ConfigError or a TaskError.
+        keep_traceback: Raise what the task raised.
+    """
 
     @functools.wraps(task)  # Hydra names the log after the file of the wrapped function
     def job(config: DictConfig) -> None:
@@ -85,6 +93,27 @@ def _job(task: Callable[..., object], failures: list[Exception], keep_traceback:
     return job
 
 
+def _sweep_dir(job: Callable[[DictConfig], None]) -> Path | None:
+    """Return the sweep's directory, which our launcher leaves on the function that it was given."""
+    return vars(job).get("sweep_dir")
+
+
+def _conclude(sweep_dir: Path) -> int:
+    """Print a sweep's table and where to see more, and return its exit code."""
+    from experiments import runs, sweep_summary, sweeps
+
+    sweep = sweeps.read_sweep(sweep_dir)
+    assert sweep is not None
+    sys.stdout.write(f"\n{sweep_summary.table(sweep)}\n\nSummary:   {_relative(sweep_dir.resolve())}/summary.md\n")
+    records = [runs.read_record(sweep_dir / job["dir"]) or {} for job in sweep["jobs"]]
+    for line in sweep_summary.dashboard_lines([record for record in records if record.get("dashboard")]):
+        sys.stdout.write(f"{line}\n")
+    bad = [job["status"] for job in sweep["jobs"] if job["status"] not in sweeps.FINAL]
+    if not bad:
+        return 0
+    return 2 if {*bad} == {"refused"} else 1
+
+
 def _print_help(config_name: str) -> NoReturn:
     """Print `hydra.help` of the primary config; Hydra takes a second and a half to list the groups."""
     template = OmegaConf.load(CONF / f"{config_name}.yaml").hydra.help.template
@@ -95,6 +124,10 @@ def _print_help(config_name: str) -> NoReturn:
 
 class TaskError(RuntimeError):
     """A task failed; says in one line why and where its log and record are."""
+
+    def __init__(self, message: str, out_of_memory: bool) -> None:
+        super().__init__(message)
+        self.out_of_memory = out_of_memory
 
 
 def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) -> None:
@@ -123,13 +156,14 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
     except ConfigError:
         raise
     except Exception as error:
-        message = _record_failure(error, output_dir)
+        lift_memory_limit()
+        message, out_of_memory = _record_failure(error, output_dir), is_out_of_memory(error)
         if keep_traceback:
             raise
         traceback.clear_frames(error.__traceback__)  # it would keep the tensors alive for the rest of a sweep
     else:
         return
-    raise TaskError(message)
+    raise TaskError(message, out_of_memory)
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:

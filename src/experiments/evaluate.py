@@ -46,7 +46,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
         data: Data = build(config["data"])
         track = build(config["tracking"])
         tracker: Tracker = stack.enter_context(track(config, output_dir, name=name, choices=choices))
-        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command)
+        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command, tracked_as=tracker.name)
 
         set_seed(config["seed"])
         quiet_libraries()

@@ -5,10 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shlex
 import signal
-import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,8 +15,18 @@ from types import FrameType
 from typing import Any
 
 from experiments.errors import ConfigError
+from experiments.memory import lift_memory_limit, peak
 from experiments.provenance import hardware, provenance
-from experiments.runs import config_hash, is_live, is_main_process, now, process_start, read_record, save_json
+from experiments.runs import (
+    command_line,
+    config_hash,
+    is_live,
+    is_main_process,
+    now,
+    read_record,
+    save_json,
+    this_process,
+)
 
 _HEARTBEAT_S = 60.0
 
@@ -46,7 +53,7 @@ class Record:
             line = line[:299] + "…"
         self.fields["attempts"][-1].update(end=end, status=status)
         try:
-            self.update(status=status, end=end, error=line, hardware=hardware())  # the GPU is known only now
+            self.update(status=status, end=end, error=line, hardware=hardware(), **peak())  # the GPU is known only now
         except OSError as problem:
             if error is None:
                 raise
@@ -84,8 +91,8 @@ def keep_record(
     fields = {
         "name": name or config.get("run_name") or output_dir.name,
         **{"job": job, "status": "running", "start": start, "end": None, "error": None},
-        **{"command": command or _command(), "seed": config.get("seed"), "fingerprint": fingerprint},
-        **{"config_hash": config_hash(config), **_process(), **provenance(), "config": config},
+        **{"command": command or command_line(), "seed": config.get("seed"), "fingerprint": fingerprint},
+        **{"config_hash": config_hash(config), **this_process(), **provenance(), "config": config},
         "attempts": [{"start": start, "end": None, "status": "running", "pid": os.getpid()}],
     }
     run = Record(output_dir, fields)
@@ -98,6 +105,7 @@ def keep_record(
             run._close("interrupted", error)
             raise
         except BaseException as error:
+            lift_memory_limit()
             run._close("failed", error)
             raise
         run._close("finished")
@@ -169,11 +177,3 @@ def _sigterm_as_exit() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _command() -> str:
-    return shlex.join(["python", *sys.orig_argv[1:]])
-
-
-def _process() -> dict[str, Any]:
-    return {"pid": os.getpid(), "process_start": process_start(os.getpid()), "host": socket.gethostname()}

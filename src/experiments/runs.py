@@ -8,7 +8,9 @@ import json
 import logging
 import math
 import os
+import shlex
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -125,6 +127,16 @@ def process_start(pid: int) -> int | None:
     except PermissionError:
         pass
     return 0
+
+
+def this_process() -> dict[str, Any]:
+    """Return what tells this process from all others: number, start, host."""
+    return {"pid": os.getpid(), "process_start": process_start(os.getpid()), "host": socket.gethostname()}
+
+
+def command_line() -> str:
+    """Return the shell line that started this process."""
+    return shlex.join(["python", *sys.orig_argv[1:]])
 
 
 def now() -> str:

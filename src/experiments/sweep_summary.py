@@ -6,8 +6,10 @@ import csv
 import io
 import os
 import shlex
+import textwrap
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from experiments.figures import metric_label
 from experiments.run_report import best_section, markdown_table, primary_metric, time_text
@@ -26,7 +28,8 @@ def results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
     record = read_record(run_dir) if job["status"] not in ("pending", "duplicate", "skipped") else None
     if record is None:
         return {}
-    found: dict[str, Any] = {"time_s": duration_s(record)}
+    is_known = record["attempts"][-1]["end"] is not None or job["status"] == "running"
+    found: dict[str, Any] = {"time_s": duration_s(record) if is_known else job.get("wall_s")}
     metrics = load_json(run_dir / "metrics.json") if job["status"] == "finished" else None
     if not metrics:
         return found
@@ -77,7 +80,7 @@ def table(sweep: dict[str, Any], dims: list[int] | None = None) -> str:
         row.append("–" if job.get("time_s") is None else time_text(job["time_s"]))
         row.append(_memory(job))
         row.append("–" if job.get("energy_kwh") is None else f"{job['energy_kwh']:.3g} kWh")
-        rows.append([*row, note(job)])
+        rows.append([*row, textwrap.shorten(note(job), 80, placeholder=" …")])
     return markdown_table(headers, rows)
 
 
@@ -88,6 +91,18 @@ def note(job: dict[str, Any]) -> str:
     if job["status"] == "skipped":
         return f"needs at least the memory of job {job['dominated_by']}, which ran out of it"
     return job.get("error") or ""
+
+
+def dashboard_lines(records: list[dict[str, Any]]) -> list[str]:
+    """Return the command that opens the dashboard, and what to add to the address for these runs alone.
+
+    Args:
+        records: `run.json` of the runs that were tracked.
+    """
+    if not records:
+        return []
+    names = ",".join(quote(record.get("tracked_as") or record["name"], safe="=+") for record in records)
+    return [f"Dashboard: {records[-1]['dashboard']}", f"           add to the address: &smoothing=0&runs={names}"]
 
 
 def _page(sweep: dict[str, Any], dims: list[int]) -> str:

@@ -177,7 +177,7 @@ def _stamp(path: Path) -> tuple[str, int, int]:
 
 @functools.cache
 def _versions() -> dict[str, str | None]:
-    versions = {}
+    versions: dict[str, str | None] = {}
     for library in _LIBRARIES:
         try:
             versions[library] = metadata.version(library)

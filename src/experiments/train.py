@@ -56,7 +56,9 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         args = make_arguments(config, output_dir, data)
         track = build(config["tracking"])
         tracker: Tracker = stack.enter_context(track(config, output_dir, name=name, choices=choices))
-        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command, choices=choices)
+        record.update(
+            fingerprint=data.fingerprint, dashboard=tracker.show_command, tracked_as=tracker.name, choices=choices
+        )
 
         set_seed(config["seed"])
         quiet_libraries()

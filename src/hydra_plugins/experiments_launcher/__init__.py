@@ -1,0 +1,1 @@
+"""A launcher that runs each job of a sweep in a process of its own."""

@@ -1,0 +1,97 @@
+"""One job of a sweep, in a process of its own: python -m hydra_plugins.experiments_launcher._child JOB.pickle PARENT.
+
+The process's exit code is that of a single run. What it can tell about its end goes to JOB.json; one that is killed
+or leaves through `os._exit` tells nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.callbacks import Callbacks
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.utils import JobRuntime, run_job, setup_globals
+from hydra.types import HydraContext
+from omegaconf import OmegaConf
+
+from experiments import cli, memory
+from experiments.runs import save_json
+
+
+def main() -> int:
+    """Run the job that a pickle describes and return the exit code."""
+    job_file, parent = Path(sys.argv[1]), int(sys.argv[2])
+    _die_with(parent)
+    frozen = pickle.loads(job_file.read_bytes())
+    module, name, config = frozen["module"], frozen["function"], frozen["config"]
+    overrides = OmegaConf.to_container(config.hydra.overrides.task)
+    sys.orig_argv = ["python", "-m", module, *overrides]  # type: ignore[misc]  # the record's command
+    task = getattr(importlib.import_module(module), name)
+    if frozen["memory_limit"] is not None:
+        for target in _targets(OmegaConf.to_container(config)):
+            importlib.import_module(target.rpartition(".")[0])
+        memory.limit_memory(frozen["memory_limit"])
+    failures: list[Exception] = []
+    outcome: dict[str, Any] = {"status": "exited", "error": None}
+    try:
+        setup_globals()
+        JobRuntime.instance().set("name", config.hydra.job.name)
+        loader = ConfigLoaderImpl(create_config_search_path(str(cli.CONF)))
+        context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
+        run_job(
+            task_function=cli.make_job(task, failures, keep_traceback=False),
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+            hydra_context=context,
+        )
+        outcome = {"status": "finished", "error": None}
+        if failures:
+            outcome = {"status": _status(failures[0]), "error": cli.one_line(str(failures[0]))}
+            sys.stderr.write(f"error: {outcome['error']}\n")
+    except Exception as error:
+        outcome = {"status": "OOM" if memory.is_out_of_memory(error) else "failed", "error": cli.one_line(repr(error))}
+        raise
+    finally:  # sys.exit in the job comes by here too
+        memory.lift_memory_limit()
+        save_json(job_file.with_suffix(".json"), outcome | memory.peak())
+    return {"finished": 0, "refused": 2}.get(outcome["status"], 1)
+
+
+def _status(failure: Exception) -> str:
+    if isinstance(failure, cli.ConfigError):
+        return "refused"
+    out_of_memory = isinstance(failure, cli.TaskError) and failure.out_of_memory
+    return "OOM" if out_of_memory else "failed"
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Yield what the config says is built: its modules are the heavy imports."""
+    if isinstance(node, dict):
+        if isinstance(target := node.get("_target_"), str):
+            yield target
+        node = [*node.values()]
+    for value in node if isinstance(node, list) else ():
+        yield from _targets(value)
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when the one that started it ends, however it ends."""
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the line above
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""Run the jobs of a sweep as processes, a few at a time, and say of each how it ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments import memory, runs
+from hydra_plugins.experiments_launcher._progress import Progress
+
+_TERMINATE_S = 20.0  # for a job to close its files after SIGTERM
+_POLL_S = 0.05
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Child:
+    """A job's process."""
+
+    job: dict[str, Any]
+    process: subprocess.Popen[bytes]
+    started: float
+    gpu: str | None
+    oom_kills: int  # in the control group when it started
+    peak: int | None = None  # resident memory as last seen, bytes
+
+
+class Pool:
+    """Runs jobs; each process has its own session, log and, where there are any, GPU."""
+
+    def __init__(self, sweep_dir: Path, n_jobs: int, save: Callable[[], None]) -> None:
+        self.sweep_dir = sweep_dir
+        self.save = save  # called whenever a job's entry has changed
+        self.gpus: list[str | None] = [*visible_gpus()] or [None] * n_jobs
+        self.n_jobs = min(n_jobs, len(self.gpus))
+        self.running: list[Child] = []
+        self.progress = Progress(sweep_dir)
+        self._oom_kills_seen = 0
+
+    def run(self, pending: list[dict[str, Any]], blocked: Callable[[dict[str, Any]], bool], stop: bool) -> None:
+        """Run jobs until none is left.
+
+        Args:
+            pending: Entries of the sweep, in the order to run them in.
+            blocked: Called with an entry before it is started; True leaves it out.
+            stop: Start no more after the first that fails.
+        """
+        waiting = list(pending)
+        try:
+            while waiting or self.running:
+                while waiting and len(self.running) < self.n_jobs:
+                    job = waiting.pop(0)
+                    if blocked(job):
+                        self.progress.ended(job)
+                        self.save()
+                    else:
+                        self._start(job)
+                time.sleep(_POLL_S)
+                for child in [*self.running]:
+                    if self._poll(child) and stop and child.job["status"] != "finished":
+                        waiting.clear()
+                self.progress.show(self.running)
+        except BaseException:
+            self._end_all()
+            raise
+        finally:
+            self.progress.close()
+
+    def _start(self, job: dict[str, Any]) -> None:
+        folder = self.sweep_dir / job["dir"]
+        folder.mkdir(parents=True, exist_ok=True)
+        job_file = frozen_path(self.sweep_dir, job)
+        job_file.with_suffix(".json").unlink(missing_ok=True)
+        gpu = self.gpus.pop(0)
+        environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
+        environment.pop("HYDRA_FULL_ERROR", None)
+        module = "hydra_plugins.experiments_launcher._child"
+        command = [sys.executable, "-u", "-m", module, str(job_file), str(os.getpid())]
+        with (folder / "console.log").open("ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
+        self.running.append(Child(job, process, time.monotonic(), gpu, memory.oom_kills()))
+        job.update(status="running", start=runs.now(), end=None, error=None, reused=False, dominated_by=None)
+        self.save()
+        self.progress.started(job)
+
+    def _poll(self, child: Child) -> bool:
+        """Look after a process; True if it has ended, its entry then says how."""
+        child.peak = memory.peak_of(child.process.pid) or child.peak
+        if child.process.poll() is None:
+            return False
+        self.running.remove(child)
+        self.gpus.append(child.gpu)
+        _kill_group(child.process.pid)  # what it may have left behind
+        child.job.update(self._outcome(child), end=runs.now())
+        child.job["wall_s"] = round((child.job.get("wall_s") or 0.0) + time.monotonic() - child.started, 2)
+        self.save()
+        self.progress.ended(child.job)
+        return True
+
+    def _outcome(self, child: Child) -> dict[str, Any]:
+        """Return status, error and peak memory of a process that has ended."""
+        folder, code = self.sweep_dir / child.job["dir"], child.process.returncode
+        told = runs.load_json(frozen_path(self.sweep_dir, child.job).with_suffix(".json")) or {}
+        record = runs.read_record(folder) or {}
+        peaks = [each for each in (told.get("peak_memory_bytes"), child.peak) if each]
+        found: dict[str, Any] = {
+            "peak_memory_bytes": max(peaks, default=None),
+            "peak_device_bytes": told.get("peak_device_bytes"),
+            "error": told.get("error"),
+        }
+        status = told.get("status")
+        if code == 0 and status == "finished" and record.get("status") == "finished":
+            return found | {"status": "finished", "error": None}
+        if status in ("failed", "OOM", "refused") and code > 0:
+            return found | {"status": status, "error": record.get("error") or found["error"]}
+        if code < 0:
+            return found | self._signalled(child, signal.Signals(-code))
+        if status == "exited" and code == 128 + signal.SIGTERM:
+            return found | {"status": "killed", "error": "SIGTERM"}
+        if memory.names_out_of_memory(_tail(folder / "console.log")):
+            return found | {"status": "OOM", "error": "out of memory, see the log"}
+        return found | {"status": "exited", "error": f"exit code {code} before the run was finished"}
+
+    def _signalled(self, child: Child, number: signal.Signals) -> dict[str, Any]:
+        if number == signal.SIGKILL:
+            kills = memory.oom_kills()
+            if kills > max(child.oom_kills, self._oom_kills_seen):
+                self._oom_kills_seen = max(child.oom_kills, self._oom_kills_seen) + 1
+                return {"status": "OOM", "error": "killed by the kernel, out of memory"}
+        if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            return {"status": "killed", "error": number.name}
+        if memory.names_out_of_memory(_tail(self.sweep_dir / child.job["dir"] / "console.log")):
+            return {"status": "OOM", "error": f"out of memory, see the log ({number.name})"}
+        return {"status": "failed", "error": f"crashed: {number.name}"}
+
+    def _end_all(self) -> None:
+        """End what runs: SIGTERM, a while to close files, SIGKILL. The jobs stay resumable."""
+        for child in self.running:
+            _signal_group(child.process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + _TERMINATE_S
+        try:
+            while any(child.process.poll() is None for child in self.running) and time.monotonic() < deadline:
+                time.sleep(_POLL_S)
+        finally:  # a second Ctrl-C comes by here
+            for child in self.running:
+                _kill_group(child.process.pid)
+                child.process.wait()
+                child.job.update(status="interrupted", error=None, end=runs.now())
+            self.running.clear()
+            self.save()
+
+
+def frozen_path(sweep_dir: Path, job: dict[str, Any]) -> Path:
+    """Return where a job's frozen config is; what the job tells of its end is beside it."""
+    return sweep_dir / ".jobs" / f"{job['number']}.pickle"
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that jobs may have, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    listed = subprocess.run(query, capture_output=True, text=True, timeout=60)
+    return re.findall(r"GPU-[\w-]+", listed.stdout)
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    try:
+        os.killpg(pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def _kill_group(pid: int) -> None:
+    _signal_group(pid, signal.SIGKILL)
+
+
+def _tail(path: Path, size: int = 4000) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - size))
+        return file.read().decode(errors="replace")

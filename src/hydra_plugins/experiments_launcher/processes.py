@@ -1,0 +1,335 @@
+"""Hydra's side of the launcher: which sweep this is, its jobs frozen, and what becomes of them.
+
+Hydra imports this file whenever it starts, so that what it needs is imported when there is a sweep.
+"""
+
+from __future__ import annotations
+
+import atexit
+import pickle
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus, configure_log, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+
+from experiments.errors import ConfigError
+
+
+class ProcessLauncher(Launcher):
+    """Runs each job in a process of its own; conf/hydra/launcher/processes.yaml explains the options."""
+
+    def __init__(
+        self,
+        n_jobs: int = 1,
+        on_failure: str = "continue",
+        skip_dominated: bool = True,
+        memory_limit: str | int | None = None,
+        repeat: bool = False,
+    ) -> None:
+        self.n_jobs, self.on_failure, self.skip_dominated = n_jobs, on_failure, skip_dominated
+        self.memory_limit, self.repeat = memory_limit, repeat
+        self.sweep: dict[str, Any] | None = None
+        self.plain: dict[int, dict[str, Any]] = {}  # each job's config, by its number
+        self.batch = 0
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Check the options, and give the sweeper a folder for its file until it is known which sweep this is."""
+        from experiments import memory
+
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        if isinstance(self.n_jobs, bool) or not isinstance(self.n_jobs, int) or self.n_jobs < 1:
+            raise ConfigError(f"hydra.launcher.n_jobs={self.n_jobs}: expected a whole number, 1 or more")
+        if self.on_failure not in ("continue", "stop"):
+            raise ConfigError(f"hydra.launcher.on_failure={self.on_failure}: choose from continue, stop")
+        for key in ("skip_dominated", "repeat"):
+            if not isinstance(getattr(self, key), bool):
+                raise ConfigError(f"hydra.launcher.{key}={getattr(self, key)}: expected true or false")
+        try:
+            self.budget = memory.parse_bytes(self.memory_limit)
+        except ConfigError as error:
+            raise ConfigError(f"hydra.launcher.{error}") from error
+        self.wanted = Path(str(config.hydra.sweep.dir))
+        self.wanted.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=".starting-", dir=self.wanted.parent))
+        atexit.register(shutil.rmtree, staging, ignore_errors=True)
+        self._set_dir(staging)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Run a batch of jobs, all of the sweep's or as many as the sweeper wants to know at once."""
+        from experiments import sweeps
+
+        setup_globals()
+        configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
+        composed = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        identities = [sweeps.job_identity(plain, self.config.hydra.job.name) for _, plain in composed]
+        if self.sweep is None:
+            self._choose_sweep(identities)
+        entries = self._enter(job_overrides, identities, initial_job_idx)
+        with _sigterm_as_interrupt():
+            try:
+                self._run(entries, composed)
+            except BaseException:
+                self._save("interrupted")
+                raise
+        self._save("ended")
+        self.batch += 1
+        return [self._job_return(job, overrides) for job, overrides in zip(entries, job_overrides, strict=True)]
+
+    def _compose(self, overrides: Sequence[str], number: int) -> tuple[DictConfig, dict[str, Any]]:
+        """Return a job's config as Hydra runs it and as plain values."""
+        from experiments import cli
+
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        with open_dict(config):
+            config.hydra.job.id = config.hydra.job.num = number
+            if OmegaConf.select(config, "trainer.resume") == "auto":
+                config.trainer.resume = None  # a sweep takes up its own
+        HydraConfig.instance().set_config(config)
+        job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        return config, cli.resolve(job)
+
+    def _choose_sweep(self, identities: list[str]) -> None:
+        """Take up the newest sweep of these jobs, or start one in a directory that nobody else has.
+
+        Raises:
+            ConfigError: If that sweep is going on, or the directory typed holds another.
+        """
+        from experiments import runs, sweeps
+
+        typed = any(each.startswith("hydra.sweep.dir=") for each in self.config.hydra.overrides.hydra)
+        roots = [self.wanted] if typed else [Path("multirun"), self.wanted.parent]
+        lock_root = self.wanted.parent if typed or not Path("multirun").is_dir() else Path("multirun")
+        with sweeps.exclusive(lock_root):
+            for folder in sweeps.find_sweeps(roots, identities):
+                earlier = sweeps.read_sweep(folder)
+                assert earlier is not None
+                if self.repeat and (earlier["status"] == "ended" or sweeps.is_held(folder)):
+                    continue
+                if not self._hold(folder):
+                    raise ConfigError(
+                        f"{folder} is this sweep and is going on (process {earlier['pid']}); "
+                        f"wait for it, or type hydra.launcher.repeat=true to run it once more beside it"
+                    )
+                sys.stdout.write(f"Going on with {folder}\n")
+                self.sweep = earlier
+                self._read_ends()
+                break
+            else:
+                if not self._hold(_new_dir(self.wanted, typed)):
+                    raise ConfigError(f"hydra.sweep.dir={self.wanted} is in use by another sweep; type another")
+        keys = self._swept_keys()
+        fresh = {
+            "name": self._sweep_name(keys),
+            **{"task": self.config.hydra.job.name, "start": runs.now(), "keys": keys, "jobs": []},
+        }
+        self.sweep = (self.sweep or fresh) | runs.this_process() | {"command": runs.command_line(), "end": None}
+        sys.stdout.write(f"Sweep:  {self.dir}\n")
+
+    def _hold(self, folder: Path) -> bool:
+        """Make a directory the sweep's, for as long as this process lives."""
+        from experiments import sweeps
+
+        self._lock = sweeps.hold(folder)
+        if self._lock is None:
+            return False
+        self.dir = folder
+        staging = Path(self.config.hydra.sweep.dir)
+        if (staging / "multirun.yaml").exists():
+            shutil.move(staging / "multirun.yaml", folder / "multirun.yaml")
+        shutil.rmtree(staging, ignore_errors=True)
+        self._set_dir(folder)
+        self.task_function.sweep_dir = folder  # type: ignore[attr-defined]  # where the entry point finds it
+        return True
+
+    def _set_dir(self, folder: Path) -> None:
+        with read_write(self.config.hydra), open_dict(self.config.hydra):
+            self.config.hydra.sweep.dir = str(folder)
+
+    def _read_ends(self) -> None:
+        """Note the jobs that finished although the sweep was killed before it could."""
+        from experiments import runs
+
+        assert self.sweep is not None
+        for job in self.sweep["jobs"]:
+            finished = (runs.read_record(self.dir / job["dir"]) or {}).get("status") == "finished"
+            job["status"] = "finished" if finished and job["status"] != "duplicate" else "pending"
+            job["reused"] = job["status"] == "finished"
+
+    def _swept_keys(self) -> list[str]:
+        """Return the keys with several values, as typed or as the sweeper's configuration has them."""
+        parsed = OverridesParser.create().parse_overrides([*self.config.hydra.overrides.task])
+        keys = [each.key_or_group for each in parsed if each.is_sweep_override()]
+        return [*dict.fromkeys([*keys, *map(str, self.config.hydra.sweeper.get("params") or {})])]
+
+    def _sweep_name(self, keys: list[str]) -> str:
+        typed = any(each.startswith("hydra.sweep.dir=") for each in self.config.hydra.overrides.hydra)
+        if typed:
+            return self.dir.name
+        return "-".join([*(key.rpartition(".")[2] for key in keys), *self.dir.parts[-2:]])[:120]
+
+    def _enter(
+        self, job_overrides: Sequence[Sequence[str]], identities: list[str], first: int
+    ) -> list[dict[str, Any]]:
+        """Return the batch's entries in the sweep, those of the sweep that is taken up where they are the same."""
+        from experiments import sweep_summary
+
+        assert self.sweep is not None
+        jobs = self.sweep["jobs"]
+        module, _ = self._task()
+        free = [job for job in jobs if job["batch"] == self.batch]
+        others = {job["identity"]: job["number"] for job in jobs if job["batch"] < self.batch}
+        entries = []
+        for index, (overrides, identity) in enumerate(zip(job_overrides, identities, strict=True)):
+            job = next((job for job in free if job["identity"] == identity), None)
+            if job is None:
+                number = max([first + index - 1, *(job["number"] for job in jobs)]) + 1
+                job = {"number": number, "dir": str(number), "status": "pending", "reused": False, "error": None}
+                jobs.append(job)
+            else:
+                free.remove(job)
+            values = dict(each.lstrip("+").partition("=")[::2] for each in overrides)
+            job |= {"identity": identity, "batch": self.batch, "overrides": [*overrides]}
+            job["point"] = {key: values[key] for key in self.sweep["keys"] if key in values}
+            job["log"] = f"{job['dir']}/console.log"
+            job["rerun"] = sweep_summary.rerun_line(module, [*overrides], self.memory_limit)
+            if identity in others:
+                job |= {"status": "duplicate", "same_as": others[identity]}
+            others.setdefault(identity, job["number"])
+            entries.append(job)
+        return entries
+
+    def _run(self, entries: list[dict[str, Any]], composed: list[tuple[DictConfig, dict[str, Any]]]) -> None:
+        """Freeze the configs of the jobs that are to run, refuse what can't work, and run the rest."""
+        from experiments import sweeps
+        from hydra_plugins.experiments_launcher._jobs import Pool
+
+        assert self.sweep is not None
+        self.plain |= {job["number"]: config for job, (_, config) in zip(entries, composed, strict=True)}
+        plain, jobs = self.plain, self.sweep["jobs"]
+        for job, (config, values) in zip(entries, composed, strict=True):
+            if job["status"] == "pending":
+                self._freeze(job, config, values)
+        pool = Pool(self.dir, self.n_jobs, lambda: self._save("running"))
+        self._save("running")
+        for job in entries:
+            if job["status"] != "pending":
+                pool.progress.ended(job)
+
+        def blocked(job: dict[str, Any]) -> bool:
+            for other in [each for each in jobs if each["status"] == "OOM" and self.skip_dominated]:
+                if sweeps.is_dominated(plain[job["number"]], plain[other["number"]]):
+                    job |= {"status": "skipped", "dominated_by": other["number"]}
+                    return True
+            return False
+
+        pending = [job for job in entries if job["status"] == "pending"]
+        if self.skip_dominated:  # small ones first, so that what they show saves the large ones
+            pending.sort(key=lambda job: sweeps.memory_rank(plain[job["number"]]))
+        pool.run(pending, blocked, stop=self.on_failure == "stop")
+
+    def _freeze(self, job: dict[str, Any], config: DictConfig, plain: dict[str, Any]) -> None:
+        """Write the config that the job's process runs, whatever becomes of the files; refuse one that can't work."""
+        from experiments import checks
+        from hydra_plugins.experiments_launcher._jobs import frozen_path
+
+        assert self.sweep is not None
+        with read_write(config.hydra), open_dict(config):
+            config.hydra.sweep.dir, config.hydra.sweep.subdir = str(self.dir), job["dir"]
+            config.hydra.job.id = config.hydra.job.num = job["number"]
+            if config.get("run_name") is None and job["point"]:
+                config.run_name = job_name(job["point"])
+            if "group" in (config.get("tracking") or {}) and config.tracking.group is None:
+                config.tracking.group = self.sweep["name"]
+        try:
+            checks.check(plain)
+        except ConfigError as error:
+            job |= {"status": "refused", "error": str(error)}
+            return
+        module, function = self._task()
+        frozen = {"module": module, "function": function, "config": config, "memory_limit": self.budget}
+        path = frozen_path(self.dir, job)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(pickle.dumps(frozen))
+
+    def _task(self) -> tuple[str, str]:
+        """Return module and name of the function that a job calls, as another process imports them."""
+        task = self.task_function.__wrapped__  # type: ignore[attr-defined]
+        module = task.__module__
+        if module == "__main__":
+            spec = sys.modules["__main__"].__spec__
+            if spec is None:
+                raise ConfigError("a sweep is started with python -m MODULE, so that its jobs can import the module")
+            module = spec.name
+        return module, task.__qualname__
+
+    def _save(self, status: str) -> None:
+        from experiments import runs, sweeps
+
+        assert self.sweep is not None
+        self.sweep |= {"status": status, "end": None if status == "running" else runs.now()}
+        sweeps.write_summary(self.dir, self.sweep)
+
+    def _job_return(self, job: dict[str, Any], overrides: Sequence[str]) -> JobReturn:
+        """Return what sweepers want: the metric; the plain one would end the sweep at a job that failed."""
+        assert self.sweep is not None
+        result = JobReturn(overrides=overrides, status=JobStatus.COMPLETED)
+        same = next((each for each in self.sweep["jobs"] if each["number"] == job.get("same_as")), job)
+        result.return_value = same.get("value")
+        is_basic = str(self.config.hydra.sweeper._target_).endswith(".BasicSweeper")
+        if same["status"] != "finished" and not is_basic:
+            result.status, result.return_value = JobStatus.FAILED, RuntimeError(f"job {job['number']} {job['status']}")
+        return result
+
+
+def job_name(point: dict[str, str]) -> str:
+    """Return a name made of the swept keys only: `mini_batch_size=4-max_pixels=4096`."""
+    last = [key.rpartition(".")[2] for key in point]
+    names = [name if last.count(name) == 1 else key for key, name in zip(point, last, strict=True)]
+    values = (re.sub(r"[^\w.+-]+", "_", value).strip("_") for value in point.values())
+    return "-".join(f"{name}={value}" for name, value in zip(names, values, strict=True))[:120]
+
+
+def _new_dir(wanted: Path, typed: bool) -> Path:
+    """Make a directory that wasn't there, with a number added if need be; one that was typed must be free."""
+    if typed:
+        wanted.mkdir(parents=True, exist_ok=True)
+        if any(path.name != ".lock" for path in wanted.iterdir()):
+            raise ConfigError(
+                f"hydra.sweep.dir={wanted} holds something else than this sweep; type another, or leave it out"
+            )
+        return wanted
+    number = 1
+    while True:
+        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """End the jobs cleanly on SIGTERM too."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
