@@ -25,6 +25,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments.errors import ConfigError
+from hydra_plugins.experiments_launcher._claim import Claim, claim
 
 
 class ProcessLauncher(Launcher):
@@ -61,6 +62,7 @@ class ProcessLauncher(Launcher):
         except ConfigError as error:
             raise ConfigError(f"hydra.launcher.{error}") from error
         self.wanted = Path(str(config.hydra.sweep.dir))
+        self.typed = any(each.startswith("hydra.sweep.dir=") for each in config.hydra.overrides.hydra)
         self.wanted.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=".starting-", dir=self.wanted.parent))
         atexit.register(shutil.rmtree, staging, ignore_errors=True)
@@ -73,10 +75,20 @@ class ProcessLauncher(Launcher):
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
         composed = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
+        refusals = [_refusal(plain) for _, plain in composed]
+        if self.sweep is None and all(refusals):
+            raise ConfigError(str(refusals[0]))
         identities = [sweeps.job_identity(plain, self.config.hydra.job.name) for _, plain in composed]
         if self.sweep is None:
-            self._choose_sweep(identities)
-        entries = self._enter(job_overrides, identities, initial_job_idx)
+            with claim(self.wanted, self.typed, identities, self.repeat) as claimed:
+                self._begin(claimed)
+                entries = self._enter(job_overrides, identities, initial_job_idx)
+                self._save("running")  # before anybody else chooses
+        else:
+            entries = self._enter(job_overrides, identities, initial_job_idx)
+        for job, refusal in zip(entries, refusals, strict=True):
+            if job["status"] == "pending" and refusal is not None:
+                job |= {"status": "refused", "error": refusal}
         with _sigterm_as_interrupt():
             try:
                 self._run(entries, composed)
@@ -100,84 +112,32 @@ class ProcessLauncher(Launcher):
         job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         return config, cli.resolve(job)
 
-    def _choose_sweep(self, identities: list[str]) -> None:
-        """Take up the newest sweep of these jobs, or start one in a directory that nobody else has.
+    def _begin(self, claim: Claim) -> None:
+        """Make a directory this sweep's."""
+        from experiments import runs
 
-        Raises:
-            ConfigError: If that sweep is going on, or the directory typed holds another.
-        """
-        from experiments import runs, sweeps
-
-        typed = any(each.startswith("hydra.sweep.dir=") for each in self.config.hydra.overrides.hydra)
-        roots = [self.wanted] if typed else [Path("multirun"), self.wanted.parent]
-        lock_root = self.wanted.parent if typed or not Path("multirun").is_dir() else Path("multirun")
-        with sweeps.exclusive(lock_root):
-            for folder in sweeps.find_sweeps(roots, identities):
-                earlier = sweeps.read_sweep(folder)
-                assert earlier is not None
-                if self.repeat and (earlier["status"] == "ended" or sweeps.is_held(folder)):
-                    continue
-                if not self._hold(folder):
-                    raise ConfigError(
-                        f"{folder} is this sweep and is going on (process {earlier['pid']}); "
-                        f"wait for it, or type hydra.launcher.repeat=true to run it once more beside it"
-                    )
-                sys.stdout.write(f"Going on with {folder}\n")
-                self.sweep = earlier
-                self._read_ends()
-                break
-            else:
-                if not self._hold(_new_dir(self.wanted, typed)):
-                    raise ConfigError(f"hydra.sweep.dir={self.wanted} is in use by another sweep; type another")
-        keys = self._swept_keys()
-        fresh = {
-            "name": self._sweep_name(keys),
-            **{"task": self.config.hydra.job.name, "start": runs.now(), "keys": keys, "jobs": []},
-        }
-        self.sweep = (self.sweep or fresh) | runs.this_process() | {"command": runs.command_line(), "end": None}
-        sys.stdout.write(f"Sweep:  {self.dir}\n")
-
-    def _hold(self, folder: Path) -> bool:
-        """Make a directory the sweep's, for as long as this process lives."""
-        from experiments import sweeps
-
-        self._lock = sweeps.hold(folder)
-        if self._lock is None:
-            return False
-        self.dir = folder
+        self.dir, self._lock = claim.folder, claim.lock
         staging = Path(self.config.hydra.sweep.dir)
         if (staging / "multirun.yaml").exists():
-            shutil.move(staging / "multirun.yaml", folder / "multirun.yaml")
+            shutil.move(staging / "multirun.yaml", self.dir / "multirun.yaml")
         shutil.rmtree(staging, ignore_errors=True)
-        self._set_dir(folder)
-        self.task_function.sweep_dir = folder  # type: ignore[attr-defined]  # where the entry point finds it
-        return True
+        self._set_dir(self.dir)
+        self.task_function.sweep_dir = self.dir  # type: ignore[attr-defined]  # where the entry point finds it
+        keys = self._swept_keys()
+        fresh = {"start": runs.now(), "keys": keys, "jobs": [], "task": self.config.hydra.job.name}
+        fresh["name"] = self.dir.name if self.typed else "-".join([*map(last_part, keys), *self.dir.parts[-2:]])[:120]
+        self.sweep = (claim.earlier or fresh) | runs.this_process() | {"command": runs.command_line()}
+        sys.stdout.write(f"{'Going on with' if claim.earlier else 'Sweep:'} {self.dir}\n")
 
     def _set_dir(self, folder: Path) -> None:
         with read_write(self.config.hydra), open_dict(self.config.hydra):
             self.config.hydra.sweep.dir = str(folder)
-
-    def _read_ends(self) -> None:
-        """Note the jobs that finished although the sweep was killed before it could."""
-        from experiments import runs
-
-        assert self.sweep is not None
-        for job in self.sweep["jobs"]:
-            finished = (runs.read_record(self.dir / job["dir"]) or {}).get("status") == "finished"
-            job["status"] = "finished" if finished and job["status"] != "duplicate" else "pending"
-            job["reused"] = job["status"] == "finished"
 
     def _swept_keys(self) -> list[str]:
         """Return the keys with several values, as typed or as the sweeper's configuration has them."""
         parsed = OverridesParser.create().parse_overrides([*self.config.hydra.overrides.task])
         keys = [each.key_or_group for each in parsed if each.is_sweep_override()]
         return [*dict.fromkeys([*keys, *map(str, self.config.hydra.sweeper.get("params") or {})])]
-
-    def _sweep_name(self, keys: list[str]) -> str:
-        typed = any(each.startswith("hydra.sweep.dir=") for each in self.config.hydra.overrides.hydra)
-        if typed:
-            return self.dir.name
-        return "-".join([*(key.rpartition(".")[2] for key in keys), *self.dir.parts[-2:]])[:120]
 
     def _enter(
         self, job_overrides: Sequence[Sequence[str]], identities: list[str], first: int
@@ -211,16 +171,16 @@ class ProcessLauncher(Launcher):
         return entries
 
     def _run(self, entries: list[dict[str, Any]], composed: list[tuple[DictConfig, dict[str, Any]]]) -> None:
-        """Freeze the configs of the jobs that are to run, refuse what can't work, and run the rest."""
+        """Freeze the configs of the jobs that are to run, and run them."""
         from experiments import sweeps
         from hydra_plugins.experiments_launcher._jobs import Pool
 
         assert self.sweep is not None
         self.plain |= {job["number"]: config for job, (_, config) in zip(entries, composed, strict=True)}
         plain, jobs = self.plain, self.sweep["jobs"]
-        for job, (config, values) in zip(entries, composed, strict=True):
+        for job, (config, _) in zip(entries, composed, strict=True):
             if job["status"] == "pending":
-                self._freeze(job, config, values)
+                self._freeze(job, config)
         pool = Pool(self.dir, self.n_jobs, lambda: self._save("running"))
         self._save("running")
         for job in entries:
@@ -239,9 +199,8 @@ class ProcessLauncher(Launcher):
             pending.sort(key=lambda job: sweeps.memory_rank(plain[job["number"]]))
         pool.run(pending, blocked, stop=self.on_failure == "stop")
 
-    def _freeze(self, job: dict[str, Any], config: DictConfig, plain: dict[str, Any]) -> None:
-        """Write the config that the job's process runs, whatever becomes of the files; refuse one that can't work."""
-        from experiments import checks
+    def _freeze(self, job: dict[str, Any], config: DictConfig) -> None:
+        """Write the config that the job's process runs, whatever becomes of the YAML files until then."""
         from hydra_plugins.experiments_launcher._jobs import frozen_path
 
         assert self.sweep is not None
@@ -252,11 +211,6 @@ class ProcessLauncher(Launcher):
                 config.run_name = job_name(job["point"])
             if "group" in (config.get("tracking") or {}) and config.tracking.group is None:
                 config.tracking.group = self.sweep["name"]
-        try:
-            checks.check(plain)
-        except ConfigError as error:
-            job |= {"status": "refused", "error": str(error)}
-            return
         module, function = self._task()
         frozen = {"module": module, "function": function, "config": config, "memory_limit": self.budget}
         path = frozen_path(self.dir, job)
@@ -295,30 +249,26 @@ class ProcessLauncher(Launcher):
 
 def job_name(point: dict[str, str]) -> str:
     """Return a name made of the swept keys only: `mini_batch_size=4-max_pixels=4096`."""
-    last = [key.rpartition(".")[2] for key in point]
+    last = [*map(last_part, point)]
     names = [name if last.count(name) == 1 else key for key, name in zip(point, last, strict=True)]
     values = (re.sub(r"[^\w.+-]+", "_", value).strip("_") for value in point.values())
     return "-".join(f"{name}={value}" for name, value in zip(names, values, strict=True))[:120]
 
 
-def _new_dir(wanted: Path, typed: bool) -> Path:
-    """Make a directory that wasn't there, with a number added if need be; one that was typed must be free."""
-    if typed:
-        wanted.mkdir(parents=True, exist_ok=True)
-        if any(path.name != ".lock" for path in wanted.iterdir()):
-            raise ConfigError(
-                f"hydra.sweep.dir={wanted} holds something else than this sweep; type another, or leave it out"
-            )
-        return wanted
-    number = 1
-    while True:
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-        else:
-            return folder
+def last_part(key: str) -> str:
+    """Return `mini_batch_size` of `loss.mini_batch_size`."""
+    return key.rpartition(".")[2]
+
+
+def _refusal(config: dict[str, Any]) -> str | None:
+    """Return why a config can't work; None if nothing speaks against it."""
+    from experiments import checks
+
+    try:
+        checks.check(config)
+    except ConfigError as error:
+        return str(error)
+    return None
 
 
 @contextmanager
