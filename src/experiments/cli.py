@@ -30,6 +30,8 @@ from experiments.errors import ConfigError
 from experiments.explain import CONF, config_groups, explain
 from experiments.memory import is_out_of_memory, lift_memory_limit
 
+HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
+
 logger = logging.getLogger(__name__)
 
 
@@ -50,7 +52,7 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
         _refuse_finished(sys.argv[1:])
-        hydra.main(config_path=str(CONF), config_name=config_name, version_base="1.3")(job)()
+        hydra.main(config_path=str(CONF), config_name=config_name, version_base=HYDRA_VERSION_BASE)(job)()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n" if _sweep_dir(job) is None else "interrupted; the same line goes on\n")
         sys.exit(130)

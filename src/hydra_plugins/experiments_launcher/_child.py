@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from hydra import version
 from hydra._internal.callbacks import Callbacks
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
@@ -43,6 +44,7 @@ def main() -> int:
     failures: list[Exception] = []
     outcome: dict[str, Any] = {"status": "exited", "error": None}
     try:
+        version.setbase(cli.HYDRA_VERSION_BASE)
         setup_globals()
         JobRuntime.instance().set("name", config.hydra.job.name)
         loader = ConfigLoaderImpl(create_config_search_path(str(cli.CONF)))

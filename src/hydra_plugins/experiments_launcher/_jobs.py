@@ -158,7 +158,8 @@ class Pool:
             for child in self.running:
                 _kill_group(child.process.pid)
                 child.process.wait()
-                child.job.update(status="interrupted", error=None, end=runs.now())
+                ended = self._outcome(child) if child.process.returncode == 0 else {"status": "interrupted"}
+                child.job.update(ended, end=runs.now())
             self.running.clear()
             self.save()
 
