@@ -59,6 +59,8 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
     except Exception as error:
         if wants_traceback:
             raise
+        if _sweep_dir(job) is not None and not isinstance(error, ConfigError):  # the launcher's own
+            failures.append(error)
         if not failures:  # not in a job: a mistake in what was typed
             failures.append(ConfigError(explain(error, config_name)))
     if not failures:

@@ -43,6 +43,8 @@ def explain(error: Exception, config_name: str) -> str:
     arguments = get_args_parser().parse_args()
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
+        if option.startswith("submitit_"):
+            return f"{group}={option} isn't installed; type pip install -e '.[slurm]'"
         return _unknown_option(group, option, error.options)
     try:
         found = _explain_overrides(arguments.overrides, arguments.config_name or config_name, arguments.multirun)

@@ -39,13 +39,13 @@ class Child:
 class Pool:
     """Runs jobs; each process has its own session, log and, where there are any, GPU."""
 
-    def __init__(self, sweep_dir: Path, n_jobs: int, save: Callable[[], None]) -> None:
+    def __init__(self, sweep_dir: Path, n_jobs: int, progress: Progress, save: Callable[[], None]) -> None:
         self.sweep_dir = sweep_dir
         self.save = save  # called whenever a job's entry has changed
         self.gpus: list[str | None] = [*visible_gpus()] or [None] * n_jobs
         self.n_jobs = min(n_jobs, len(self.gpus))
         self.running: list[Child] = []
-        self.progress = Progress(sweep_dir)
+        self.progress = progress
         self._oom_kills_seen = 0
 
     def run(self, pending: list[dict[str, Any]], blocked: Callable[[dict[str, Any]], bool], stop: bool) -> None:
@@ -78,18 +78,18 @@ class Pool:
             self.progress.close()
 
     def _start(self, job: dict[str, Any]) -> None:
-        folder = self.sweep_dir / job["dir"]
-        folder.mkdir(parents=True, exist_ok=True)
-        job_file = frozen_path(self.sweep_dir, job)
-        job_file.with_suffix(".json").unlink(missing_ok=True)
+        log = prepare(self.sweep_dir, job)
         gpu = self.gpus.pop(0)
         environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
         environment.pop("HYDRA_FULL_ERROR", None)
-        module = "hydra_plugins.experiments_launcher._child"
-        command = [sys.executable, "-u", "-m", module, str(job_file), str(os.getpid())]
-        with (folder / "console.log").open("ab") as log:
+        with log.open("ab") as file:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                child_command(frozen_path(self.sweep_dir, job)),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env=environment,
+                start_new_session=True,
             )
         self.running.append(Child(job, process, time.monotonic(), gpu, memory.oom_kills()))
         job.update(status="running", start=runs.now(), end=None, error=None, reused=False, dominated_by=None)
@@ -104,47 +104,22 @@ class Pool:
         self.running.remove(child)
         self.gpus.append(child.gpu)
         _kill_group(child.process.pid)  # what it may have left behind
-        child.job.update(self._outcome(child), end=runs.now())
+        child.job.update(self._end(child), end=runs.now())
         child.job["wall_s"] = round((child.job.get("wall_s") or 0.0) + time.monotonic() - child.started, 2)
         self.save()
         self.progress.ended(child.job)
         return True
 
-    def _outcome(self, child: Child) -> dict[str, Any]:
+    def _end(self, child: Child) -> dict[str, Any]:
         """Return status, error and peak memory of a process that has ended."""
-        folder, code = self.sweep_dir / child.job["dir"], child.process.returncode
-        told = runs.load_json(frozen_path(self.sweep_dir, child.job).with_suffix(".json")) or {}
-        record = runs.read_record(folder) or {}
-        peaks = [each for each in (told.get("peak_memory_bytes"), child.peak) if each]
-        found: dict[str, Any] = {
-            "peak_memory_bytes": max(peaks, default=None),
-            "peak_device_bytes": told.get("peak_device_bytes"),
-            "error": told.get("error"),
-        }
-        status = told.get("status")
-        if code == 0 and status == "finished" and record.get("status") == "finished":
-            return found | {"status": "finished", "error": None}
-        if status in ("failed", "OOM", "refused") and code > 0:
-            return found | {"status": status, "error": record.get("error") or found["error"]}
-        if code < 0:
-            return found | self._signalled(child, signal.Signals(-code))
-        if status == "exited" and code == 128 + signal.SIGTERM:
-            return found | {"status": "killed", "error": "SIGTERM"}
-        if memory.names_out_of_memory(_tail(folder / "console.log")):
-            return found | {"status": "OOM", "error": "out of memory, see the log"}
-        return found | {"status": "exited", "error": f"exit code {code} before the run was finished"}
-
-    def _signalled(self, child: Child, number: signal.Signals) -> dict[str, Any]:
-        if number == signal.SIGKILL:
-            kills = memory.oom_kills()
-            if kills > max(child.oom_kills, self._oom_kills_seen):
-                self._oom_kills_seen = max(child.oom_kills, self._oom_kills_seen) + 1
-                return {"status": "OOM", "error": "killed by the kernel, out of memory"}
-        if number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            return {"status": "killed", "error": number.name}
-        if memory.names_out_of_memory(_tail(self.sweep_dir / child.job["dir"] / "console.log")):
-            return {"status": "OOM", "error": f"out of memory, see the log ({number.name})"}
-        return {"status": "failed", "error": f"crashed: {number.name}"}
+        code = child.process.returncode
+        if code == -signal.SIGKILL:
+            kills, seen = memory.oom_kills(), max(child.oom_kills, self._oom_kills_seen)
+            if kills > seen:
+                self._oom_kills_seen = seen + 1
+                killed = {"status": "OOM", "error": "killed by the kernel, out of memory"}
+                return outcome(self.sweep_dir, child.job, code, child.peak) | killed
+        return outcome(self.sweep_dir, child.job, code, child.peak)
 
     def _end_all(self) -> None:
         """End what runs: SIGTERM, a while to close files, SIGKILL. The jobs stay resumable."""
@@ -158,7 +133,7 @@ class Pool:
             for child in self.running:
                 _kill_group(child.process.pid)
                 child.process.wait()
-                ended = self._outcome(child) if child.process.returncode == 0 else {"status": "interrupted"}
+                ended = self._end(child) if child.process.returncode == 0 else {"status": "interrupted"}
                 child.job.update(ended, end=runs.now())
             self.running.clear()
             self.save()
@@ -167,6 +142,52 @@ class Pool:
 def frozen_path(sweep_dir: Path, job: dict[str, Any]) -> Path:
     """Return where a job's frozen config is; what the job tells of its end is beside it."""
     return sweep_dir / ".jobs" / f"{job['number']}.pickle"
+
+
+def prepare(sweep_dir: Path, job: dict[str, Any]) -> Path:
+    """Make a job's directory, forget how it ended before, and return its log."""
+    folder = sweep_dir / job["dir"]
+    folder.mkdir(parents=True, exist_ok=True)
+    frozen_path(sweep_dir, job).with_suffix(".json").unlink(missing_ok=True)
+    return folder / "console.log"
+
+
+def child_command(frozen: Path) -> list[str]:
+    """Return the command of a job's process, a child of this one."""
+    module = "hydra_plugins.experiments_launcher._child"
+    return [sys.executable, "-u", "-m", module, str(frozen), str(os.getpid())]
+
+
+def outcome(sweep_dir: Path, job: dict[str, Any], code: int | None, peak: int | None = None) -> dict[str, Any]:
+    """Return status, error and peak memory of a job that has ended.
+
+    Args:
+        sweep_dir: The sweep's directory.
+        job: Its entry.
+        code: The exit code of its process, below 0 the signal that ended it; None: what submitit noted.
+        peak: Resident memory as last seen from outside, bytes.
+    """
+    folder = sweep_dir / job["dir"]
+    told = runs.load_json(frozen_path(sweep_dir, job).with_suffix(".json")) or {}
+    record = runs.read_record(folder) or {}
+    peaks = [each for each in (told.get("peak_memory_bytes"), peak) if each]
+    found = {"peak_memory_bytes": max(peaks, default=None), "peak_device_bytes": told.get("peak_device_bytes")}
+    status, code = told.get("status"), told.get("code") if code is None else code
+    if code == 0 and status == "finished" and record.get("status") == "finished":
+        return found | {"status": "finished", "error": None}
+    if status in ("failed", "OOM", "refused") and code is not None and code > 0:
+        return found | {"status": status, "error": record.get("error") or told.get("error")}
+    if code is None:
+        return found | {"status": "killed", "error": "its process left no word"}
+    if code == 128 + signal.SIGTERM:
+        code = -signal.SIGTERM
+    if code in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
+        return found | {"status": "killed", "error": signal.Signals(-code).name}
+    if memory.names_out_of_memory(_tail(folder / "console.log")):
+        return found | {"status": "OOM", "error": "out of memory, see the log"}
+    if code < 0:
+        return found | {"status": "failed", "error": f"crashed: {signal.Signals(-code).name}"}
+    return found | {"status": "exited", "error": f"exit code {code} before the run was finished"}
 
 
 def visible_gpus() -> list[str]:

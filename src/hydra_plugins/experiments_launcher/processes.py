@@ -12,7 +12,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ class ProcessLauncher(Launcher):
     def _run(self, entries: list[dict[str, Any]], composed: list[tuple[DictConfig, dict[str, Any]]]) -> None:
         """Freeze the configs of the jobs that are to run, and run them."""
         from experiments import sweeps
-        from hydra_plugins.experiments_launcher._jobs import Pool
+        from hydra_plugins.experiments_launcher._progress import Progress
 
         assert self.sweep is not None
         self.plain |= {job["number"]: config for job, (_, config) in zip(entries, composed, strict=True)}
@@ -181,11 +181,11 @@ class ProcessLauncher(Launcher):
         for job, (config, _) in zip(entries, composed, strict=True):
             if job["status"] == "pending":
                 self._freeze(job, config)
-        pool = Pool(self.dir, self.n_jobs, lambda: self._save("running"))
         self._save("running")
+        progress = Progress(self.dir)
         for job in entries:
             if job["status"] != "pending":
-                pool.progress.ended(job)
+                progress.ended(job)
 
         def blocked(job: dict[str, Any]) -> bool:
             for other in [each for each in jobs if each["status"] == "OOM" and self.skip_dominated]:
@@ -197,6 +197,13 @@ class ProcessLauncher(Launcher):
         pending = [job for job in entries if job["status"] == "pending"]
         if self.skip_dominated:  # small ones first, so that what they show saves the large ones
             pending.sort(key=lambda job: sweeps.memory_rank(plain[job["number"]]))
+        self._execute(pending, blocked, progress)
+
+    def _execute(self, pending: list[dict[str, Any]], blocked: Callable[[dict[str, Any]], bool], show: Any) -> None:
+        """Run jobs, in their order; `blocked` says of each, when its turn comes, whether it is to be left out."""
+        from hydra_plugins.experiments_launcher._jobs import Pool
+
+        pool = Pool(self.dir, self.n_jobs, show, lambda: self._save("running"))
         pool.run(pending, blocked, stop=self.on_failure == "stop")
 
     def _freeze(self, job: dict[str, Any], config: DictConfig) -> None:

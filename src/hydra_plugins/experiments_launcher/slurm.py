@@ -1,0 +1,49 @@
+"""The same launcher with Hydra's submitit launcher to start the jobs: on Slurm, or by its local executor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from hydra_plugins.experiments_launcher.processes import ProcessLauncher
+
+_POLL_S = 1.0
+
+
+class SubmititLauncher(ProcessLauncher):
+    """Hands each job to submitit; conf/hydra/launcher/slurm.yaml explains the options."""
+
+    def __init__(self, submitit: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.submitit = submitit
+
+    def _execute(self, pending: list[dict[str, Any]], blocked: Callable[[dict[str, Any]], bool], show: Any) -> None:
+        """Submit all jobs at once, so that none is skipped for what another shows, and note each one's end."""
+        from experiments import runs
+        from hydra_plugins.experiments_launcher._jobs import frozen_path, outcome, prepare
+
+        if not pending:
+            return
+        for job in pending:
+            prepare(self.dir, job)
+            job.update(status="running", start=runs.now(), end=None, error=None, reused=False)
+        self._save("running")
+        self.submitit.setup(hydra_context=self.hydra_context, task_function=None, config=self.config)
+        paths = [[str(frozen_path(self.dir, job).resolve()), str(self.dir / job["log"])] for job in pending]
+        with ThreadPoolExecutor(1) as thread:
+            ended = thread.submit(self.submitit.launch, paths, 0)
+            waiting = list(pending)
+            while waiting:
+                is_over = ended.done()
+                if is_over and (error := ended.exception()) is not None and not (self.dir / ".submitit").exists():
+                    raise error  # nothing was submitted
+                for job in [*waiting]:
+                    told = runs.load_json(frozen_path(self.dir, job).with_suffix(".json")) or {}
+                    if "code" in told or is_over:
+                        waiting.remove(job)
+                        job.update(outcome(self.dir, job, None), end=runs.now())
+                        self._save("running")
+                        show.ended(job)
+                time.sleep(_POLL_S)

@@ -1,0 +1,220 @@
+"""Sweeps as real processes: what sweep_task.py does depends on the seed, and is over at once."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from experiments import memory, runs, sweeps
+from experiments.errors import ConfigError
+
+TESTS = Path(__file__).parent
+ENVIRONMENT = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+STATUS = {0: "finished", 1: "failed", 2: "exited", 3: "exited", 4: "killed", 5: "exited", 6: "failed", 7: "finished"}
+
+
+def start(folder, *overrides, module="sweep_task"):
+    command = [sys.executable, "-m", module, "-m", *overrides]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
+
+
+def sweep(folder, *overrides, module="sweep_task"):
+    """Run a sweep and return its exit code, output, errors."""
+    process = start(folder, *overrides, module=module)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def summaries(folder):
+    return sorted((folder / "multirun").rglob("summary.json"))
+
+
+def jobs(folder):
+    (path,) = summaries(folder)
+    return json.loads(path.read_text())["jobs"]
+
+
+def starts(folder):
+    """Return how often each job of the only sweep was started."""
+    (path,) = summaries(folder)
+    return {int(file.parent.name): len(file.read_text().split()) for file in path.parent.glob("*/starts")}
+
+
+def processes(folder):
+    """Return the children of sweeps in a folder that are still there."""
+    return [pid for file in folder.rglob("starts") for pid in file.read_text().split() if runs.process_start(int(pid))]
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory):
+    """A sweep in which most jobs fail, each in its own way, and job 8 is job 0 again."""
+    folder = tmp_path_factory.mktemp("faulty")
+    return folder, *sweep(folder, "seed=0,1,2,3,4,5,6,7,0", "hydra.launcher.n_jobs=2")
+
+
+def test_each_job_is_recorded_as_what_became_of_it(faulty):
+    folder, code, out, _ = faulty
+    assert code == 1
+    found = jobs(folder)
+    assert {job["number"]: job["status"] for job in found} == STATUS | {8: "duplicate"}
+    assert found[8]["same_as"] == 0
+    assert found[1]["error"] == "RuntimeError: seed 1 raises"
+    assert [found[number]["error"] for number in (2, 3, 4, 5, 6)] == [
+        "exit code 3 before the run was finished",
+        "exit code 5 before the run was finished",
+        "SIGKILL",
+        "exit code 0 before the run was finished",
+        "crashed: SIGSEGV",
+    ]
+    assert "#4 seed=4  killed" in out
+    assert not processes(folder)
+
+
+def test_the_summary_has_a_row_for_each_job_with_all_that_a_person_asks(faulty):
+    folder = faulty[0]
+    (path,) = summaries(folder)
+    rows = [*csv.DictReader((path.parent / "summary.csv").read_text().splitlines())]
+    assert [row["status"] for row in rows] == [*STATUS.values(), "duplicate"]
+    assert (rows[7]["seed"], float(rows[7]["value"]), float(rows[7]["interval_high"])) == ("7", 0.125, 1.0)
+    assert float(rows[7]["value_dim48"]) == 32 / 1024
+    assert int(rows[7]["peak_memory_bytes"]) > 32 * 2**20
+    assert rows[1]["rerun"] == "python -m sweep_task seed=1"
+    assert "RuntimeError: seed 1 raises" in (path.parent / rows[1]["log"]).read_text()
+    assert re.search(
+        r"\| 7 +\| +7 \| +finished \| +0\.125 \[0\.000, 1\.000\]", (path.parent / "summary.md").read_text()
+    )
+    assert json.loads((path.parent / "7" / "run.json").read_text())["name"] == "seed=7"
+
+
+def test_killing_a_sweep_ends_its_jobs_and_the_same_line_goes_on(tmp_path):
+    process = start(tmp_path, "seed=0,1500,8")
+    wait_for(lambda: len([*tmp_path.rglob("starts")]) == 2, process)
+    process.kill()
+    process.communicate()
+    time.sleep(0.2)
+    assert not processes(tmp_path)
+    code, out, err = sweep(tmp_path, "seed=0,1500,8")
+    assert (code, starts(tmp_path)) == (0, {0: 1, 1: 2, 2: 1}), err
+    assert [(job["status"], job["reused"]) for job in jobs(tmp_path)] == [
+        ("finished", True),
+        ("finished", False),
+        ("finished", False),
+    ]
+    attempts = json.loads((summaries(tmp_path)[0].parent / "1" / "run.json").read_text())["attempts"]
+    assert [attempt["status"] for attempt in attempts] == ["killed", "finished"]
+    code, out, _ = sweep(tmp_path, "seed=8,1500,0")
+    assert (code, out.count("reused after"), starts(tmp_path)) == (0, 3, {0: 1, 1: 2, 2: 1})
+    sweep(tmp_path, "seed=0,1500,8", "hydra.launcher.repeat=true", "hydra.launcher.n_jobs=3")
+    assert len(summaries(tmp_path)) == 2
+
+
+def test_ctrl_c_ends_jobs_cleanly_and_the_same_sweep_twice_at_once_is_refused(tmp_path):
+    process = start(tmp_path, "seed=30000,0")
+    wait_for(lambda: [*tmp_path.rglob("starts")], process)
+    code, _, err = sweep(tmp_path, "seed=30000,0")
+    assert (code, len(summaries(tmp_path))) == (2, 1)
+    assert "is going on" in err and len(err.splitlines()) == 1
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert [job["status"] for job in jobs(tmp_path)] == ["interrupted", "pending"]
+    assert json.loads((summaries(tmp_path)[0].parent / "0" / "run.json").read_text())["status"] == "interrupted"
+    assert not processes(tmp_path)
+
+
+def test_a_mistake_is_refused_before_it_runs(tmp_path):
+    code, _, err = sweep(tmp_path, "trainer.learning_rate=-1,0")
+    assert (code, len(err.splitlines()), summaries(tmp_path)) == (2, 1, [])
+    code, out, _ = sweep(tmp_path, "seed=0", "trainer.learning_rate=-1,0.1")
+    assert [job["status"] for job in jobs(tmp_path)] == ["refused", "finished"]
+    assert code == 2
+    assert "trainer.learning_rate=-1: must be above 0" in out
+
+
+def test_running_out_of_memory_is_a_value_and_larger_points_are_skipped(tmp_path):
+    code, out, _ = sweep(tmp_path, "evaluator.batch_size=4096,2048", "hydra.launcher.memory_limit=1GiB")
+    small, large = jobs(tmp_path)[::-1]
+    assert (small["status"], large["status"], large["dominated_by"]) == ("OOM", "skipped", small["number"])
+    assert 0 < small["peak_memory_bytes"] < 2 * 2**30
+    assert code == 1
+    assert "hydra.launcher.memory_limit=1GiB" in small["rerun"]
+
+
+def test_two_trainings_leave_two_models_and_the_table_has_their_metrics(tmp_path):
+    small = ["data.num_train_rows=32", "data.num_eval_rows=10", "trainer.num_train_epochs=1", "tracking=none"]
+    small += ["trainer.per_device_train_batch_size=16", "trainer.eval_strategy=no", "evaluator.num_bootstrap=20"]
+    code, out, err = sweep(tmp_path, "loss.mini_batch_size=4,8", *small, module="experiments.train")
+    assert code == 0, out + err
+    for job in jobs(tmp_path):
+        folder = summaries(tmp_path)[0].parent / job["dir"]
+        metrics = json.loads((folder / "metrics.json").read_text())
+        assert job["value"] == metrics["final"]["96"]["cosine_ndcg@10"]
+        assert list(job["by_dimension"]) == ["96", "48", "24", "12"]
+        assert (folder / "final" / "modules.json").exists()
+        assert not (folder / "outputs").exists()  # paths are those of the directory the sweep was started in
+
+
+CONFIG = {
+    **{"seed": 1, "run_name": None, "tracking": {"dir": "a"}, "model": {"max_pixels": 4096}},
+    **{"loss": {"mini_batch_size": 4}, "data": {"cache_dir": "a"}, "evaluator": {"num_workers": 2}},
+}
+
+
+def test_identity_is_that_of_the_result(tmp_path):
+    same = {"run_name": "x", "tracking": {"dir": "b"}, "data": {"cache_dir": "b"}, "evaluator": {"num_workers": 0}}
+    assert sweeps.job_identity(CONFIG) == sweeps.job_identity(CONFIG | same)
+    table = tmp_path / "rows.csv"
+    table.write_text("query,page\n")
+    with_file = CONFIG | {"data": {"train": str(table)}}
+    before = sweeps.job_identity(with_file)
+    table.write_text("query,page\nx,y\n")
+    sweeps._fingerprint.cache_clear()
+    others = [sweeps.job_identity(each) for each in (CONFIG, CONFIG | {"seed": 2}, with_file)]
+    assert len({before, *others, sweeps.job_identity(CONFIG, "evaluate")}) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"loss": {"mini_batch_size": 8}}, True),
+        ({"loss": {"mini_batch_size": 8}, "model": {"max_pixels": 2048}}, False),
+        ({"loss": {"mini_batch_size": 8}, "model": {"max_pixels": 8192}}, True),
+        ({"loss": {"mini_batch_size": None}}, False),
+        ({"loss": {"mini_batch_size": 8}, "seed": 2}, False),
+    ],
+)
+def test_a_point_is_dominated_where_no_memory_key_is_smaller_and_all_else_is_equal(change, expected):
+    assert sweeps.is_dominated(CONFIG | change, CONFIG) is expected
+
+
+def test_out_of_memory_is_found_behind_other_errors():
+    try:
+        try:
+            raise MemoryError
+        except MemoryError:
+            raise RuntimeError("cannot load") from None
+    except RuntimeError as error:
+        assert memory.is_out_of_memory(error)
+    assert memory.is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"))
+    assert not memory.is_out_of_memory(RuntimeError("boom"))
+
+
+def test_sizes_are_read_as_they_are_written():
+    assert [memory.parse_bytes(size) for size in ("6GiB", "1.5 MB", 1024, None)] == [6 * 2**30, 1_500_000, 1024, None]
+    with pytest.raises(ConfigError, match="such as 6GiB"):
+        memory.parse_bytes("lots")
