@@ -40,11 +40,11 @@ def explain(error: Exception, config_name: str) -> str:
         cause = cause.__cause__
     if cause is not None and not isinstance(cause, HydraException):
         return f"{cause.filename} can't be written ({cause.strerror}); set hydra.run.dir (hydra.sweep.dir with -m)"
+    if "'hydra/launcher/submitit_" in str(error):
+        return "hydra/launcher: Hydra's submitit launcher isn't installed; type pip install -e '.[slurm]'"
     arguments = get_args_parser().parse_args()
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
-        if option.startswith("submitit_"):
-            return f"{group}={option} isn't installed; type pip install -e '.[slurm]'"
         return _unknown_option(group, option, error.options)
     try:
         found = _explain_overrides(arguments.overrides, arguments.config_name or config_name, arguments.multirun)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import shlex
 import textwrap
 from pathlib import Path
@@ -69,7 +70,7 @@ def table(sweep: dict[str, Any], dims: list[int] | None = None) -> str:
         dims: Matryoshka dimensions to show the metric at; None: the full one alone.
     """
     label = metric_label(next((job["metric"] for job in sweep["jobs"] if job.get("metric")), "metric"))
-    headers = ["job", *(key.rpartition(".")[2] for key in sweep["keys"]), "status", f"{label} [95% interval]"]
+    headers = ["job", *map(last_part, sweep["keys"]), "status", f"{label} [95% interval]"]
     headers += [*(f"{dim}d" for dim in (dims or [])[1:]), "time", "peak memory", "energy", "note"]
     rows = []
     for job in sweep["jobs"]:
@@ -155,6 +156,19 @@ def rerun_line(task: str, overrides: list[str], memory_limit: object = None) -> 
     """Return the line that runs a job alone; with a memory limit as a sweep of one job, which alone sets limits."""
     limit = ["-m", f"hydra.launcher.memory_limit={memory_limit}"] if memory_limit is not None else []
     return shlex.join(["python", "-m", task, *limit, *overrides])
+
+
+def job_name(point: dict[str, str]) -> str:
+    """Return a name made of the swept keys only: `mini_batch_size=4-max_pixels=4096`."""
+    last = [*map(last_part, point)]
+    names = [name if last.count(name) == 1 else key for key, name in zip(point, last, strict=True)]
+    values = (re.sub(r"[^\w.+-]+", "_", value).strip("_") for value in point.values())
+    return "-".join(f"{name}={value}" for name, value in zip(names, values, strict=True))[:120]
+
+
+def last_part(key: str) -> str:
+    """Return `mini_batch_size` of `loss.mini_batch_size`."""
+    return key.rpartition(".")[2]
 
 
 def _replace(path: Path, text: str) -> None:

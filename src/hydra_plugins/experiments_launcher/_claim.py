@@ -21,13 +21,16 @@ class Claim:
 
 
 @contextmanager
-def claim(wanted: Path, typed: bool, identities: Sequence[str], repeat: bool) -> Iterator[Claim]:
+def claim(
+    wanted: Path, typed: bool, identities: Sequence[str], memory_limit: int | None, repeat: bool
+) -> Iterator[Claim]:
     """Choose a sweep's directory; while the body runs nobody else chooses.
 
     Args:
         wanted: The directory that the config names; one with a number added where that is taken.
         typed: It was given on the command line: that one or none.
         identities: Of the jobs of the first batch.
+        memory_limit: Of each job, bytes; a sweep under another limit is another sweep.
         repeat: Leave alone a sweep of these jobs that has ended or is going on.
 
     Raises:
@@ -40,6 +43,8 @@ def claim(wanted: Path, typed: bool, identities: Sequence[str], repeat: bool) ->
         for folder in sweeps.find_sweeps([wanted] if typed else [root, wanted.parent], identities):
             earlier = sweeps.read_sweep(folder)
             assert earlier is not None
+            if earlier["memory_limit"] != memory_limit:
+                continue
             if repeat and not typed and (earlier["status"] == "ended" or sweeps.is_held(folder)):
                 continue
             if (lock := sweeps.hold(folder)) is None:

@@ -68,7 +68,7 @@ class Pool:
                         self._start(job)
                 time.sleep(_POLL_S)
                 for child in [*self.running]:
-                    if self._poll(child) and stop and child.job["status"] != "finished":
+                    if self._poll(child) and stop and child.job["status"] not in ("finished", "OOM"):
                         waiting.clear()
                 self.progress.show(self.running)
         except BaseException:

@@ -71,7 +71,7 @@ class Progress:
 
 def name(job: dict[str, Any]) -> str:
     """Return a job's number and the values of the swept keys."""
-    point = " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in job["point"].items())
+    point = " ".join(f"{sweep_summary.last_part(key)}={value}" for key, value in job["point"].items())
     return f"#{job['number']} {point}".rstrip()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import pickle
-import re
 import shutil
 import signal
 import sys
@@ -50,13 +49,15 @@ class ProcessLauncher(Launcher):
         from experiments import memory
 
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        if isinstance(self.n_jobs, bool) or not isinstance(self.n_jobs, int) or self.n_jobs < 1:
-            raise ConfigError(f"hydra.launcher.n_jobs={self.n_jobs}: expected a whole number, 1 or more")
-        if self.on_failure not in ("continue", "stop"):
-            raise ConfigError(f"hydra.launcher.on_failure={self.on_failure}: choose from continue, stop")
-        for key in ("skip_dominated", "repeat"):
-            if not isinstance(getattr(self, key), bool):
-                raise ConfigError(f"hydra.launcher.{key}={getattr(self, key)}: expected true or false")
+        expected = {
+            "n_jobs": (type(self.n_jobs) is int and self.n_jobs > 0, "a whole number, 1 or more"),
+            "on_failure": (self.on_failure in ("continue", "stop"), "continue or stop"),
+            "skip_dominated": (isinstance(self.skip_dominated, bool), "true or false"),
+            "repeat": (isinstance(self.repeat, bool), "true or false"),
+        }
+        for key, (is_right, what) in expected.items():
+            if not is_right:
+                raise ConfigError(f"hydra.launcher.{key}={getattr(self, key)}: expected {what}")
         try:
             self.budget = memory.parse_bytes(self.memory_limit)
         except ConfigError as error:
@@ -80,12 +81,12 @@ class ProcessLauncher(Launcher):
             raise ConfigError(str(refusals[0]))
         identities = [sweeps.job_identity(plain, self.config.hydra.job.name) for _, plain in composed]
         if self.sweep is None:
-            with claim(self.wanted, self.typed, identities, self.repeat) as claimed:
+            with claim(self.wanted, self.typed, identities, self.budget, self.repeat) as claimed:
                 self._begin(claimed)
-                entries = self._enter(job_overrides, identities, initial_job_idx)
+                entries = self._enter(job_overrides, identities, composed)
                 self._save("running")  # before anybody else chooses
         else:
-            entries = self._enter(job_overrides, identities, initial_job_idx)
+            entries = self._enter(job_overrides, identities, composed)
         for job, refusal in zip(entries, refusals, strict=True):
             if job["status"] == "pending" and refusal is not None:
                 job |= {"status": "refused", "error": refusal}
@@ -109,12 +110,14 @@ class ProcessLauncher(Launcher):
             if OmegaConf.select(config, "trainer.resume") == "auto":
                 config.trainer.resume = None  # a sweep takes up its own
         HydraConfig.instance().set_config(config)
+        with read_write(config.hydra):
+            config.hydra.sweep.subdir = str(config.hydra.sweep.subdir)  # resolved for this job, not a later one
         job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         return config, cli.resolve(job)
 
     def _begin(self, claim: Claim) -> None:
         """Make a directory this sweep's."""
-        from experiments import runs
+        from experiments import runs, sweep_summary
 
         self.dir, self._lock = claim.folder, claim.lock
         staging = Path(self.config.hydra.sweep.dir)
@@ -124,13 +127,18 @@ class ProcessLauncher(Launcher):
         self._set_dir(self.dir)
         self.task_function.sweep_dir = self.dir  # type: ignore[attr-defined]  # where the entry point finds it
         keys = self._swept_keys()
-        fresh = {"start": runs.now(), "keys": keys, "jobs": [], "task": self.config.hydra.job.name}
-        fresh["name"] = self.dir.name if self.typed else "-".join([*map(last_part, keys), *self.dir.parts[-2:]])[:120]
-        self.sweep = (claim.earlier or fresh) | runs.this_process() | {"command": runs.command_line()}
+        fresh = {"start": runs.now(), "keys": keys, "jobs": [], "memory_limit": self.budget}
+        fresh["name"] = (
+            self.dir.name
+            if self.typed
+            else "-".join([*map(sweep_summary.last_part, keys), *self.dir.parts[-2:]])[:120]
+        )
+        here = runs.this_process() | {"task": self.config.hydra.job.name, "command": runs.command_line()}
+        self.sweep = (claim.earlier or fresh) | here
         sys.stdout.write(f"{'Going on with' if claim.earlier else 'Sweep:'} {self.dir}\n")
 
     def _set_dir(self, folder: Path) -> None:
-        with read_write(self.config.hydra), open_dict(self.config.hydra):
+        with read_write(self.config.hydra):
             self.config.hydra.sweep.dir = str(folder)
 
     def _swept_keys(self) -> list[str]:
@@ -140,7 +148,10 @@ class ProcessLauncher(Launcher):
         return [*dict.fromkeys([*keys, *map(str, self.config.hydra.sweeper.get("params") or {})])]
 
     def _enter(
-        self, job_overrides: Sequence[Sequence[str]], identities: list[str], first: int
+        self,
+        job_overrides: Sequence[Sequence[str]],
+        identities: list[str],
+        composed: list[tuple[DictConfig, dict[str, Any]]],
     ) -> list[dict[str, Any]]:
         """Return the batch's entries in the sweep, those of the sweep that is taken up where they are the same."""
         from experiments import sweep_summary
@@ -148,26 +159,31 @@ class ProcessLauncher(Launcher):
         assert self.sweep is not None
         jobs = self.sweep["jobs"]
         module, _ = self._task()
-        free = [job for job in jobs if job["batch"] == self.batch]
-        others = {job["identity"]: job["number"] for job in jobs if job["batch"] < self.batch}
-        entries = []
-        for index, (overrides, identity) in enumerate(zip(job_overrides, identities, strict=True)):
-            job = next((job for job in free if job["identity"] == identity), None)
+        earlier = [job for job in jobs if job["batch"] == self.batch]
+        jobs[:] = [job for job in jobs if job["batch"] != self.batch]
+        numbers = {job["identity"]: job["number"] for job in jobs if job["batch"] < self.batch}
+        taken = {job["number"] for job in [*jobs, *earlier]}
+        entries: list[dict[str, Any]] = []
+        for overrides, identity, (config, _) in zip(job_overrides, identities, composed, strict=True):
+            job = next((job for job in earlier if job["identity"] == identity), None)
             if job is None:
-                number = max([first + index - 1, *(job["number"] for job in jobs)]) + 1
-                job = {"number": number, "dir": str(number), "status": "pending", "reused": False, "error": None}
-                jobs.append(job)
+                number = config.hydra.job.num if config.hydra.job.num not in taken else max(taken) + 1
+                taken.add(number)
+                job = {"number": number, "dir": config.hydra.sweep.subdir, "status": "pending", "reused": False}
             else:
-                free.remove(job)
+                earlier.remove(job)
             values = dict(each.lstrip("+").partition("=")[::2] for each in overrides)
             job |= {"identity": identity, "batch": self.batch, "overrides": [*overrides]}
             job["point"] = {key: values[key] for key in self.sweep["keys"] if key in values}
             job["log"] = f"{job['dir']}/console.log"
             job["rerun"] = sweep_summary.rerun_line(module, [*overrides], self.memory_limit)
-            if identity in others:
-                job |= {"status": "duplicate", "same_as": others[identity]}
-            others.setdefault(identity, job["number"])
+            if identity in numbers:
+                job |= {"status": "duplicate", "same_as": numbers[identity]}
+            numbers.setdefault(identity, job["number"])
             entries.append(job)
+        jobs[:] = sorted([*jobs, *entries], key=lambda job: job["number"])
+        if len({job["dir"] for job in jobs}) < len(jobs):
+            raise ConfigError(f"hydra.sweep.subdir gives two jobs one folder, such as {jobs[0]['dir']}; leave it out")
         return entries
 
     def _run(self, entries: list[dict[str, Any]], composed: list[tuple[DictConfig, dict[str, Any]]]) -> None:
@@ -208,6 +224,7 @@ class ProcessLauncher(Launcher):
 
     def _freeze(self, job: dict[str, Any], config: DictConfig) -> None:
         """Write the config that the job's process runs, whatever becomes of the YAML files until then."""
+        from experiments import sweep_summary
         from hydra_plugins.experiments_launcher._jobs import frozen_path
 
         assert self.sweep is not None
@@ -215,7 +232,7 @@ class ProcessLauncher(Launcher):
             config.hydra.sweep.dir, config.hydra.sweep.subdir = str(self.dir), job["dir"]
             config.hydra.job.id = config.hydra.job.num = job["number"]
             if config.get("run_name") is None and job["point"]:
-                config.run_name = job_name(job["point"])
+                config.run_name = sweep_summary.job_name(job["point"])
             if "group" in (config.get("tracking") or {}) and config.tracking.group is None:
                 config.tracking.group = self.sweep["name"]
         module, function = self._task()
@@ -252,19 +269,6 @@ class ProcessLauncher(Launcher):
         if same["status"] != "finished" and not is_basic:
             result.status, result.return_value = JobStatus.FAILED, RuntimeError(f"job {job['number']} {job['status']}")
         return result
-
-
-def job_name(point: dict[str, str]) -> str:
-    """Return a name made of the swept keys only: `mini_batch_size=4-max_pixels=4096`."""
-    last = [*map(last_part, point)]
-    names = [name if last.count(name) == 1 else key for key, name in zip(point, last, strict=True)]
-    values = (re.sub(r"[^\w.+-]+", "_", value).strip("_") for value in point.values())
-    return "-".join(f"{name}={value}" for name, value in zip(names, values, strict=True))[:120]
-
-
-def last_part(key: str) -> str:
-    """Return `mini_batch_size` of `loss.mini_batch_size`."""
-    return key.rpartition(".")[2]
 
 
 def _refusal(config: dict[str, Any]) -> str | None:
