@@ -16,6 +16,7 @@ def task(config, output_dir, *, name, choices):
         record.update(choices=choices)
         with (output_dir / "starts").open("a") as file:
             file.write(f"{os.getpid()}\n")
+        (output_dir / "gpu").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         if seed == 1:
             raise RuntimeError("seed 1 raises")
         if seed == 2:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -64,7 +65,9 @@ def wait_for(condition, process):
 def faulty(tmp_path_factory):
     """A sweep in which most jobs fail, each in its own way, and job 8 is job 0 again."""
     folder = tmp_path_factory.mktemp("faulty")
-    return folder, *sweep(folder, "seed=0,1,2,3,4,5,6,7,0", "hydra.launcher.n_jobs=2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENVIRONMENT, "CUDA_VISIBLE_DEVICES", "4,7")
+        return folder, *sweep(folder, "seed=0,1,2,3,4,5,6,7,0", "hydra.launcher.n_jobs=3")
 
 
 def test_each_job_is_recorded_as_what_became_of_it(faulty):
@@ -101,6 +104,14 @@ def test_the_summary_has_a_row_for_each_job_with_all_that_a_person_asks(faulty):
     assert json.loads((path.parent / "7" / "run.json").read_text())["name"] == "seed=7"
 
 
+def test_each_job_has_a_gpu_and_all_one_group_in_trackio(faulty):
+    (path,) = summaries(faulty[0])
+    assert {file.read_text() for file in path.parent.glob("*/gpu")} == {"4", "7"}
+    frozen = [pickle.loads(file.read_bytes())["config"] for file in (path.parent / ".jobs").glob("*.pickle")]
+    assert {config.tracking.group for config in frozen} == {json.loads(path.read_text())["name"]}
+    assert {config.run_name for config in frozen} == {f"seed={seed}" for seed in range(8)}
+
+
 def test_killing_a_sweep_ends_its_jobs_and_the_same_line_goes_on(tmp_path):
     process = start(tmp_path, "seed=0,1500,8")
     wait_for(lambda: len([*tmp_path.rglob("starts")]) == 2, process)
@@ -119,8 +130,13 @@ def test_killing_a_sweep_ends_its_jobs_and_the_same_line_goes_on(tmp_path):
     assert [attempt["status"] for attempt in attempts] == ["killed", "finished"]
     code, out, _ = sweep(tmp_path, "seed=8,1500,0")
     assert (code, out.count("reused after"), starts(tmp_path)) == (0, 3, {0: 1, 1: 2, 2: 1})
-    sweep(tmp_path, "seed=0,1500,8", "hydra.launcher.repeat=true", "hydra.launcher.n_jobs=3")
-    assert len(summaries(tmp_path)) == 2
+
+
+def test_a_finished_sweep_is_repeated_on_request_in_a_directory_of_its_own(tmp_path):
+    options = ("hydra.launcher.repeat=true", "hydra.launcher.on_failure=stop")
+    assert [sweep(tmp_path, "seed=1,0", *options)[0] for _ in range(2)] == [1, 1]
+    found = [json.loads(path.read_text())["jobs"] for path in summaries(tmp_path)]
+    assert [[job["status"] for job in jobs] for jobs in found] == [["failed", "pending"]] * 2
 
 
 def test_ctrl_c_ends_jobs_cleanly_and_the_same_sweep_twice_at_once_is_refused(tmp_path):
