@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from matplotlib.transforms import Bbox
 
 from experiments.runs import PRIMARY_METRIC, Run, dimensions, main_values, retention
+from experiments.tables import metric_label, short_count
 
 # Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/).
 BASE, FINETUNED, LOSS = "#D55E00", "#0072B2", "#555555"
@@ -23,12 +24,6 @@ _STYLE: Any = {
     **{"axes.axisbelow": True, "legend.frameon": False},
 }
 _LABELLED = 30  # more labels than that hide the points
-
-
-def metric_label(metric: str) -> str:
-    """Return a metric's name as it is read: `cosine_ndcg@10` becomes nDCG@10."""
-    name, at, k = metric.rpartition("_")[2].partition("@")
-    return {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(name, name) + at + k
 
 
 def matryoshka_curve(metrics: dict[str, Any], path: Path) -> None:
@@ -236,14 +231,6 @@ def _column_of_labels(axes: Axes, points: list[dict[str, Any]]) -> None:
             arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkB": 5, "relpos": (0, 0.5)},
             zorder=1,
         )
-
-
-def short_count(count: float) -> str:
-    """Return a number of parameters as it is said: 1.3 M, 2.1 B."""
-    for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
-        if count >= size * 0.9995:
-            return f"{count / size:.3g}{unit}"
-    return f"{count:.3g}"
 
 
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:

@@ -11,18 +11,20 @@ from typing import Any
 import yaml
 
 from experiments import figures
-from experiments.figures import metric_label, short_count
 from experiments.runs import (
     PRIMARY_METRIC,
     Run,
+    best_section,
     dimensions,
     duration_s,
     keys,
     load_json,
     load_run,
     main_values,
+    primary_metric,
     retention,
 )
+from experiments.tables import aligned, markdown_table, metric_label, short_count, time_text
 
 _BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
 _SAVED = {"CrossEncoder": "reranker"}  # the option of conf/model that loads what isn't an embedding model
@@ -92,17 +94,7 @@ def retention_sentence(section: dict[str, Any], metric: str = PRIMARY_METRIC) ->
 
 def summary_table(metrics: dict[str, Any]) -> str:
     """Return the table that a run prints at its end, aligned for a terminal: a row per dimension or direction."""
-    return _aligned(*_comparison(metrics))
-
-
-def primary_metric(metrics: dict[str, Any]) -> str:
-    """Return the name of the metric that runs are ranked by."""
-    return metrics.get("primary_metric", PRIMARY_METRIC)
-
-
-def best_section(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics after training, or those of a model that wasn't trained."""
-    return metrics.get("final") or metrics["base"]
+    return aligned(*_comparison(metrics))
 
 
 def _sections(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -225,13 +217,6 @@ def _text(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
-def time_text(seconds: float) -> str:
-    """Return a duration in hours and minutes, or minutes and seconds."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
-
-
 def _commands(run: Run) -> list[str]:
     """Return the shell lines that repeat, take up, load and evaluate the run, each under a comment."""
     place = shlex.quote(shown(run.path))
@@ -264,28 +249,3 @@ def shown(path: Path) -> str:
     """Return a path as one would type it here: relative if it is below the working directory."""
     absolute, here = path.resolve(), Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
-
-
-def markdown_table(headers: list[str], rows: list[list[str]]) -> str:
-    """Return a Markdown table, padded so that it reads as plain text too; numbers to the right."""
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in [headers, *rows]]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    rule = ["-" * max(3, width) for width in widths]
-    rule = [mark[:-1] + ":" if index else mark for index, mark in enumerate(rule)] if len(headers) > 2 else rule
-    padded = [_pad(row, [max(3, width) for width in widths]) for row in cells]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])
-
-
-def _aligned(headers: list[str], rows: list[list[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(_pad(row, widths)).rstrip() for row in [headers, ["-" * width for width in widths], *rows]
-    )
-
-
-def _pad(row: list[str], widths: list[int]) -> list[str]:
-    """Pad the first column to the right and, in tables of more than two, the others to the left."""
-    return [
-        cell.rjust(width) if index and len(row) > 2 else cell.ljust(width)
-        for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]

@@ -213,6 +213,16 @@ def load_finished(dirs: Iterable[Path]) -> list[Run]:
     return sorted(runs, key=lambda run: datetime.fromisoformat(run.record["start"]))
 
 
+def primary_metric(metrics: dict[str, Any]) -> str:
+    """Return the name of the metric that runs are ranked by."""
+    return metrics.get("primary_metric", PRIMARY_METRIC)
+
+
+def best_section(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return the metrics after training, or those of a model that wasn't trained."""
+    return metrics.get("final") or metrics["base"]
+
+
 def duration_s(fields: dict[str, Any]) -> float:
     """Return the seconds that a run's attempts took together, one that is going on up to now."""
     spans = [(attempt["start"], attempt["end"] or now()) for attempt in fields["attempts"]]

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from experiments.figures import metric_label
-from experiments.run_report import best_section, markdown_table, primary_metric, time_text
-from experiments.runs import dimensions, duration_s, load_json, read_record
+from experiments.runs import best_section, dimensions, duration_s, load_json, primary_metric, read_record
+from experiments.tables import markdown_table, metric_label, time_text
 
 _MIB = 2**20
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments import sweep_summary
-from experiments.run_report import time_text
+from experiments.tables import time_text
 
 if TYPE_CHECKING:
     from hydra_plugins.experiments_launcher._jobs import Child

@@ -1,0 +1,50 @@
+"""Tables as text, and how numbers and names are written in them."""
+
+from __future__ import annotations
+
+
+def markdown_table(headers: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table, padded so that it reads as plain text too; numbers to the right."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in [headers, *rows]]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    rule = ["-" * max(3, width) for width in widths]
+    rule = [mark[:-1] + ":" if index else mark for index, mark in enumerate(rule)] if len(headers) > 2 else rule
+    padded = [_pad(row, [max(3, width) for width in widths]) for row in cells]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])
+
+
+def aligned(headers: list[str], rows: list[list[str]]) -> str:
+    """Return a table aligned for a terminal."""
+    widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(_pad(row, widths)).rstrip() for row in [headers, ["-" * width for width in widths], *rows]
+    )
+
+
+def _pad(row: list[str], widths: list[int]) -> list[str]:
+    """Pad the first column to the right and, in tables of more than two, the others to the left."""
+    return [
+        cell.rjust(width) if index and len(row) > 2 else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+
+
+def time_text(seconds: float) -> str:
+    """Return a duration in hours and minutes, or minutes and seconds."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def metric_label(metric: str) -> str:
+    """Return a metric's name as it is read: `cosine_ndcg@10` becomes nDCG@10."""
+    name, at, k = metric.rpartition("_")[2].partition("@")
+    return {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(name, name) + at + k
+
+
+def short_count(count: float) -> str:
+    """Return a number of parameters as it is said: 1.3 M, 2.1 B."""
+    for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):
+        if count >= size * 0.9995:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.3g}"
