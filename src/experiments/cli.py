@@ -63,8 +63,12 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
             failures.append(error)
         if not failures:  # not in a job: a mistake in what was typed
             failures.append(ConfigError(explain(error, config_name)))
+    if not failures and (sweep_dir := _sweep_dir(job)) is not None:
+        from experiments import sweep_summary
+
+        sys.exit(sweep_summary.conclude(sweep_dir))
     if not failures:
-        sys.exit(0 if (sweep_dir := _sweep_dir(job)) is None else _conclude(sweep_dir))
+        sys.exit(0)
     if wants_traceback:
         raise failures[0]
     sys.stderr.writelines(f"error: {one_line(str(failure))}\n" for failure in failures)
@@ -100,22 +104,6 @@ def make_job(
 def _sweep_dir(job: Callable[[DictConfig], None]) -> Path | None:
     """Return the sweep's directory, which our launcher leaves on the function that it was given."""
     return vars(job).get("sweep_dir")
-
-
-def _conclude(sweep_dir: Path) -> int:
-    """Print a sweep's table and where to see more, and return its exit code."""
-    from experiments import runs, sweep_summary, sweeps
-
-    sweep = sweeps.read_sweep(sweep_dir)
-    assert sweep is not None
-    sys.stdout.write(f"\n{sweep_summary.table(sweep)}\n\nSummary:   {_relative(sweep_dir.resolve())}/summary.md\n")
-    records = [runs.read_record(sweep_dir / job["dir"]) or {} for job in sweep["jobs"]]
-    for line in sweep_summary.dashboard_lines([record for record in records if record.get("dashboard")]):
-        sys.stdout.write(f"{line}\n")
-    bad = [job["status"] for job in sweep["jobs"] if job["status"] not in sweeps.FINAL]
-    if not bad:
-        return 0
-    return 2 if {*bad} == {"refused"} else 1
 
 
 def _print_help(config_name: str) -> NoReturn:

@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shlex
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,26 @@ def note(job: dict[str, Any]) -> str:
     return job.get("error") or ""
 
 
-def dashboard_lines(records: list[dict[str, Any]]) -> list[str]:
+def conclude(sweep_dir: Path) -> int:
+    """Print a sweep's table and where to see more, and return its exit code.
+
+    Returns:
+        0 if every job finished, 2 if all that did not are mistakes in what was typed, else 1: running out of memory
+        is a result, but not one that a script that goes on from the sweep can take for a model.
+    """
+    from experiments.sweeps import FINAL, read_sweep
+
+    sweep = read_sweep(sweep_dir)
+    assert sweep is not None
+    records = [read_record(sweep_dir / job["dir"]) or {} for job in sweep["jobs"]]
+    lines = ["", table(sweep), "", f"Summary:   {sweep_dir / 'summary.md'}"]
+    lines += _dashboard_lines([record for record in records if record.get("dashboard")])
+    sys.stdout.write("\n".join(lines) + "\n")
+    bad = {job["status"] for job in sweep["jobs"] if job["status"] not in FINAL}
+    return 0 if not bad else 2 if bad == {"refused"} else 1
+
+
+def _dashboard_lines(records: list[dict[str, Any]]) -> list[str]:
     """Return the command that opens the dashboard, and what to add to the address for these runs alone.
 
     Args:
