@@ -6,14 +6,12 @@ Exit codes: 0 finished, 1 failed while working, 2 a mistake in what was typed, 1
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import re
-import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from string import Template
@@ -26,6 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from experiments import run_folder
 from experiments.errors import ConfigError
 from experiments.explain import CONF, config_groups, explain
 from experiments.memory import is_out_of_memory, lift_memory_limit
@@ -51,7 +50,7 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
     job = make_job(task, failures, wants_traceback)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
-        _refuse_finished(sys.argv[1:])
+        run_folder.refuse_finished(sys.argv[1:])
         hydra.main(config_path=str(CONF), config_name=config_name, version_base=HYDRA_VERSION_BASE)(job)()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n" if _sweep_dir(job) is None else "interrupted; the same line goes on\n")
@@ -136,13 +135,13 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
         plain = resolve(config)
         checks.check(plain)
         plain, output_dir, name = _agree(_choose_run(plain, fresh))
-        _check_output(output_dir, plain)
+        run_folder.check(output_dir, plain)
     except ConfigError:
-        _discard(fresh)
+        run_folder.discard(fresh)
         raise
     if output_dir != fresh:
-        _move_log(output_dir)
-        _discard(fresh)
+        run_folder.move_log(output_dir)
+        run_folder.discard(fresh)
     try:
         task(plain, output_dir, name=name, choices=_choices(output_dir))
     except ConfigError:
@@ -246,68 +245,11 @@ def _agree(choice: tuple[dict[str, Any], Path, str]) -> tuple[dict[str, Any], Pa
     return config, output_dir, name
 
 
-def _check_output(output_dir: Path, config: dict[str, Any]) -> None:
-    """Refuse a directory that holds a finished run, and folders that can't be written."""
-    from experiments import checks
-
-    if _is_finished(output_dir):
-        raise ConfigError(
-            f"{output_dir} holds a finished run, which is never overwritten; set hydra.run.dir to another"
-        )
-    checks.check_writable(output_dir, "hydra.run.dir")
-    for group, key in (("tracking", "dir"), ("data", "cache_dir"), ("model", "cache_dir")):
-        folder = config.get(group, {}).get(key)
-        if folder is not None:
-            checks.check_writable(Path(folder).expanduser(), f"{group}.{key}")
-
-
-def _refuse_finished(arguments: list[str]) -> None:
-    """Refuse a directory given by hand before Hydra writes its files there."""
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key == "hydra.run.dir" and _is_finished(Path(value.strip("'\""))):
-            raise ConfigError(f"{argument} holds a finished run, which is never overwritten; type another folder")
-
-
-def _is_finished(folder: Path) -> bool:
-    try:
-        return json.loads((folder / "run.json").read_text()).get("status") == "finished"
-    except (OSError, ValueError):
-        return False
-
-
-def _discard(folder: Path) -> None:
-    """Remove a run's directory that holds nothing but what Hydra put there."""
-    logs = [Path(handler.baseFilename) for handler in _log_files()]
-    names = {".hydra", *(log.name for log in logs)}
-    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= names:
-        return
-    shutil.rmtree(folder)
-    if not any(folder.parent.iterdir()):  # the day's
-        folder.parent.rmdir()
-
-
-def _log_files() -> Iterator[logging.FileHandler]:
-    yield from (handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler))
-
-
-def _move_log(folder: Path) -> None:
-    """Go on in the log of the run that is resumed."""
-    root = logging.getLogger()
-    for handler in [*_log_files()]:
-        moved = logging.FileHandler(folder / Path(handler.baseFilename).name)
-        moved.setFormatter(handler.formatter)
-        moved.setLevel(handler.level)
-        root.removeHandler(handler)
-        handler.close()
-        root.addHandler(moved)
-
-
 def _record_failure(error: Exception, output_dir: Path) -> str:
     """Write the traceback to the log file alone and return one line for the terminal."""
     message = f"{type(error).__name__}: {one_line(str(error))}".rstrip(": ")
     places = []
-    for handler in _log_files():
+    for handler in run_folder.log_files():
         exc_info = (type(error), error, error.__traceback__)
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (message,), exc_info))
         places.append(f"log with the traceback: {_relative(Path(handler.baseFilename))}")

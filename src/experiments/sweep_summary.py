@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from experiments.runs import best_section, dimensions, duration_s, load_json, primary_metric, read_record
+from experiments.runs import (
+    best_section,
+    dimensions,
+    duration_s,
+    keys,
+    load_json,
+    main_values,
+    primary_metric,
+    read_record,
+)
 from experiments.tables import markdown_table, metric_label, time_text
 
 _MIB = 2**20
@@ -35,8 +44,7 @@ def results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
     if not metrics:
         return found
     metric, section = primary_metric(metrics), best_section(metrics)
-    values = {str(dim): section[str(dim)].get(metric) for dim in dimensions(section)}
-    full = section[str(dimensions(section)[0])]
+    values, full = {key: section[key].get(metric) for key in keys(section)}, main_values(section)
     energy = metrics.get("energy") or {}
     return found | {
         "metric": metric,
@@ -50,7 +58,7 @@ def results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 def write_tables(sweep_dir: Path, sweep: dict[str, Any]) -> None:
     """Write `summary.csv` and `summary.md`, each atomically."""
-    dims = sorted({int(dim) for job in sweep["jobs"] for dim in job.get("by_dimension") or {}}, reverse=True)
+    dims = dimensions({dim: None for job in sweep["jobs"] for dim in job.get("by_dimension") or {}})
     _replace(sweep_dir / "summary.csv", _csv(sweep, dims))
     _replace(sweep_dir / "summary.md", _page(sweep, dims))
 
