@@ -78,7 +78,7 @@ class ProcessLauncher(Launcher):
         composed = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
         refusals = [_refusal(plain) for _, plain in composed]
         if self.sweep is None and all(refusals):
-            raise ConfigError(str(refusals[0]))
+            raise ConfigError("; ".join(dict.fromkeys(map(str, refusals))))
         identities = [sweeps.job_identity(plain, self.config.hydra.job.name) for _, plain in composed]
         if self.sweep is None:
             with claim(self.wanted, self.typed, identities, self.budget, self.repeat) as claimed:
