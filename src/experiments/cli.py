@@ -28,6 +28,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.errors import ConfigError
 from experiments.explain import CONF, config_groups, explain
+from experiments.hints import select
 
 logger = logging.getLogger(__name__)
 
@@ -229,10 +230,9 @@ def _check_output(output_dir: Path, config: dict[str, Any]) -> None:
             f"{output_dir} holds a finished run, which is never overwritten; set hydra.run.dir to another"
         )
     checks.check_writable(output_dir, "hydra.run.dir")
-    for group, key in (("tracking", "dir"), ("data", "cache_dir"), ("model", "cache_dir")):
-        folder = config.get(group, {}).get(key)
-        if folder is not None:
-            checks.check_writable(Path(folder).expanduser(), f"{group}.{key}")
+    for key in ("tracking.dir", "data.cache_dir", "model.cache_dir", "evaluator.cache_dir"):
+        if (folder := select(config, key)) is not None:
+            checks.check_writable(Path(folder).expanduser(), key)
 
 
 def _refuse_finished(arguments: list[str]) -> None:

@@ -212,6 +212,8 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     facts["started"] = fields["start"]
     attempts = len(fields["attempts"])
     facts["time"] = time_text(duration_s(fields)) + (f" in {attempts} attempts" if attempts > 1 else "")
+    if metrics.get("base_from_cache"):
+        facts["base evaluation"] = "embeddings from the cache: what they cost is in another run's time and energy"
     if energy := metrics.get("energy"):
         part = " in the last attempt" if attempts > 1 else ""
         facts["energy"] = f"{energy['energy_kwh']:.3g} kWh ({energy['method']}){part}"

@@ -22,7 +22,8 @@ PRIMARY_METRIC = "cosine_ndcg@10"
 
 # Keys of the resolved config that cannot change weights or metrics.
 _WITHOUT_EFFECT = (
-    *("run_name", "tracking", "experiment", "data.cache_dir", "evaluator.num_workers", "evaluator.show_progress_bar"),
+    *("run_name", "tracking", "experiment", "data.cache_dir"),
+    *("evaluator.cache_dir", "evaluator.num_workers", "evaluator.show_progress_bar"),
     *("trainer.resume", "trainer.dataloader_num_workers", "trainer.dataloader_prefetch_factor"),
     *("trainer.logging_steps", "trainer.logging_strategy", "trainer.logging_first_step", "trainer.disable_tqdm"),
     *("trainer.report_to", "trainer.run_name", "trainer.output_dir", "trainer.push_to_hub", "trainer.hub_model_id"),

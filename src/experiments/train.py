@@ -66,7 +66,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         evaluator = make_evaluator(config, data, matryoshka)
 
         metrics = describe(config, choices, data, model, evaluator)
-        metrics["base"] = evaluate_base(evaluator, model, output_dir)
+        metrics |= evaluate_base(evaluator, model, output_dir)
 
         processor = getattr(model.processor, "image_processor", None)
         trainer: RunTrainer = args.trainer_class(
@@ -127,16 +127,21 @@ def hub_model_id(trainer: dict[str, Any], name: str) -> str:
     return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96]
 
 
-def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> dict[str, Any] | None:
-    """Evaluate the model before training, unless the run that is resumed has done so; None but on the main process."""
+def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> dict[str, Any]:
+    """Evaluate the model before training, unless the run that is resumed has done so.
+
+    Returns:
+        `base`, the section of metrics.json, and `base_from_cache`; nothing but on the main process.
+    """
     from experiments import runs
 
     saved = output_dir / "rankings" / "base.json"
     section = runs.load_json(saved)
     if section is None and (evaluation := run_evaluator(evaluator, model, output_dir, "base")) is not None:
-        section = evaluation.to_json()
+        from_cache = getattr(evaluation, "cache_file", None) is not None  # other evaluators than ours have none
+        section = {"base": evaluation.to_json(), "base_from_cache": from_cache}
         runs.save_json(saved, section)
-    return section
+    return section or {}
 
 
 def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:
