@@ -45,11 +45,13 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     """
     from transformers import set_seed
 
+    from experiments import mini_batch
     from experiments.models import embedding_dim
     from experiments.record import keep_record
     from experiments.resized import resized_rows
 
     check_push(config["trainer"], name)
+    mini_batch.check(config["loss"])
     with ExitStack() as stack:
         record = stack.enter_context(keep_record(output_dir, config, name=name))
         data: Data = build(config["data"])
@@ -79,6 +81,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             callbacks=[tracker.callback(data.name, embedding_dim(model))],
         )
         fit(trainer)
+        record.update(mini_batch=trainer.mini_batch)
 
         evaluation = run_evaluator(evaluator, model, output_dir, "final")
         if evaluation is None:  # what follows is for the main process
@@ -88,7 +91,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         truncate_dim = choose_truncate_dim(matryoshka, metrics["final"])
         metrics["model"]["truncate_dim"] = truncate_dim
         metrics["selected_on_this_set"] = selections(matryoshka, trainer)
-        metrics["training"] = {"steps": trainer.state.global_step, "history": trainer.state.log_history}
+        metrics["training"] = {"steps": trainer.state.global_step, "mini_batch": trainer.mini_batch}
+        metrics["training"]["history"] = trainer.state.log_history
         metrics["energy"] = tracker.write_energy_to_card(model)
         save(model, output_dir / "final", truncate_dim, metrics)
         finish(metrics, evaluation, data, output_dir, tracker)

@@ -1,0 +1,133 @@
+"""Memory of this process: a limit that is real, its peak, and whether an error means that it ran out."""
+
+from __future__ import annotations
+
+import re
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiments.errors import ConfigError
+
+_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+_OUT_OF_MEMORY = re.compile(
+    r"DefaultCPUAllocator: (can't allocate|not enough) memory|out of memory|unable to mmap|Cannot allocate memory"
+    r"|bad_alloc|can't start new thread|could not create a primitive|DataLoader worker .* killed by signal: Killed",
+    re.IGNORECASE,
+)
+
+
+def parse_bytes(size: str | int | None) -> int | None:
+    """Return a number of bytes, written as such or as text like "6GiB"; None is None.
+
+    Raises:
+        ConfigError: If it is neither.
+    """
+    if size is None:
+        return None
+    match = re.fullmatch(r"([\d.]+)\s*([A-Za-z]*)", str(size).strip())
+    units = {unit.lower(): factor for unit, factor in _UNITS.items()}
+    try:
+        if match and (number := int(float(match[1]) * units[match[2].lower()])) > 0:
+            return number
+    except (KeyError, ValueError):
+        pass
+    raise ConfigError(f"memory_limit={size}: expected bytes, such as 6GiB or 500MiB")
+
+
+def limit_memory(budget: int) -> None:
+    """Let this process allocate so many bytes more than it has; then its allocators fail.
+
+    On a GPU it is the device's memory that is limited, and to so many bytes in all. To be called after the heavy
+    imports: what they take is no business of the budget.
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        total = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, budget / total))
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (_status("VmData") + budget, hard))
+
+
+def lift_memory_limit() -> None:
+    """Take the limit away, so that what is done about running out doesn't run out as well."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Return whether an allocator's refusal is behind an error: the error itself, or what it came from."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if (
+            isinstance(each, MemoryError)
+            or type(each).__name__ == "OutOfMemoryError"
+            or names_out_of_memory(str(each))
+        ):
+            return True
+        waiting += [each.__cause__, each.__context__]
+    return False
+
+
+def names_out_of_memory(text: str) -> bool:
+    """Return whether a message is one of those that allocators leave."""
+    return _OUT_OF_MEMORY.search(text) is not None
+
+
+def peak() -> dict[str, Any]:
+    """Return this process's peak of resident memory and, where torch uses a GPU, of the device's, in bytes."""
+    torch = sys.modules.get("torch")
+    on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
+    device = torch.cuda.max_memory_reserved() if torch is not None and on_gpu else None
+    return {"peak_memory_bytes": peak_of("self"), "peak_device_bytes": device}
+
+
+def peak_of(pid: int | str) -> int | None:
+    """Return the peak of resident memory of a process that is still there, in bytes."""
+    try:
+        return _status("VmHWM", pid)
+    except (OSError, ValueError):
+        return None  # it is gone, or this system has no /proc
+
+
+def oom_kills() -> int:
+    """Return how many processes of this one's control group the kernel has killed for want of memory."""
+    for path in _oom_counters():
+        try:
+            fields = dict(line.split() for line in path.read_text().splitlines())
+        except (OSError, ValueError):
+            continue
+        if "oom_kill" in fields:
+            return int(fields["oom_kill"])
+    return 0
+
+
+def _oom_counters() -> list[Path]:
+    """Return where the count may stand: in a container the group's path is often the root of what is mounted."""
+    root, paths = Path("/sys/fs/cgroup"), []
+    try:
+        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+    except OSError:
+        return []
+    for _, controllers, group in groups:
+        if controllers == "":  # version 2
+            paths += [root / group.lstrip("/") / "memory.events", root / "memory.events"]
+        elif "memory" in controllers.split(","):
+            folder = root / "memory"
+            paths += [folder / group.lstrip("/") / "memory.oom_control", folder / "memory.oom_control"]
+    return paths
+
+
+def _status(field: str, pid: int | str = "self") -> int:
+    """Return a field of /proc/PID/status in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise ValueError(f"/proc/{pid}/status has no {field}")
