@@ -24,7 +24,7 @@ import PIL.Image
 import torch
 from datasets import Dataset
 from datasets import Image as ImageFeature
-from sentence_transformers import SentenceTransformer
+from sentence_transformers.base.model import BaseModel
 from torch import nn
 
 from experiments.data.pages import encoded_values
@@ -104,7 +104,7 @@ def choose(
     )
 
 
-def costliest_rows(dataset: Dataset, model: SentenceTransformer, number: int) -> list[dict[str, Any]]:
+def costliest_rows(dataset: Dataset, model: BaseModel, number: int) -> list[dict[str, Any]]:
     """Return rows made of the inputs of each column that cost the most, the costliest first.
 
     Args:
@@ -123,11 +123,11 @@ def costliest_rows(dataset: Dataset, model: SentenceTransformer, number: int) ->
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
-def _text_cost(text: bytes, model: SentenceTransformer) -> int:
+def _text_cost(text: bytes, model: BaseModel) -> int:
     return len(model.tokenizer(text.decode(), verbose=False)["input_ids"])
 
 
-def _page_cost(page: bytes, model: SentenceTransformer) -> int:
+def _page_cost(page: bytes, model: BaseModel) -> int:
     """Return the patches of a page, or its pixels where the model has a processor that doesn't say."""
     with PIL.Image.open(BytesIO(page)) as image:
         width, height = image.size

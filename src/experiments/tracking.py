@@ -136,10 +136,7 @@ class Tracker:
         self._run.log({"samples": trackio.Table(data=data)}, step=self.step)
 
     def energy(self) -> dict[str, Any] | None:
-        """Return what all attempts of the run used; None if it isn't measured.
-
-        Keys: energy_kwh, emissions_kg, duration_s, country, method (measured or estimated) and parts.
-        """
+        """Return what all attempts of the run used, as `energy.read` does; None if it isn't measured."""
         if self.meter and self._output_dir and not self._on_card:
             self._energy = energy_meter.read(self.meter, self._output_dir)
         return self._energy
