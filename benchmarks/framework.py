@@ -22,9 +22,9 @@ def main(cache_dir: str, model_folder: str, out: Path, overrides: list[str]) -> 
     stages.instrument(Trainer)
     names = iter(("base evaluation", "final evaluation"))
     evaluate = RetrievalEvaluator.evaluate
-    RetrievalEvaluator.evaluate = lambda *args: stages.timed(next(names), evaluate)(*args)  # type: ignore[method-assign]
+    RetrievalEvaluator.evaluate = lambda *args, **options: stages.timed(next(names), evaluate)(*args, **options)  # type: ignore[method-assign]
     options = ["model=saved", f"model.name={model_folder}", "matryoshka=tiny", "trainer=tiny", "tracking=none"]
-    options += [f"data.cache_dir={cache_dir}", "trainer.num_train_epochs=1"]
+    options += [f"data.cache_dir={cache_dir}", "trainer.num_train_epochs=1", "evaluator.cache_dir=null"]
     options += overrides
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(compose("config", options), resolve=True)

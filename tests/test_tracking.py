@@ -273,8 +273,26 @@ def test_two_countries_differ_as_their_electricity_does(tracked, tmp_path):
             sum(number * number for number in range(1_000_000))
             energy = tracker.energy()
         assert tracker.energy() == energy  # as it was reported, once the run is over
+        (tmp_path / "run" / "energy.json").unlink()  # of another run
         intensity[country] = energy["emissions_kg"] / energy["energy_kwh"]
     assert intensity["POL"] > 5 * intensity["FRA"]
+
+
+def test_energy_is_the_sum_over_the_attempts_of_a_run(tracked, tmp_path):
+    with pytest.raises(RuntimeError), tracked(energy=True) as tracker:
+        sum(number * number for number in range(2_000_000))
+        callback_logs(tracker, [(1, {"loss": 1.0})])
+        kept = json.loads((tmp_path / "run" / "energy.json").read_text())  # what a kill would leave
+        raise RuntimeError
+    ((first,),) = (json.loads((tmp_path / "run" / "energy.json").read_text()).values(),)
+    assert 0 < next(iter(kept.values()))["energy_kwh"] <= first["energy_kwh"]
+    with tracked(energy=True) as tracker:
+        sum(number * number for number in range(2_000_000))
+        energy = tracker.energy()
+    first_again, second = json.loads((tmp_path / "run" / "energy.json").read_text()).values()
+    assert first_again == first and second["energy_kwh"] > 0
+    for key in ("energy_kwh", "emissions_kg", "duration_s"):
+        assert energy[key] == first[key] + second[key]
 
 
 def test_no_tracking_does_nothing(tmp_path):

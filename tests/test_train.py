@@ -27,6 +27,7 @@ SMALL = [
     "trainer.eval_steps=0.25",
     "trainer.save_steps=0.25",
     "evaluator.num_bootstrap=50",
+    "evaluator.cache_dir=null",
 ]
 CHOICES = {"model": "qwen3vl_tiny", "data": "report_pages"}
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from experiments.errors import ConfigError
+from experiments.runs import load_json, save_json
 
 if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker
@@ -52,22 +53,33 @@ def start(country_iso_code: str) -> OfflineEmissionsTracker | None:
     return meter
 
 
-def read(meter: OfflineEmissionsTracker) -> dict[str, Any]:
-    """Return what was used since the start.
+def read(meter: OfflineEmissionsTracker, folder: Path) -> dict[str, Any]:
+    """Return what was used since the run began, and keep it for the attempts to come, should this one be killed.
 
     `method` is "measured" if counters of the CPU and of every GPU were read, and "estimated" if the CPU's share
     comes from its load and its nominal power. Memory is always modelled; see `parts`.
+
+    Args:
+        meter: Of this attempt.
+        folder: The run's; its `energy.json` holds what each attempt used, up to the last time that it was read.
     """
     meter.flush()
     data = meter._prepare_emissions_data()  # the public figures exist only after stop()
     parts = {type(part).__name__.lower(): _method(part) for part in meter._hardware}
     counted = {method for part, method in parts.items() if part != "ram"}
-    return {
+    attempts = load_json(folder / "energy.json") or {}
+    attempts[str(meter.run_id)] = {
         "energy_kwh": data.energy_consumed,
         "emissions_kg": data.emissions,
         "duration_s": data.duration,
-        "country": data.country_iso_code,
         "method": "measured" if counted == {"measured"} else "estimated",
+    }
+    save_json(folder / "energy.json", attempts)
+    used = attempts.values()
+    return {
+        **{key: sum(each[key] for each in used) for key in ("energy_kwh", "emissions_kg", "duration_s")},
+        "country": data.country_iso_code,
+        "method": "measured" if all(each["method"] == "measured" for each in used) else "estimated",
         "parts": parts,
     }
 
@@ -78,23 +90,25 @@ def _method(part: Any) -> str:
     return "measured"
 
 
-def write_card(model: BaseModel, meter: OfflineEmissionsTracker, method: str, folder: Path) -> None:
+def write_card(model: BaseModel, meter: OfflineEmissionsTracker, energy: dict[str, Any], folder: Path) -> None:
     """Make the model's generated card name the energy and CO2 used so far.
 
     Args:
         model: Its `model_card_data` is changed; the card is written when the model is saved.
         meter: A running meter.
-        method: `measured` or `estimated`.
+        energy: From `read`.
         folder: Where the card's template is kept until then.
     """
     card: Any = model.model_card_data
     data = meter._prepare_emissions_data()
+    data.emissions, data.energy_consumed = energy["emissions_kg"], energy["energy_kwh"]
+    data.duration = energy["duration_s"]
     # The library asks a running tracker whenever it saves; these figures outlive the tracker.
     frozen = SimpleNamespace(_start_time=0.0, _prepare_emissions_data=lambda: data)
     card.code_carbon_callback = SimpleNamespace(tracker=frozen)
     # The library's template says "measured" in any case and rounds to grams, which a small run doesn't reach.
     template = Path(card.template_path).read_text(encoding="utf-8")
-    template = template.replace("emissions were measured using", f"emissions were {method} using")
+    template = template.replace("emissions were measured using", f"emissions were {energy['method']} using")
     template = template.replace('"%.3f"|format(co2_eq', '"%.4g"|format(co2_eq')
     card.template_path = folder / ".model_card_template.md"
     card.template_path.write_text(template, encoding="utf-8")

@@ -59,6 +59,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
             return {}
         metrics = describe(config, choices, data, model, evaluator) | {
             "base": evaluation.to_json(),
+            "base_from_cache": getattr(evaluation, "cache_file", None) is not None,
             "attributes": evaluation.attributes,
         }
         metrics["energy"] = tracker.energy()
@@ -94,12 +95,22 @@ def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -
 
 
 def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag: str) -> Result | None:
-    """Evaluate, sharing the work among all processes, and write the rankings; None but on the main process."""
+    """Evaluate, sharing the work among all processes, and write the rankings; None but on the main process.
+
+    Args:
+        evaluator: With the evaluation's data.
+        model: What is evaluated.
+        output_dir: The run's directory.
+        tag: `base`, whose embeddings other runs may share (`evaluator.cache_dir`), or `final`.
+    """
     from sentence_transformers.util.distributed import distributed_evaluation
 
     with distributed_evaluation(model) as is_main:
-        evaluation = evaluator.evaluate(model) if is_main else None
+        options = {"cached": True} if tag == "base" and hasattr(evaluator, "cache_dir") else {}
+        evaluation = evaluator.evaluate(model, **options) if is_main else None
     if evaluation is not None:
+        if cache_file := getattr(evaluation, "cache_file", None):
+            logger.info("Base evaluation: embeddings from the cache (%s)", cache_file)
         evaluation.write_trec(output_dir / "rankings", tag)
     return evaluation
 

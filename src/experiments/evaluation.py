@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,16 +17,15 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.util.distributed import get_world_size
 from tqdm.auto import tqdm
 
-from experiments import metrics
+from experiments import embedding_cache, metrics
 from experiments.errors import ConfigError
 from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking, sample_retrievals
-from experiments.resized import ResizedPages, bounds
+from experiments.resized import ResizedPages, batches, bounds
 
 __all__ = ["PRIMARY_METRIC", "Evaluation", "RetrievalEvaluator", "sample_retrievals"]
 
 PRECISIONS = ("float32", "int8", "binary")
 
-_TEXT_BATCHES = 64  # encoded in one call: enough to be sorted by length, few enough for a progress bar
 _SCORES_AT_ONCE = 2**22  # similarities; ranking them takes about 100 MB
 
 logger = logging.getLogger(__name__)
@@ -54,6 +52,7 @@ class RetrievalEvaluator(BaseEvaluator):
         seed: Of the resampling.
         show_progress_bar: None: if standard error is a terminal.
         attribute_negatives: query_id -> {attribute: the corpus_id that differs from the right page in it alone}.
+        cache_dir: Where embeddings are kept for other runs, if `evaluate` is told to; None: nowhere.
 
     Raises:
         ConfigError: If a dimension or a precision makes no sense, or nothing can be evaluated.
@@ -76,6 +75,7 @@ class RetrievalEvaluator(BaseEvaluator):
         seed: int = 0,
         show_progress_bar: bool | None = None,
         attribute_negatives: dict[str, dict[str, str]] | None = None,
+        cache_dir: str | None = None,
     ) -> None:
         super().__init__()
         _check_options(truncate_dims, precisions)
@@ -103,6 +103,7 @@ class RetrievalEvaluator(BaseEvaluator):
         self.seed = seed
         self.show_progress_bar = show_progress_bar
         self.attribute_negatives = attribute_negatives
+        self.cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
         self.primary_metric = f"{name}_{PRIMARY_METRIC}" if name else PRIMARY_METRIC
         self._resized: ResizedPages | None = None  # of the corpus, for the bounds of the model evaluated last
         self._at_dim: dict[int, RetrievalEvaluator] = {}  # what the model card knows a smaller dimension by
@@ -121,38 +122,51 @@ class RetrievalEvaluator(BaseEvaluator):
         """
         return self._report(model, self._evaluate(model, everything=False), epoch, steps)
 
-    def evaluate(self, model: SentenceTransformer) -> Evaluation:
+    def evaluate(self, model: SentenceTransformer, *, cached: bool = False) -> Evaluation:
         """Return everything that one pass over queries and documents tells.
+
+        Args:
+            model: What is evaluated.
+            cached: Take the embeddings from `cache_dir`, or keep them there: for weights that other runs have too.
 
         Raises:
             ConfigError: If a dimension is above the model's.
             FloatingPointError: If an embedding is not finite.
         """
-        evaluation = self._evaluate(model, everything=True)
+        evaluation = self._evaluate(model, everything=True, cached=cached)
         self._report(model, evaluation, -1, -1)
         return evaluation
 
-    def _evaluate(self, model: SentenceTransformer, *, everything: bool) -> Evaluation:
-        started = time.perf_counter()
-        queries = self._embed(model.encode_query, self.queries, "query", np.arange(len(self.queries)))
-        dims = self._dims(queries.shape[1])
-        queries_done = time.perf_counter()
-        resized = self._resized_corpus(model)
-        documents = self._embed(model.encode_document, self.corpus, "document", self._column_of_row, resized)
-        documents_done = time.perf_counter()
+    def _evaluate(self, model: SentenceTransformer, *, everything: bool, cached: bool = False) -> Evaluation:
         evaluation = Evaluation(self.query_ids, self.relevant_docs)
-        for dim in dims:
+        if cached and self.cache_dir is not None:
+            parts = embedding_cache.key_parts(model, self.queries, self.corpus, self.batch_size)
+            (queries, documents), evaluation.cache_file = embedding_cache.load_or_compute(
+                self.cache_dir, parts, lambda: self._embed_both(model, evaluation.seconds)
+            )
+        else:
+            queries, documents = self._embed_both(model, evaluation.seconds)
+        started = time.perf_counter()
+        for dim in self._dims(queries.shape[1]):
             self._score(
                 evaluation, metrics.normalize(queries[:, :dim]), metrics.normalize(documents[:, :dim]), everything
             )
         if everything and self.attribute_negatives:
             evaluation.attributes = self._attribute_shares(metrics.normalize(queries), metrics.normalize(documents))
-        evaluation.seconds = {
-            "encode_queries": queries_done - started,
-            "encode_documents": documents_done - queries_done,
-            "score": time.perf_counter() - documents_done,
-        }
+        evaluation.seconds["score"] = time.perf_counter() - started
         return evaluation
+
+    def _embed_both(self, model: SentenceTransformer, seconds: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
+        """Embed queries and documents, these in the order of the score matrix; `seconds` is told how long it took."""
+        started = time.perf_counter()
+        queries = self._embed(model.encode_query, self.queries, "query", np.arange(len(self.queries)))
+        self._dims(queries.shape[1])  # before the documents, which take longer
+        queries_done = time.perf_counter()
+        resized = self._resized_corpus(model)
+        documents = self._embed(model.encode_document, self.corpus, "document", self._column_of_row, resized)
+        seconds["encode_queries"] = queries_done - started
+        seconds["encode_documents"] = time.perf_counter() - queries_done
+        return queries, documents
 
     def _dims(self, full_dim: int) -> list[int]:
         dims = self.truncate_dims
@@ -187,7 +201,7 @@ class RetrievalEvaluator(BaseEvaluator):
         hide_bar = None if self.show_progress_bar is None else not self.show_progress_bar
         with tqdm(total=len(dataset), desc=f"Embedding {column}", leave=False, disable=hide_bar) as progress:
             size = self.batch_size * get_world_size()
-            for batch in _batches(dataset, column, size, self.num_workers, resized):
+            for batch in batches(dataset, column, size, self.num_workers, resized):
                 found = encode(batch, batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True)
                 if not np.isfinite(found).all():
                     raise FloatingPointError(f"an embedding in the evaluation's column {column} is not finite")
@@ -255,31 +269,6 @@ class RetrievalEvaluator(BaseEvaluator):
         scores = ", ".join(f"{values[PRIMARY_METRIC]:.3f} at {dim}" for dim, values in evaluation.metrics.items())
         logger.info("%s: nDCG@10 %s dimensions", self.name or "retrieval", scores)
         return named
-
-
-def _batches(
-    dataset: Dataset, column: str, batch_size: int, num_workers: int, resized: ResizedPages | None
-) -> Iterator[list]:
-    """Yield a column in lists, decoding the items of the next one meanwhile: two lists are in memory, never more."""
-    if isinstance(dataset.features[column], Value):
-        size = batch_size * _TEXT_BATCHES
-        yield from (list(dataset[start : start + size][column]) for start in range(0, len(dataset), size))
-        return
-
-    def read(row: int) -> Any:
-        return resized[row] if resized else dataset[row][column]
-
-    batches = [range(start, min(start + batch_size, len(dataset))) for start in range(0, len(dataset), batch_size)]
-    if not num_workers:
-        yield from ([read(row) for row in rows] for rows in batches)
-        return
-    with ThreadPoolExecutor(num_workers) as pool:
-        waiting: deque[list[Future]] = deque()
-        for rows in batches:
-            waiting.append([pool.submit(read, row) for row in rows])
-            if len(waiting) == 2:
-                yield [item.result() for item in waiting.popleft()]
-        yield [item.result() for item in waiting.popleft()]
 
 
 def _means(values: dict[str, np.ndarray]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.errors import ConfigError
 from experiments.hints import hint, select, show
+from experiments.memory import parse_bytes
 
 _COLUMNS = ("query", "positive", "negatives")
 _LOSSES_WITH_LABELS = frozenset(
@@ -154,6 +155,10 @@ def _check_architectures(config: dict[str, Any]) -> None:
 
 def _check_loss(loss: dict[str, Any], data: dict[str, Any]) -> None:
     """Refuse a loss of the library that can't take what every source yields: anchor, positive, negatives, no label."""
+    try:
+        parse_bytes(loss.get("memory_limit"))
+    except ConfigError as error:
+        raise ConfigError(f"loss.{error}") from None
     name = str(loss.get("_target_")).rpartition(".")[2]
     if name in _LOSSES_WITH_LABELS:
         raise ConfigError(f"loss: {name} needs a column of labels, which data doesn't have; type loss=cached_mnrl")

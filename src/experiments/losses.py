@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.gradcache import RandContext, _create_minibatch
@@ -31,7 +32,7 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
         self,
         model: SentenceTransformer,
         *,
-        mini_batch_size: int | None = None,
+        mini_batch_size: int | Literal["auto"] | None = None,
         mini_batch_num_tokens: int | None = None,
         default_num_tokens: int = 2048,
         score_chunk_size: int = 1024,
@@ -41,12 +42,13 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
         partition_mode: str = "joint",
         hardness_mode: str | None = None,
         hardness_strength: float = 0.0,
+        memory_limit: int | str | None = None,
     ) -> None:
         """Set the loss up.
 
         Args:
             model: The model to train.
-            mini_batch_size: Inputs encoded at once; clears the token budget.
+            mini_batch_size: Inputs encoded at once; clears the token budget. `auto`: the trainer finds it.
             mini_batch_num_tokens: Tokens encoded at once, padding not counted; at least one input is.
             default_num_tokens: The token budget where neither of the two is set.
             score_chunk_size: Queries whose scores are computed at once.
@@ -56,6 +58,7 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
             partition_mode: As in the library.
             hardness_mode: As in the library.
             hardness_strength: As in the library.
+            memory_limit: What `auto` may use, such as "4GiB": see `mini_batch.choose`.
 
         Raises:
             ConfigError: If both mini-batch settings are given.
@@ -69,7 +72,7 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
         super().__init__(
             model,
             scale=scale,
-            mini_batch_size=mini_batch_size or score_chunk_size,
+            mini_batch_size=1 if mini_batch_size == "auto" else mini_batch_size or score_chunk_size,
             mini_batch_num_tokens=mini_batch_num_tokens,
             gather_across_devices=gather_across_devices,
             directions=tuple(directions),  # type: ignore[arg-type]
@@ -77,6 +80,8 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
             hardness_mode=hardness_mode,  # type: ignore[arg-type]
             hardness_strength=hardness_strength,
         )
+        self.mini_batch_is_open = mini_batch_size == "auto"
+        self.memory_limit = memory_limit
         self.score_chunk_size = score_chunk_size
         self.budget_is_default = mini_batch_num_tokens == default_num_tokens
 

@@ -43,7 +43,7 @@ def hardware() -> dict[str, Any]:
     """Return CPU, cores, memory and, once torch is imported, GPUs and threads."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    found: dict[str, Any] = {"cpu": _cpu(), "cores": cores, "memory_gib": round(memory / 2**30, 1), "gpu": None}
+    found: dict[str, Any] = {"cpu": cpu(), "cores": cores, "memory_gib": round(memory / 2**30, 1), "gpu": None}
     torch = sys.modules.get("torch")  # never the reason why it is imported
     if torch is not None:
         found["threads"] = torch.get_num_threads()
@@ -53,7 +53,8 @@ def hardware() -> dict[str, Any]:
     return found
 
 
-def _cpu() -> str:
+def cpu() -> str:
+    """Return the processor's name."""
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

@@ -60,6 +60,7 @@ class Evaluation:
     precision: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)  # metrics by other precisions
     attributes: dict[str, float] | None = None  # share of queries whose page beats the one that differs in it
     seconds: dict[str, float] = field(default_factory=dict)  # encode_queries, encode_documents, score
+    cache_file: Path | None = None  # where the embeddings were read, if they were
 
     @property
     def full_dim(self) -> int:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Hashable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Hashable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any, TypeVar
 
 import datasets
 import torch
 import xxhash
-from datasets import Dataset
+from datasets import Dataset, Value
 from datasets.features.image import Image as ImageFeature
 from PIL import Image
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
@@ -23,6 +24,7 @@ from transformers import Qwen2VLImageProcessor
 
 from experiments.data.pages import content_hashes, remember_hashes
 
+_TEXT_BATCHES = 64  # read at once: enough to be sorted by length, few enough for a progress bar
 Rows = TypeVar("Rows", Dataset, dict[str, Dataset])
 
 
@@ -85,6 +87,31 @@ class ResizedPages:
             page = resize(self.dataset[row][self.column], self.processor)
             self._store.put(row, page)
         return page
+
+
+def batches(
+    dataset: Dataset, column: str, batch_size: int, num_workers: int, resized: ResizedPages | None
+) -> Iterator[list]:
+    """Yield a column in lists, decoding the items of the next one meanwhile: two lists are in memory, never more."""
+    if isinstance(dataset.features[column], Value):
+        size = batch_size * _TEXT_BATCHES
+        yield from (list(dataset[start : start + size][column]) for start in range(0, len(dataset), size))
+        return
+
+    def read(row: int) -> Any:
+        return resized[row] if resized else dataset[row][column]
+
+    parts = [range(start, min(start + batch_size, len(dataset))) for start in range(0, len(dataset), batch_size)]
+    if not num_workers:
+        yield from ([read(row) for row in rows] for rows in parts)
+        return
+    with ThreadPoolExecutor(num_workers) as pool:
+        waiting: deque[list[Future]] = deque()
+        for rows in parts:
+            waiting.append([pool.submit(read, row) for row in rows])
+            if len(waiting) == 2:
+                yield [item.result() for item in waiting.popleft()]
+        yield [item.result() for item in waiting.popleft()]
 
 
 class ReadResized:

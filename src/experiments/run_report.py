@@ -204,9 +204,10 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     facts["started"] = fields["start"]
     attempts = len(fields["attempts"])
     facts["time"] = time_text(duration_s(fields)) + (f" in {attempts} attempts" if attempts > 1 else "")
+    if metrics.get("base_from_cache"):
+        facts["base evaluation"] = "embeddings from the cache: what they cost is in another run's time and energy"
     if energy := metrics.get("energy"):
-        part = " in the last attempt" if attempts > 1 else ""
-        facts["energy"] = f"{energy['energy_kwh']:.3g} kWh ({energy['method']}){part}"
+        facts["energy"] = f"{energy['energy_kwh']:.3g} kWh ({energy['method']})"
         facts["CO2"] = f"{1000 * energy['emissions_kg']:.3g} g with the electricity of {energy['country']}"
     return [(name, _text(value)) for name, value in facts.items() if value is not None]
 

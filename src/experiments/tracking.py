@@ -136,19 +136,16 @@ class Tracker:
         self._run.log({"samples": trackio.Table(data=data)}, step=self.step)
 
     def energy(self) -> dict[str, Any] | None:
-        """Return what this process and its children used since the run began; None if it isn't measured.
-
-        Keys: energy_kwh, emissions_kg, duration_s, country, method (measured or estimated) and parts.
-        """
-        if self.meter and not self._on_card:
-            self._energy = energy_meter.read(self.meter)
+        """Return what all attempts of the run used, as `energy.read` does; None if it isn't measured."""
+        if self.meter and self._output_dir and not self._on_card:
+            self._energy = energy_meter.read(self.meter, self._output_dir)
         return self._energy
 
     def write_energy_to_card(self, model: BaseModel) -> dict[str, Any] | None:
         """Put energy and CO2 on the model's card, right before saving; `energy()` and Trackio keep those figures."""
         energy = self.energy()
         if energy and self.meter and self._output_dir:
-            energy_meter.write_card(model, self.meter, energy["method"], self._output_dir)
+            energy_meter.write_card(model, self.meter, energy, self._output_dir)
             self._on_card = True
         return energy
 
@@ -201,6 +198,8 @@ class _TrainingLog(TrainerCallback):
         """Log on the main process."""
         if state.is_world_process_zero:
             self._log(logs or {}, state.global_step)
+            if self.tracker.meter and self.tracker._output_dir:  # keeps what was used, should the run be killed
+                energy_meter.read(self.tracker.meter, self.tracker._output_dir)
 
     def _log(self, logs: dict[str, Any], step: int) -> None:
         self.tracker.step = step

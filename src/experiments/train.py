@@ -45,11 +45,13 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     """
     from transformers import set_seed
 
+    from experiments import mini_batch
     from experiments.models import embedding_dim
     from experiments.record import keep_record
     from experiments.resized import resized_rows
 
     check_push(config["trainer"], name)
+    mini_batch.check(config["loss"])
     with ExitStack() as stack:
         record = stack.enter_context(keep_record(output_dir, config, name=name))
         data: Data = build(config["data"])
@@ -68,7 +70,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         evaluator = make_evaluator(config, data, matryoshka)
 
         metrics = describe(config, choices, data, model, evaluator)
-        metrics["base"] = evaluate_base(evaluator, model, output_dir)
+        metrics |= evaluate_base(evaluator, model, output_dir)
 
         processor = getattr(model.processor, "image_processor", None)
         trainer: RunTrainer = args.trainer_class(
@@ -81,6 +83,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             callbacks=[tracker.callback(data.name, embedding_dim(model))],
         )
         fit(trainer)
+        record.update(mini_batch=trainer.mini_batch)
 
         evaluation = run_evaluator(evaluator, model, output_dir, "final")
         if evaluation is None:  # what follows is for the main process
@@ -90,7 +93,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         truncate_dim = choose_truncate_dim(matryoshka, metrics["final"])
         metrics["model"]["truncate_dim"] = truncate_dim
         metrics["selected_on_this_set"] = selections(matryoshka, trainer)
-        metrics["training"] = {"steps": trainer.state.global_step, "history": trainer.state.log_history}
+        metrics["training"] = {"steps": trainer.state.global_step, "mini_batch": trainer.mini_batch}
+        metrics["training"]["history"] = trainer.state.log_history
         metrics["energy"] = tracker.write_energy_to_card(model)
         save(model, output_dir / "final", truncate_dim, metrics)
         finish(metrics, evaluation, data, output_dir, tracker)
@@ -129,16 +133,21 @@ def hub_model_id(trainer: dict[str, Any], name: str) -> str:
     return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96]
 
 
-def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> dict[str, Any] | None:
-    """Evaluate the model before training, unless the run that is resumed has done so; None but on the main process."""
+def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> dict[str, Any]:
+    """Evaluate the model before training, unless the run that is resumed has done so.
+
+    Returns:
+        `base`, the section of metrics.json, and `base_from_cache`; nothing but on the main process.
+    """
     from experiments import runs
 
     saved = output_dir / "rankings" / "base.json"
     section = runs.load_json(saved)
     if section is None and (evaluation := run_evaluator(evaluator, model, output_dir, "base")) is not None:
-        section = evaluation.to_json()
+        from_cache = getattr(evaluation, "cache_file", None) is not None  # other evaluators than ours have none
+        section = {"base": evaluation.to_json(), "base_from_cache": from_cache}
         runs.save_json(saved, section)
-    return section
+    return section or {}
 
 
 def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from datasets import Dataset
 from sentence_transformers.base.trainer import BaseTrainer
 from sentence_transformers.base.training_args import BaseTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
@@ -21,6 +22,8 @@ from torch.utils.data import DataLoader
 from transformers import ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
+from experiments import mini_batch
+from experiments.errors import ConfigError
 from experiments.losses import CachedMultipleNegativesRankingLoss
 from experiments.models import has_bfloat16
 from experiments.sampling import NoDuplicatesByBytes
@@ -89,8 +92,15 @@ class RunTrainer(BaseTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.mini_batch: dict[str, Any] | None = None  # what `loss.mini_batch_size=auto` found
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(Progress)
+
+    @property
+    def cached_loss(self) -> CachedMultipleNegativesRankingLoss | None:
+        """Our own loss, if it is that which trains, inside the Matryoshka loss or alone."""
+        loss = self.loss.loss if isinstance(self.loss, MatryoshkaLoss) else self.loss
+        return loss if isinstance(loss, CachedMultipleNegativesRankingLoss) else None
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Return the library's schedule; say so if all of it is warm-up, whose first step has the learning rate 0."""
@@ -110,6 +120,8 @@ class RunTrainer(BaseTrainer):
         Raises:
             TrainingDivergedError: If the loss is infinite or not a number.
         """
+        if self.cached_loss is not None and self.cached_loss.mini_batch_is_open:
+            self.choose_mini_batch(model, self.cached_loss)
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not math.isfinite(loss.item()):
             raise TrainingDivergedError(
@@ -117,6 +129,29 @@ class RunTrainer(BaseTrainer):
                 f"try a smaller trainer.learning_rate (it is {self.args.learning_rate})"
             )
         return loss
+
+    def choose_mini_batch(self, model: nn.Module, loss: CachedMultipleNegativesRankingLoss) -> None:
+        """Set the loss's mini-batch size, at the first step, where everything is as in the steps to come.
+
+        A run that goes on from a checkpoint keeps the size that it began with.
+        """
+        logged = [entry["mini_batch_size"] for entry in self.state.log_history if "mini_batch_size" in entry]
+        if logged:
+            self.mini_batch = {"mini_batch_size": logged[0], "reason": "as before the run was resumed"}
+        else:
+            if not isinstance(self.train_dataset, Dataset):
+                raise ConfigError("loss.mini_batch_size=auto works with one data set alone; type a number, e.g. 16")
+            batch_size = self.args.per_device_train_batch_size
+            rows = mini_batch.costliest_rows(self.train_dataset, self.model, batch_size)
+            step = super().training_step
+
+            def try_out(size: int, num_rows: int) -> None:
+                loss.mini_batch_size = size
+                step(model, self.data_collator(rows[:num_rows]))
+
+            self.mini_batch = mini_batch.choose(model, try_out, len(rows), loss.memory_limit)
+            self.log({"mini_batch_size": self.mini_batch["mini_batch_size"]})
+        loss.mini_batch_size, loss.mini_batch_is_open = self.mini_batch["mini_batch_size"], False
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write the checkpoint under another name and rename it, so that it is complete or absent."""
@@ -163,8 +198,7 @@ class Trainer(RunTrainer, SentenceTransformerTrainer):
 
     def _prepare_inputs(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Move the batch to the device, but its pixels only where the loss doesn't move them by mini-batch."""
-        loss = self.loss.loss if isinstance(self.loss, MatryoshkaLoss) else self.loss
-        if not isinstance(loss, CachedMultipleNegativesRankingLoss):
+        if self.cached_loss is None:
             return super()._prepare_inputs(inputs)
         pixels = {key: value for key, value in inputs.items() if "pixel_values" in key}
         rest = {key: value for key, value in inputs.items() if key not in pixels}

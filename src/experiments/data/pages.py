@@ -71,7 +71,7 @@ def _read(dataset: Dataset, check: bool) -> tuple[np.ndarray, list[Defect]]:
     images = _image_columns(dataset)
     hashes = np.zeros((len(dataset), len(dataset.column_names)), dtype=np.uint64)
     defects = []
-    for row, column, value in _encoded_values(dataset):
+    for row, column, value in encoded_values(dataset):
         hashes[row, column] = xxhash.xxh64_intdigest(NOTHING if value is None else value)
         if check:
             reason = EMPTY if value is None else image_defect(value) if column in images else None
@@ -82,7 +82,7 @@ def _read(dataset: Dataset, check: bool) -> tuple[np.ndarray, list[Defect]]:
 
 def digests(dataset: Dataset) -> list[str]:
     """Return the first 16 hexadecimal digits of the SHA-256 of each row's only value, shape (num_rows,)."""
-    values = (NOTHING if value is None else value for _, _, value in _encoded_values(dataset))
+    values = (NOTHING if value is None else value for _, _, value in encoded_values(dataset))
     return [hashlib.sha256(value).hexdigest()[:16] for value in values]
 
 
@@ -109,7 +109,7 @@ def _image_columns(dataset: Dataset) -> set[int]:
     return {i for i, column in enumerate(dataset.column_names) if isinstance(dataset.features[column], Image)}
 
 
-def _encoded_values(dataset: Dataset) -> Iterator[tuple[int, int, bytes | memoryview | None]]:
+def encoded_values(dataset: Dataset) -> Iterator[tuple[int, int, bytes | memoryview | None]]:
     """Yield (row, column number, value) for all values: encoded image, UTF-8 text, or None where there is none."""
     images = _image_columns(dataset)
     what = "pages" if images else "texts"
