@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.errors import ConfigError
+from experiments.hints import select
 
 
 def check(output_dir: Path, config: dict[str, Any]) -> None:
@@ -21,10 +22,9 @@ def check(output_dir: Path, config: dict[str, Any]) -> None:
             f"{output_dir} holds a finished run, which is never overwritten; set hydra.run.dir to another"
         )
     checks.check_writable(output_dir, "hydra.run.dir")
-    for group, key in (("tracking", "dir"), ("data", "cache_dir"), ("model", "cache_dir")):
-        folder = config.get(group, {}).get(key)
-        if folder is not None:
-            checks.check_writable(Path(folder).expanduser(), f"{group}.{key}")
+    for key in ("tracking.dir", "data.cache_dir", "model.cache_dir", "evaluator.cache_dir"):
+        if (folder := select(config, key)) is not None:
+            checks.check_writable(Path(folder).expanduser(), key)
 
 
 def refuse_finished(arguments: list[str]) -> None:

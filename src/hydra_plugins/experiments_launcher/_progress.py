@@ -83,4 +83,4 @@ def read_step(log: Path) -> str:
             bars = _BAR.findall(file.read().decode(errors="replace"))
     except OSError:
         return ""
-    return f"{bars[-1][0].strip() or 'step'} {bars[-1][1]}" if bars else ""
+    return f"{bars[-1][0].rpartition(']')[2].strip() or 'step'} {bars[-1][1]}" if bars else ""
