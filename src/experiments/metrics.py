@@ -120,7 +120,7 @@ def paired_difference(
     (Smucker, Allan and Carterette 2007); it asks about these runs and knows nothing of other seeds.
 
     Args:
-        first: A metric of each query, shape (num_runs, num_queries); a run per seed.
+        first: A metric between 0 and 1 of each query, shape (num_runs, num_queries); a run per seed.
         second: Of the other setting, shape (any number of runs, num_queries), the same queries in the same order.
         num_resamples: Resamples of the queries, with replacement.
         num_flips: Random flips of the signs.
@@ -129,45 +129,46 @@ def paired_difference(
     generator = np.random.default_rng(seed)
     differences = second.mean(axis=0) - first.mean(axis=0)
     mean, num_queries = float(differences.mean()), len(differences)
-    rows = (generator.integers(num_queries, size=num_queries) for _ in range(num_resamples))
-    deviations = np.array([differences[row].mean() for row in rows]) - mean
-    low, high = np.percentile(mean + deviations * _stretch(first, second, differences, generator), [2.5, 97.5])
+    resamples = (generator.integers(num_queries, size=(size, num_queries)) for size in _portions(num_resamples))
+    deviations = np.concatenate([differences[rows].mean(axis=1) for rows in resamples]) - mean
+    deviations *= _stretch(first, second, num_resamples, generator)
+    low, high = np.clip(np.percentile(mean + deviations, [2.5, 97.5]), -1, 1)
     return Difference(mean, float(low), float(high), _sign_flip(differences, num_flips, generator))
 
 
-def _stretch(
-    first: np.ndarray, second: np.ndarray, differences: np.ndarray, generator: np.random.Generator, num: int = 2000
-) -> np.ndarray | float:
-    """Return by how much seeds widen the distribution over queries: a factor for each resample, 1 with one run each."""
-    several = [values for values in (first, second) if len(values) > 1]
-    queries = float(differences.var(ddof=1)) / len(differences) if len(differences) > 1 else 0.0
-    if not several or not queries:
+def _stretch(first: np.ndarray, second: np.ndarray, num: int, generator: np.random.Generator) -> np.ndarray | float:
+    """Return by how much seeds widen the distribution over queries: `num` random factors; 1 where no seed is known."""
+    differences = second.mean(axis=0) - first.mean(axis=0)
+    over_queries = float(differences.var(ddof=1)) / len(differences) if len(differences) > 1 else 0.0
+    freedom = len(first) + len(second) - 2
+    if not freedom or not over_queries:
         return 1.0
-    freedom = sum(len(values) - 1 for values in several)
-    between = sum((len(values) - 1) * values.mean(axis=1).var(ddof=1) for values in several) / freedom
-    scatter = sum((len(values) - 1) * _scatter(values) for values in several) / freedom
+    between = sum(((values.mean(axis=1) - values.mean()) ** 2).sum() for values in (first, second)) / freedom
+    scatter = sum(_scatter(values) for values in (first, second)) / freedom
     per_run = 1 / len(first) + 1 / len(second)
-    total = queries + max(0.0, between - scatter) * per_run
-    share = (between * per_run) ** 2 / freedom + queries**2 / (len(differences) - 1)
-    freedom_of_total = total**2 / share
-    return np.sqrt(total / queries * freedom_of_total / generator.chisquare(freedom_of_total, num))
+    total = over_queries + max(0.0, between - scatter) * per_run
+    total_freedom = total**2 / ((between * per_run) ** 2 / freedom + over_queries**2 / (len(differences) - 1))
+    return np.sqrt(total / over_queries * total_freedom / generator.chisquare(total_freedom, num))
 
 
 def _scatter(values: np.ndarray) -> float:
-    """Return the variance of a run's mean that comes from queries which answer to a seed each in its own way."""
-    num_runs, num_queries = values.shape
+    """Return the part of the squares between runs' means that is due to each query answering seeds in its own way."""
     rest = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
-    return float((rest**2).sum()) / ((num_runs - 1) * (num_queries - 1) * num_queries)
+    return float((rest**2).sum()) / ((values.shape[1] - 1) * values.shape[1])
 
 
 def _sign_flip(differences: np.ndarray, num_flips: int, generator: np.random.Generator) -> float:
     """Return the two-sided p-value of differences as likely of either sign (Edgington 1969)."""
     observed, extreme = abs(differences.sum()) * (1 - 1e-12), 0
-    for start in range(0, num_flips, 1000):  # all at once would be (num_flips, num_queries) numbers
-        size = (min(1000, num_flips - start), len(differences))
-        flips = generator.integers(0, 2, size=size, dtype=np.int8)
+    for size in _portions(num_flips):
+        flips = generator.integers(0, 2, size=(size, len(differences)), dtype=np.int8)
         extreme += int((np.abs(differences.sum() - 2 * (flips @ differences)) >= observed).sum())
     return (extreme + 1) / (num_flips + 1)
+
+
+def _portions(num: int, most: int = 500) -> list[int]:
+    """Split a number of resamples: all at once would be (num, num_queries) numbers in memory."""
+    return [min(most, num - start) for start in range(0, num, most)]
 
 
 def _sort_keys(scores: np.ndarray, first_column: int) -> np.ndarray:

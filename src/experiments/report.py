@@ -14,9 +14,9 @@ from pathlib import Path
 
 from experiments import figures
 from experiments.errors import ConfigError
-from experiments.figures import metric_label, short_count
-from experiments.run_report import best_section, counts, markdown_table, primary_metric, score, shown, time_text
+from experiments.run_report import best_section, counts, primary_metric, score
 from experiments.runs import Run, dimensions, duration_s, load_finished, main_values, run_dirs
+from experiments.tables import markdown_table, metric_label, short_count, shown, time_text
 
 
 def leaderboards(runs: Sequence[Run]) -> dict[str, list[Run]]:
