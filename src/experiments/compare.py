@@ -16,8 +16,8 @@ import numpy as np
 from experiments.errors import ConfigError
 from experiments.hints import dotted_keys, select, show
 from experiments.metrics import Difference, paired_difference
-from experiments.runs import digest, effective
-from experiments.settings import SEEDS, Setting, load_settings
+from experiments.runs import SEEDS, digest, effective
+from experiments.settings import Setting, load_settings
 from experiments.tables import markdown_table, metric_label, shown
 
 

@@ -12,11 +12,9 @@ import numpy as np
 
 from experiments.errors import ConfigError
 from experiments.hints import select
-from experiments.runs import Run, digest, effective, load_run, read_record, run_dirs
+from experiments.runs import SEEDS, Run, digest, effective, load_run, read_record, run_dirs
 from experiments.tables import shown
 from experiments.trec import QueryValues, read_query_values
-
-SEEDS = ("seed", "trainer.seed", "trainer.data_seed", "model.seed", "evaluator.seed")  # data.seed is another data set
 
 
 @dataclass
@@ -117,20 +115,12 @@ def _group(runs: Sequence[Run], values: Sequence[QueryValues]) -> list[Setting]:
     seen: dict[tuple[str, str], int] = {}
     for run, each in zip(runs, values, strict=True):
         seeds = digest([select(run.record["config"], key) for key in SEEDS])
-        rest = digest([run.record["job"], _without_seeds(run.record["config"])])
+        rest = digest([run.record["job"], effective(run.record["config"], SEEDS)])
         repeat = seen[rest, seeds] = seen.get((rest, seeds), -1) + 1
         setting = settings.setdefault((rest, repeat), Setting(_label(len(settings))))
         setting.runs.append(run)
         setting.values.append(each)
     return [*settings.values()]
-
-
-def _without_seeds(config: dict[str, Any]) -> dict[str, Any]:
-    kept = effective(config)
-    for key in SEEDS:
-        group, _, name = key.rpartition(".")
-        (kept.get(group, {}) if group else kept).pop(name, None)
-    return kept
 
 
 def _label(index: int) -> str:
