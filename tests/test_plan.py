@@ -126,13 +126,14 @@ def test_same_settings_with_another_seed_take_the_mean_of_the_past_runs(here):
         ("trainer.eval_strategy=no", 30 + 100 + 2 * 5),
         ("+trainer.max_steps=8", 30 + 100 * 8 * 64 / 200 + 4 * 5),
         ("loss.scale=10", 30 + 100 + 4 * 5),
+        ("loss.mini_batch_size=4", 30 + 100 + 4 * 5),
     ],
 )
 def test_steps_and_evaluations_of_a_past_run_are_scaled_each_by_its_work(here, override, seconds):
     write_past_run(here / "outputs" / "0", config_of(*ROWS), train_s=100, eval_s=5, rest_s=30)
     found = estimate(config_of(*ROWS, override), past_runs([Path("outputs")]))
     assert found.seconds == pytest.approx(seconds)
-    assert (found.unlike == ("loss.scale",)) == (override == "loss.scale=10")
+    assert found.unlike == (("loss.mini_batch_size",) if override == "loss.mini_batch_size=4" else ())
 
 
 def test_runs_of_a_sweep_count_their_whole_process(here):

@@ -20,6 +20,11 @@ _SCALED = (
     *("model.min_pixels", "model.max_pixels", "trainer.num_train_epochs", "trainer.max_steps"),
     *("trainer.eval_strategy", "trainer.eval_steps"),
 )
+_WITHOUT_COST = (  # that decide what is learnt, not how long it takes
+    *(f"trainer.{key}" for key in ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay")),
+    *(f"trainer.{key}" for key in ("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm")),
+    *("loss.scale", "matryoshka.truncate_dim"),
+)
 _SAME = (
     "model._target_",
     "model.name",
@@ -91,15 +96,13 @@ def estimate(config: dict[str, Any], past: Iterable[Past]) -> Estimate | None:
     distances = [_distance(config, each.run.record["config"]) for each in alike]
     nearest = [each for each, distance in zip(alike, distances, strict=True) if distance == min(distances)]
     seconds = [_scaled(config, each) for each in nearest]
-    ratios = [_energy_per_second(config, each) for each in nearest]
+    rates = [rate for each in nearest if (rate := _energy_per_second(config, each))]
     expected = mean(seconds)
-    energy = [ratio[0] for ratio in ratios if ratio]
-    emissions = [ratio[1] for ratio in ratios if ratio]
     spread = max(abs(each - expected) for each in seconds) / expected if len(seconds) > 1 else math.nan
     return Estimate(
         expected,
-        mean(energy) * expected if energy else None,
-        mean(emissions) * expected if emissions else None,
+        mean(kwh for kwh, _ in rates) * expected if rates else None,
+        mean(kg for _, kg in rates) * expected if rates else None,
         _basis(config, nearest, spread),
         spread,
         (*_differing(config, nearest[-1].run.record["config"]),),
@@ -113,8 +116,8 @@ def _distance(config: dict[str, Any], other: dict[str, Any]) -> float:
 
 
 def _differing(config: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
-    """Yield the keys, but seeds and those that are scaled by, in which two configs differ."""
-    ours, theirs = (effective(each, (*SEEDS, *_SCALED)) for each in (config, other))
+    """Yield the keys that may cost time, but those that are scaled by, in which two configs differ."""
+    ours, theirs = (effective(each, (*SEEDS, *_SCALED, *_WITHOUT_COST)) for each in (config, other))
     for key in dict.fromkeys((*dotted_keys(ours), *dotted_keys(theirs))):
         values = select(ours, key), select(theirs, key)
         if values[0] != values[1] and not any(isinstance(value, dict) for value in values):
@@ -147,11 +150,11 @@ def _scaled(config: dict[str, Any], past: Past) -> float:
 
 
 def _energy_per_second(config: dict[str, Any], past: Past) -> tuple[float, float] | None:
-    """Return kWh and kg CO2 a second; None where none was measured, or for another country's electricity."""
+    """Return measured kWh and kg CO2 by second of the process; None without, or for another country's electricity."""
     energy = past.run.metrics.get("energy")
     if not energy or energy["country"] != select(config, "tracking.country_iso_code"):
         return None
-    return energy["energy_kwh"] / energy["duration_s"], energy["emissions_kg"] / energy["duration_s"]
+    return energy["energy_kwh"] / past.wall_s, energy["emissions_kg"] / past.wall_s
 
 
 def _ratio(config: dict[str, Any], other: dict[str, Any], measure: Any) -> float:
