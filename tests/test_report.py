@@ -209,10 +209,10 @@ def sweep_dir(tmp_path):
 
 def test_report_on_a_sweep_draws_its_keys_bytes_and_memory(sweep_dir, capsys):
     assert report.main([str(sweep_dir)]) == 0
-    text = (sweep_dir / "report.md").read_text()
+    text, printed = (sweep_dir / "report.md").read_text(), capsys.readouterr().out
     assert "4 of the sweep's 5 jobs have a result; the others: job 4 OOM." in text
     for name in ("sweep_keys.png", "sweep_bytes.png", "sweep_memory.png"):
-        assert f"](figures/{name})" in text and str(sweep_dir / "figures" / name) in capsys.readouterr().out + text
+        assert f"](figures/{name})" in text and str(sweep_dir / "figures" / name) in printed
         with Image.open(sweep_dir / "figures" / name) as image:
             assert image.width > 800 and len(image.convert("RGB").getcolors(1 << 24)) > 50
 

@@ -148,6 +148,7 @@ def _stretch(first: np.ndarray, second: np.ndarray, num: int, generator: np.rand
     per_run = 1 / len(first) + 1 / len(second)
     total = over_queries + max(0.0, between - scatter) * per_run
     total_freedom = total**2 / ((between * per_run) ** 2 / freedom + over_queries**2 / (len(differences) - 1))
+    total_freedom = max(total_freedom, freedom)  # no sum is less certain than its least certain part
     return np.sqrt(total / over_queries * total_freedom / generator.chisquare(total_freedom, num))
 
 
