@@ -73,7 +73,7 @@ def test_per_query_values_from_trec_files_average_to_the_reported_metrics_exactl
     setting, _ = load_settings([sweep / "0", sweep / "3"])
     for dim in DIMS:
         for metric, value in setting.runs[0].metrics["final"][str(dim)].items():
-            assert setting.matrix(dim, metric).mean() == value
+            assert setting.matrix(str(dim), metric).mean() == value
 
 
 def test_runs_that_differ_in_seeds_alone_are_one_setting(sweep):
@@ -94,7 +94,7 @@ def test_page_says_which_keys_differ_by_how_much_and_which_setting_is_better(swe
     assert "Without effect: tracking.project." in printed
     first, second = load_settings([sweep])
     for dim in DIMS:
-        mean = second.matrix(dim, "cosine_ndcg@10").mean() - first.matrix(dim, "cosine_ndcg@10").mean()
+        mean = second.matrix(str(dim), "cosine_ndcg@10").mean() - first.matrix(str(dim), "cosine_ndcg@10").mean()
         (row,) = [row for row in rows if row[:2] == ["nDCG@10", str(dim)]]
         assert row[4].startswith(f"{mean:+.3f} [") and row[6] == "B"
         assert "±" in row[2]
@@ -120,7 +120,7 @@ def test_runs_of_seeds_alone_give_mean_and_standard_deviation(sweep, capsys):
     assert compare.main([str(sweep / name) for name in "012"]) == 0
     printed = capsys.readouterr().out
     (setting,) = load_settings([sweep / name for name in "012"])
-    means = setting.matrix(16, "cosine_ndcg@10").mean(axis=1)
+    means = setting.matrix("16", "cosine_ndcg@10").mean(axis=1)
     assert f"{means.mean():.3f} ± {means.std(ddof=1):.3f}" in printed
     assert "no other setting" in printed
 
@@ -142,7 +142,7 @@ def test_other_evaluation_data_or_metric_is_refused_and_named(sweep, tmp_path, c
     assert "the metrics differ" in refusal(capsys, sweep / "0", renamed)
     metrics["final"]["8"]["cosine_ndcg@10"] += 0.01
     runs.save_json(renamed / "metrics.json", metrics)
-    assert "at 8 dimensions, but its rankings give" in refusal(capsys, sweep / "1", renamed)
+    assert "at 8, but its rankings give" in refusal(capsys, sweep / "1", renamed)
 
 
 def test_mistakes_are_one_line_that_says_what_to_name(sweep, tmp_path, capsys):
@@ -156,6 +156,25 @@ def test_mistakes_are_one_line_that_says_what_to_name(sweep, tmp_path, capsys):
     assert "holds no finished run" in refusal(capsys, sweep / "0", tmp_path / "empty")
     assert "is no directory" in refusal(capsys, sweep / "0", Path("nowhere"))
     assert "qrels.trec can't be read" in refusal(capsys, sweep / "0", without)
+
+
+def test_rerankers_are_compared_in_each_direction_and_in_all(sweep, tmp_path, capsys):
+    for name in "03":  # its two dimensions become the two directions
+        folder = shutil.copytree(sweep / name, tmp_path / name)
+        metrics = runs.load_json(folder / "metrics.json")
+        section = {"all": {}, "image_to_text": metrics["final"]["16"], "text_to_image": metrics["final"]["8"]}
+        for dim, direction in zip(DIMS, [*section][1:], strict=True):
+            section[direction] = {"ndcg@10": section[direction]["cosine_ndcg@10"]}
+            (folder / "rankings" / f"final_dim{dim:04d}.trec").rename(folder / "rankings" / f"final_{direction}.trec")
+            shutil.copy(folder / "rankings" / "qrels.trec", folder / "rankings" / f"qrels_{direction}.trec")
+        section["all"]["ndcg@10"] = (section["image_to_text"]["ndcg@10"] + section["text_to_image"]["ndcg@10"]) / 2
+        runs.save_json(folder / "metrics.json", metrics | {"primary_metric": "ndcg@10", "final": section})
+    assert compare.main([str(tmp_path / "0"), str(tmp_path / "3")]) == 0
+    printed = capsys.readouterr().out
+    assert [row[1] for row in rows_of(printed) if len(row) == 7][2:] == ["all", "image_to_text", "text_to_image"]
+    assert "in direction all" in printed
+    (setting,) = load_settings([tmp_path / "0", tmp_path / "3"])[:1]
+    assert setting.matrix("all", "ndcg@10").shape == (1, 2 * NUM_QUERIES)
 
 
 def coverage(interval, num_runs, seed_spread, *, true=0.1, num_queries=50, num_trials=400):

@@ -97,12 +97,16 @@ def test_done_jobs_of_the_same_sweep_are_found_by_their_identities(here, monkeyp
     ]
     with keep_record(sweep / "0", jobs[0].config):
         pass
-    runs.save_json(sweep / "summary.json", {"start": "2026", "status": "ended", "jobs": entries})
+    state = {"start": "2026", "status": "ended", "memory_limit": None, "jobs": entries}
+    runs.save_json(sweep / "summary.json", state)
     assert run_plan(monkeypatch, "seed=2,1") == 0
     printed = capsys.readouterr().out
     assert [line.split("|")[3].strip() for line in printed.splitlines()[2:4]] == ["to run", "done"]
     assert "goes on with multirun/day/time" in printed
     assert "Start:  python -m experiments.train -m seed=2,1" in printed
+    for option in ("hydra.launcher.memory_limit=6GiB", "hydra.launcher.repeat=true", "hydra/launcher=basic"):
+        assert run_plan(monkeypatch, "seed=1,2", option) == 0
+        assert "2 to run" in (printed := capsys.readouterr().out) and "Sweep:" not in printed
 
 
 def test_same_settings_with_another_seed_take_the_mean_of_the_past_runs(here):

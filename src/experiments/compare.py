@@ -16,7 +16,7 @@ import numpy as np
 from experiments.errors import ConfigError
 from experiments.hints import dotted_keys, select, show
 from experiments.metrics import Difference, paired_difference
-from experiments.runs import SEEDS, digest, effective
+from experiments.runs import SEEDS, digest, effective, primary_metric
 from experiments.settings import Setting, load_settings
 from experiments.tables import markdown_table, metric_label, shown
 
@@ -34,7 +34,7 @@ def compare(paths: Sequence[Path]) -> str:
     settings = load_settings(paths)
     first, *others = settings
     metrics = first.runs[0].metrics
-    metric, evaluation = metrics["primary_metric"], metrics["evaluation"]
+    metric, evaluation = primary_metric(metrics), metrics["evaluation"]
     counts = f"{evaluation['num_queries']:,} queries, {evaluation['num_documents']:,} documents"
     parts = [f"# {metric_label(metric)} on {evaluation['name']}: {counts}", _runs(settings)]
     parts.append(_scores(settings, metric))
@@ -57,13 +57,14 @@ def _runs(settings: Sequence[Setting]) -> str:
 
 
 def _scores(settings: Sequence[Setting], metric: str) -> str:
-    """Return each setting's mean, and its spread over seeds, at each dimension."""
-    dims = sorted({dim for setting in settings for dim in setting.dims}, reverse=True)
+    """Return each setting's mean, and its spread over seeds, at each dimension or in each direction."""
+    keys = [*dict.fromkeys(key for setting in settings for key in setting.keys)]
+    keys.sort(key=lambda key: -int(key) if key.isdigit() else 0)
     rows = [
-        [setting.label, *(setting.score(dim, metric) if dim in setting.dims else "–" for dim in dims)]
+        [setting.label, *(setting.score(key, metric) if key in setting.keys else "–" for key in keys)]
         for setting in settings
     ]
-    return markdown_table([metric_label(metric), *(f"{dim} dims" for dim in dims)], rows)
+    return markdown_table([metric_label(metric), *(f"{key} dims" if key.isdigit() else key for key in keys)], rows)
 
 
 def _config_keys(settings: Sequence[Setting]) -> str:
@@ -113,41 +114,48 @@ def _differ(values: Iterable[Any]) -> bool:
 
 
 def _overview(first: Setting, others: Sequence[Setting], metric: str) -> str:
-    """Return all settings against the first at the full dimension, the best on top."""
-    ranked = sorted([first, *others], key=lambda setting: -setting.matrix(setting.dims[0], metric).mean())
+    """Return all settings against the first, at the full dimension or in all directions, the best on top."""
+    ranked = sorted([first, *others], key=lambda setting: -setting.matrix(setting.keys[0], metric).mean())
     rows = []
     for setting in ranked:
-        row = [setting.label, setting.score(setting.dims[0], metric)]
+        row = [setting.label, setting.score(setting.keys[0], metric)]
         if setting is not first:
-            row += _cells(_difference(first, setting, (first.dims[0], setting.dims[0]), metric), first, setting)
+            row += _cells(_difference(first, setting, (first.keys[0], setting.keys[0]), metric), first, setting)
         rows.append([*row, *["–"] * (5 - len(row))])
     headers = ["", metric_label(metric), f"minus {first.label} [95% interval]", "p", "better"]
-    return f"## All at the full dimension\n\n{markdown_table(headers, rows)}"
+    return f"## All of them\n\n{markdown_table(headers, rows)}"
 
 
 def _pair(first: Setting, other: Setting, metric: str) -> list[str]:
     """Return the verdict on two settings and the table behind it."""
-    dims = [(dim, dim) for dim in first.dims if dim in other.dims]
-    if first.dims[0] != other.dims[0]:
-        dims.insert(0, (first.dims[0], other.dims[0]))
-    names = [metric, *(name for name in first.metrics if name != metric)]
-    if all(np.array_equal(first.matrix(a, name), other.matrix(b, name)) for name in names for a, b in dims):
-        return ["**no difference**: every query has the same metrics at every dimension."]
+    common = [(key, key) for key in first.keys if key in other.keys]
+    if first.keys[0] != other.keys[0]:  # full dimensions that differ
+        common.insert(0, (first.keys[0], other.keys[0]))
+    names = [metric, *(name for name in first.metrics if name != metric and name in other.metrics)]
+    if all(np.array_equal(first.matrix(a, name), other.matrix(b, name)) for name in names for a, b in common):
+        return [f"**no difference**: every query has the same metrics {_listed(key for key, _ in common)}."]
     rows, found = [], {}
     for name in names:
-        for at in dims if name == metric else dims[:1]:
+        for at in common if name == metric else common[:1]:
             difference = _difference(first, other, at, name)
-            dim = ", ".join(map(str, dict.fromkeys(at)))
+            key = ", ".join(dict.fromkeys(at))
             if name == metric:
-                found[dim] = difference
+                found[key] = difference
             scores = [first.score(at[0], name), other.score(at[1], name)]
-            rows.append([metric_label(name), dim, *scores, *_cells(difference, first, other)])
-    headers = ["metric", "dims", first.label, other.label, f"{other.label} - {first.label} [95% interval]"]
-    return [f"**{_verdict(found, first, other, metric)}**", markdown_table([*headers, "p", "better"], rows)]
+            rows.append([metric_label(name), key, *scores, *_cells(difference, first, other)])
+    headers = ["metric", "dims" if first.keys[0].isdigit() else "direction", first.label, other.label]
+    headers += [f"{other.label} - {first.label} [95% interval]", "p", "better"]
+    return [f"**{_verdict(found, first, other, metric)}**", markdown_table(headers, rows)]
 
 
-def _difference(first: Setting, other: Setting, dims: tuple[int, int], metric: str) -> Difference:
-    return paired_difference(first.matrix(dims[0], metric), other.matrix(dims[1], metric))
+def _listed(keys: Iterable[str]) -> str:
+    """Return "at 96, 48 dimensions", or in which directions."""
+    names = ", ".join(keys)
+    return f"at {names} dimensions" if names[0].isdigit() else f"in direction {names}"
+
+
+def _difference(first: Setting, other: Setting, keys: tuple[str, str], metric: str) -> Difference:
+    return paired_difference(first.matrix(keys[0], metric), other.matrix(keys[1], metric))
 
 
 def _cells(difference: Difference, first: Setting, other: Setting) -> list[str]:
@@ -166,11 +174,11 @@ def _better(difference: Difference, first: Setting, other: Setting) -> str:
 def _verdict(found: dict[str, Difference], first: Setting, other: Setting, metric: str) -> str:
     said = []
     for setting, worse in ((first, other), (other, first)):
-        dims = [dim for dim, difference in found.items() if _better(difference, first, other) == setting.label]
-        if dims:
-            said.append(f"{setting.label} is better than {worse.label} at {', '.join(dims)} dimensions")
-    if unclear := [dim for dim, difference in found.items() if not difference.is_clear]:
-        said.append(f"neither is shown to be better at {', '.join(unclear)} dimensions (the interval holds 0)")
+        keys = [key for key, difference in found.items() if _better(difference, first, other) == setting.label]
+        if keys:
+            said.append(f"{setting.label} is better than {worse.label} {_listed(keys)}")
+    if unclear := [key for key, difference in found.items() if not difference.is_clear]:
+        said.append(f"neither is shown to be better {_listed(unclear)} (the interval holds 0)")
     return f"{metric_label(metric)}: {'; '.join(said)}."
 
 

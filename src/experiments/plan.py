@@ -30,6 +30,7 @@ from experiments.errors import ConfigError
 from experiments.estimate import Estimate, Past, estimate, past_runs
 from experiments.explain import CONF, explain
 from experiments.hints import select
+from experiments.memory import parse_bytes
 from experiments.runs import read_record
 from experiments.tables import markdown_table, shown, time_text
 
@@ -109,12 +110,12 @@ def _plain(
     return resolve(config)
 
 
-def judge(jobs: Sequence[Job], roots: Sequence[Path], past: Sequence[Past]) -> Path | None:
+def judge(jobs: Sequence[Job], master: DictConfig, past: Sequence[Past]) -> Path | None:
     """Say of each job whether it is refused, a duplicate, done or to run, and what it will cost.
 
     Args:
         jobs: Of the sweep.
-        roots: Where a sweep of the same jobs may be.
+        master: Its config.
         past: Runs to estimate by.
 
     Returns:
@@ -127,7 +128,7 @@ def judge(jobs: Sequence[Job], roots: Sequence[Path], past: Sequence[Past]) -> P
                 checks.check(job.config)
         except ConfigError as error:
             job.status, job.error = "refused", str(error)
-    folder = next(iter(sweeps.find_sweeps(roots, [job.identity for job in jobs])), None)
+    folder = _taken_up(jobs, master)
     entries = (sweeps.read_sweep(folder) or {})["jobs"] if folder else []
     first: dict[str, int] = {}
     for job in jobs:
@@ -141,6 +142,27 @@ def judge(jobs: Sequence[Job], roots: Sequence[Path], past: Sequence[Past]) -> P
             job.estimate = estimate(job.config, past)
         first.setdefault(job.identity, job.number)
     return folder
+
+
+def _roots(master: DictConfig) -> list[Path]:
+    """Return where a sweep of the same jobs is looked for: in the directory typed, or among all."""
+    wanted = Path(str(master.hydra.sweep.dir))
+    typed = any(each.startswith("hydra.sweep.dir=") for each in master.hydra.overrides.hydra)
+    return [wanted] if typed else [Path("multirun"), wanted.parent]
+
+
+def _taken_up(jobs: Sequence[Job], master: DictConfig) -> Path | None:
+    """Return the sweep that our launchers would go on with, as they choose it."""
+    launcher = master.hydra.launcher
+    if not str(launcher._target_).startswith("hydra_plugins.experiments_launcher."):
+        return None
+    limit = parse_bytes(launcher.memory_limit)
+    for folder in sweeps.find_sweeps(_roots(master), [job.identity for job in jobs]):
+        earlier = sweeps.read_sweep(folder) or {}
+        over = earlier["status"] == "ended" or sweeps.is_held(folder)
+        if earlier.get("memory_limit") == limit and not (launcher.repeat and over):
+            return folder
+    return None
 
 
 def _is_finished(folder: Path | None, entry: dict[str, Any]) -> bool:
@@ -226,10 +248,7 @@ def main() -> int:
         setup_globals()
         Plugins.instance()
         master, jobs = compose(overrides)
-        wanted = Path(str(master.hydra.sweep.dir))
-        typed = any(each.startswith("hydra.sweep.dir=") for each in master.hydra.overrides.hydra)
-        roots = [wanted] if typed else [Path("multirun"), wanted.parent]
-        folder = judge(jobs, roots, past_runs([Path("outputs"), Path("multirun"), *roots]))
+        folder = judge(jobs, master, past_runs([Path("outputs"), Path("multirun"), *_roots(master)]))
         num_at_once = int(master.hydra.launcher.get("n_jobs", 1))
     except Exception as error:
         sys.stderr.write(f"error: {one_line(explain(error, 'config'))}\n")

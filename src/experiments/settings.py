@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from experiments.errors import ConfigError
-from experiments.hints import select
-from experiments.runs import SEEDS, Run, digest, effective, load_run, read_record, run_dirs
+from experiments.hints import select, show
+from experiments.runs import SEEDS, Run, digest, effective, load_run, primary_metric, read_record, run_dirs
 from experiments.tables import shown
 from experiments.trec import QueryValues, read_query_values
+
+_DEFINING = ("evaluator._target_", "evaluator.num_candidates", "evaluator.retriever")  # what the metrics are of
 
 
 @dataclass
@@ -26,22 +28,23 @@ class Setting:
     values: list[QueryValues] = field(default_factory=list)  # of each run
 
     @property
-    def dims(self) -> list[int]:
-        """The dimensions that every run was evaluated at, the full one first."""
-        return [dim for dim in self.values[0].by_dimension if all(dim in each.by_dimension for each in self.values)]
+    def keys(self) -> list[str]:
+        """The dimensions that every run was evaluated at, the full one first; or a reranker's directions."""
+        return [key for key in self.values[0].metrics if all(key in each.metrics for each in self.values)]
 
     @property
     def metrics(self) -> list[str]:
-        """The names of the metrics."""
-        return [*self.values[0].by_dimension[self.dims[0]]]
+        """The names of the metrics that every run has."""
+        names, *others = [each.metrics[self.keys[0]] for each in self.values]
+        return [name for name in names if all(name in each for each in others)]
 
-    def matrix(self, dim: int, metric: str) -> np.ndarray:
+    def matrix(self, key: str, metric: str) -> np.ndarray:
         """Return a metric of every run and query, shape (num_runs, num_queries)."""
-        return np.stack([each.by_dimension[dim][metric] for each in self.values])
+        return np.stack([each.metrics[key][metric] for each in self.values])
 
-    def score(self, dim: int, metric: str) -> str:
+    def score(self, key: str, metric: str) -> str:
         """Return the mean over runs and, with several, their standard deviation."""
-        means = self.matrix(dim, metric).mean(axis=1)
+        means = self.matrix(key, metric).mean(axis=1)
         return f"{means.mean():.3f}" + (f" ± {means.std(ddof=1):.3f}" if len(means) > 1 else "")
 
 
@@ -59,9 +62,13 @@ def load_settings(paths: Sequence[Path]) -> list[Setting]:
     _refuse_different_evaluations(runs)
     values = [read_query_values(run) for run in runs]
     for run, each in zip(runs, values, strict=True):
-        if each.query_ids != values[0].query_ids:
+        if _main_queries(each) != _main_queries(values[0]):
             raise ConfigError(f"not ranked: {shown(runs[0].path)} and {shown(run.path)} were scored on other queries")
     return _group(runs, values)
+
+
+def _main_queries(values: QueryValues) -> list[str]:
+    return next(iter(values.query_ids.values()))
 
 
 def _load(paths: Sequence[Path]) -> list[Run]:
@@ -94,7 +101,7 @@ def _refuse_different_evaluations(runs: Sequence[Run]) -> None:
         theirs = _measured(run)
         differ = [key for key in ours | theirs if key != "name" and ours.get(key) != theirs.get(key)]
         if differ:
-            what = "metrics" if differ == ["metric"] else "evaluation data"
+            what = "metrics" if {*differ} <= {"metric", *_DEFINING} else "evaluation data"
             one, other = (f"{each['name']} ({_listed(each, differ)})" for each in (ours, theirs))
             raise ConfigError(
                 f"not ranked: the {what} differ: {shown(first.path)} was evaluated on {one}, "
@@ -103,7 +110,9 @@ def _refuse_different_evaluations(runs: Sequence[Run]) -> None:
 
 
 def _measured(run: Run) -> dict[str, Any]:
-    return run.metrics["evaluation"] | {"metric": run.metrics["primary_metric"]}
+    """Return what a run's numbers are measured on and by."""
+    defining = {key: show(select(run.record["config"], key)) for key in _DEFINING}
+    return run.metrics["evaluation"] | {"metric": primary_metric(run.metrics)} | defining
 
 
 def _listed(measured: dict[str, Any], keys: Sequence[str]) -> str:

@@ -2,50 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from experiments.errors import ConfigError
-from experiments.metrics import DEPTH, per_query_metrics
-from experiments.runs import Run, dimensions
+from experiments.metrics import CUTOFFS, per_query_metrics
+from experiments.runs import Run, best_section, keys, primary_metric
+
+ALL = "all"  # a reranker's directions together
 
 
 @dataclass(frozen=True)
 class QueryValues:
-    """Every metric of every query of one run, by dimension, the full one first."""
+    """Every metric of every query of one run, by dimension, the full one first, or by a reranker's direction."""
 
-    query_ids: list[str]
-    by_dimension: dict[int, dict[str, np.ndarray]]  # dimension -> metric, named as in metrics.json -> (num_queries,)
+    query_ids: dict[str, list[str]]
+    metrics: dict[str, dict[str, np.ndarray]]  # "96" or "image_to_text" -> name as in metrics.json -> (num_queries,)
 
 
 def read_query_values(run: Run) -> QueryValues:
-    """Read a run's rankings, of the finetuned model or of the one that was only evaluated, at every dimension.
+    """Read a run's rankings: of the finetuned model, or of the one that was only evaluated.
 
     Raises:
         ConfigError: If rankings are missing, or are not those of the metrics that the run reports.
     """
-    tag = "final" if run.metrics.get("final") else "base"
-    section, primary = run.metrics[tag], run.metrics["primary_metric"]
-    prefix = primary.rpartition("_")[0]  # cosine_ndcg@10, mv_maxsim_ndcg@10
-    relevant = _read_qrels(run.path / "rankings" / "qrels.trec")
-    num_relevant = np.array([len(documents) for documents in relevant.values()])
-    by_dimension = {}
-    for dim in dimensions(section):
-        hits = _read_hits(run.path / "rankings" / f"{tag}_dim{dim:04d}.trec", relevant)
-        values = per_query_metrics(hits, num_relevant)
-        by_dimension[dim] = {f"{prefix}_{name}": value for name, value in values.items()}
-        reported = section[str(dim)].get(primary)
-        found = by_dimension[dim][primary].mean() if primary in by_dimension[dim] else np.nan
-        if reported is None or not abs(found - reported) < 1e-6:
-            raise ConfigError(
-                f"{run.path} reports {primary} {reported} at {dim} dimensions, but its rankings give {found:.4f}: "
-                "the metric was defined otherwise when it ran; evaluate its model again (experiments.evaluate)"
-            )
-    if not by_dimension:
-        raise ConfigError(f"{run.path} was not evaluated at any dimension: only rankings by embeddings are compared")
-    return QueryValues([*relevant], by_dimension)
+    tag, section = "final" if run.metrics.get("final") else "base", best_section(run.metrics)
+    metric = primary_metric(run.metrics)
+    prefix = metric.removesuffix(metric.rpartition("_")[2])  # cosine_ of cosine_ndcg@10
+    found = QueryValues({}, {})
+    for key in (each for each in keys(section) if each != ALL):
+        names = (f"{tag}_dim{int(key):04d}", "qrels") if key.isdigit() else (f"{tag}_{key}", f"qrels_{key}")
+        ranking, qrels = (run.path / "rankings" / f"{name}.trec" for name in names)
+        relevant = _read_qrels(qrels)
+        num_relevant = np.array([len(documents) for documents in relevant.values()])
+        values = per_query_metrics(_read_hits(ranking, relevant), num_relevant)
+        found.query_ids[key] = [*relevant]
+        found.metrics[key] = {f"{prefix}{name}": value for name, value in values.items()}
+    if ALL in section:
+        _join_directions(found)
+    for key, values in found.metrics.items():
+        for name in [name for name in values if name not in section[key]]:
+            del values[name]
+        for name, value in values.items():
+            if metric not in values or not abs(value.mean() - section[key][name]) < 1e-6:
+                raise ConfigError(
+                    f"{run.path} reports {name} {section[key].get(name)} at {key}, but its rankings give "
+                    f"{value.mean():.4f}: it was defined otherwise when it ran; evaluate its model again"
+                )
+    order = keys(section)
+    return QueryValues({key: found.query_ids[key] for key in order}, {key: found.metrics[key] for key in order})
+
+
+def _join_directions(found: QueryValues) -> None:
+    """Add the queries of all directions, one after the other."""
+    names = [*next(iter(found.metrics.values()))]
+    ids = [f"{key}/{query_id}" for key, query_ids in found.query_ids.items() for query_id in query_ids]
+    joined = {name: np.concatenate([values[name] for values in found.metrics.values()]) for name in names}
+    found.query_ids[ALL], found.metrics[ALL] = ids, joined
 
 
 def _read_qrels(path: Path) -> dict[str, set[str]]:
@@ -58,17 +74,21 @@ def _read_qrels(path: Path) -> dict[str, set[str]]:
 
 
 def _read_hits(path: Path, relevant: dict[str, set[str]]) -> np.ndarray:
-    """Return whether the document at each rank is relevant, shape (num_queries, DEPTH)."""
-    rows = {query_id: row for row, query_id in enumerate(relevant)}
-    hits = np.zeros((len(rows), DEPTH), dtype=bool)
-    for query_id, _, document_id, rank, _, _ in _fields(path):
-        if document_id in relevant[query_id]:
-            hits[rows[query_id], int(rank) - 1] = True
+    """Return whether the document at each rank is relevant, shape (num_queries, depth)."""
+    row_of = {query_id: row for row, query_id in enumerate(relevant)}
+    found = [
+        (row_of[query_id], int(rank) - 1, document_id in relevant[query_id])
+        for query_id, _, document_id, rank, _, _ in _fields(path)
+    ]
+    rows, ranks, are_hits = zip(*found, strict=True)
+    hits = np.zeros((len(row_of), max(*CUTOFFS, max(ranks) + 1)), dtype=bool)
+    hits[rows, ranks] = are_hits
     return hits
 
 
-def _fields(path: Path) -> list[list[str]]:
+def _fields(path: Path) -> Iterator[list[str]]:
     try:
-        return [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise ConfigError(f"{path} can't be read ({error.strerror}): runs are compared by their rankings") from error
+    return (line.split() for line in lines)
