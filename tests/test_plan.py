@@ -161,6 +161,7 @@ def test_mistakes_are_one_line_and_exit_2(here, monkeypatch, capsys):
         (["model=qwen"], "qwen3vl_tiny"),
         (["seed"], "key=value"),
         (["hydra/sweeper=optuna", "seed=1,2"], "hydra/sweeper=optuna"),
+        (["hydra.launcher.memory_limit=much"], "hydra.launcher.memory_limit=much"),
     ):
         assert run_plan(monkeypatch, *overrides) == 2
         output = capsys.readouterr()

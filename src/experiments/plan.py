@@ -156,7 +156,10 @@ def _taken_up(jobs: Sequence[Job], master: DictConfig) -> Path | None:
     launcher = master.hydra.launcher
     if not str(launcher._target_).startswith("hydra_plugins.experiments_launcher."):
         return None
-    limit = parse_bytes(launcher.memory_limit)
+    try:
+        limit = parse_bytes(launcher.memory_limit)
+    except ConfigError as error:
+        raise ConfigError(f"hydra.launcher.{error}") from error
     for folder in sweeps.find_sweeps(_roots(master), [job.identity for job in jobs]):
         earlier = sweeps.read_sweep(folder) or {}
         over = earlier["status"] == "ended" or sweeps.is_held(folder)
@@ -248,11 +251,15 @@ def main() -> int:
         setup_globals()
         Plugins.instance()
         master, jobs = compose(overrides)
-        folder = judge(jobs, master, past_runs([Path("outputs"), Path("multirun"), *_roots(master)]))
-        num_at_once = int(master.hydra.launcher.get("n_jobs", 1))
-    except Exception as error:
+    except Exception as error:  # of whatever kind Hydra raises for a mistake
         sys.stderr.write(f"error: {one_line(explain(error, 'config'))}\n")
         return 2
+    try:
+        folder = judge(jobs, master, past_runs([Path("outputs"), Path("multirun"), *_roots(master)]))
+    except (ConfigError, OSError) as error:
+        sys.stderr.write(f"error: {one_line(str(error))}\n")
+        return 2
+    num_at_once = int(master.hydra.launcher.get("n_jobs", 1))
     country = next((code for job in jobs if (code := select(job.config, "tracking.country_iso_code"))), None)
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")
     refused = any(job.status == "refused" for job in jobs)
