@@ -182,6 +182,66 @@ def test_unfinished_runs_are_left_out(tmp_path, capsys):
     assert "killed" not in capsys.readouterr().out
 
 
+@pytest.fixture
+def sweep_dir(tmp_path):
+    """A sweep of six jobs, one of them out of memory."""
+    jobs = []
+    for number, (rate, pixels) in enumerate((rate, pixels) for rate in ("1e-3", "2e-4") for pixels in ("4096", "900")):
+        value = 0.5 + number / 10
+        finished_run(tmp_path / str(number), name=f"job {number}", final={96: value, 48: value - 0.05})
+        point = {"trainer.learning_rate": rate, "model.max_pixels": pixels}
+        entry = {
+            "number": number,
+            "dir": str(number),
+            "status": "finished",
+            "point": point,
+            "metric": "cosine_ndcg@10",
+        }
+        entry |= {"value": value, "interval": [value - 0.03, value + 0.03], "peak_memory_bytes": (number + 1) * 2**28}
+        jobs.append(entry)
+    jobs.append(
+        {"number": 4, "dir": "4", "status": "OOM", "point": {"trainer.learning_rate": "1", "model.max_pixels": ""}}
+    )
+    keys = ["trainer.learning_rate", "model.max_pixels"]
+    runs.save_json(tmp_path / "summary.json", {"jobs": jobs, "keys": keys})
+    return tmp_path
+
+
+def test_report_on_a_sweep_draws_its_keys_bytes_and_memory(sweep_dir, capsys):
+    assert report.main([str(sweep_dir)]) == 0
+    text, printed = (sweep_dir / "report.md").read_text(), capsys.readouterr().out
+    assert "4 of the sweep's 5 jobs have a result; the others: job 4 OOM." in text
+    for name in ("sweep_keys.png", "sweep_bytes.png", "sweep_memory.png"):
+        assert f"](figures/{name})" in text and str(sweep_dir / "figures" / name) in printed
+        with Image.open(sweep_dir / "figures" / name) as image:
+            assert image.width > 800 and len(image.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_sweep_without_known_memory_has_no_figure_of_it(sweep_dir):
+    sweep = runs.load_json(sweep_dir / "summary.json")
+    for job in sweep["jobs"]:
+        job["peak_memory_bytes"] = None
+    runs.save_json(sweep_dir / "summary.json", sweep)
+    assert report.main([str(sweep_dir)]) == 0
+    assert not (sweep_dir / "figures" / "sweep_memory.png").exists()
+    assert (sweep_dir / "figures" / "sweep_bytes.png").exists()
+
+
+def test_jobs_of_a_sweep_over_data_are_drawn_by_evaluation(sweep_dir, capsys):
+    for number in "23":
+        metrics = runs.load_json(sweep_dir / number / "metrics.json")
+        metrics["evaluation"]["fingerprint"] = "other"
+        runs.save_json(sweep_dir / number / "metrics.json", metrics)
+    assert report.main([str(sweep_dir)]) == 0
+    assert len([*(sweep_dir / "figures").glob("sweep_bytes*.png")]) == 2
+
+
+def test_swept_values_are_in_the_order_of_their_size():
+    from experiments.sweep_figures import order
+
+    assert sorted(["none", "16", "2e-3", "4", "default"], key=order) == ["2e-3", "4", "16", "default", "none"]
+
+
 def test_report_imports_no_torch():
     code = "import sys, experiments.report; sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

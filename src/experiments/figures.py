@@ -18,7 +18,7 @@ from experiments.tables import metric_label, short_count
 
 # Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/).
 BASE, FINETUNED, LOSS = "#D55E00", "#0072B2", "#555555"
-_STYLE: Any = {
+STYLE: Any = {
     **{"font.size": 10, "axes.titlesize": 11, "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E5E5"},
     **{"axes.axisbelow": True, "legend.frameon": False},
@@ -35,8 +35,8 @@ def matryoshka_curve(metrics: dict[str, Any], path: Path) -> None:
     """
     metric = metrics.get("primary_metric", PRIMARY_METRIC)
     evaluation = metrics["evaluation"]
-    with rc_context(_STYLE):
-        figure, axes = _figure(7, 4.4)
+    with rc_context(STYLE):
+        figure, axes = new_figure(7, 4.4)
         dims = dimensions(metrics.get("final") or metrics["base"])
         if metrics.get("base"):
             _curve(axes, metrics["base"], metric, color=BASE, marker="o", label="base", annotate=-1)
@@ -50,7 +50,7 @@ def matryoshka_curve(metrics: dict[str, Any], path: Path) -> None:
         counts = f"{evaluation['num_queries']:,} queries, {evaluation['num_documents']:,} documents, 95% intervals"
         axes.set_title(f"{evaluation['name']}: {counts}", loc="left")
         axes.legend(loc="best")
-        _save(figure, path)
+        save(figure, path)
 
 
 def _curve(
@@ -90,7 +90,7 @@ def training_curve(history: Sequence[dict[str, Any]], path: Path) -> None:
     panels = [("loss", "training loss", LOSS, ".")]
     if metric is not None:
         panels.append((metric, f"evaluation {metric_label(metric)}", FINETUNED, "s"))
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(7, 2.4 * len(panels) + 0.4), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         columns = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
@@ -101,7 +101,7 @@ def training_curve(history: Sequence[dict[str, Any]], path: Path) -> None:
         columns[-1, 0].set(xlabel="step", xlim=(0, None))
         columns[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.align_ylabels()
-        _save(figure, path)
+        save(figure, path)
 
 
 def size_against_quality(runs: Sequence[Run], path: Path) -> None:
@@ -113,15 +113,15 @@ def size_against_quality(runs: Sequence[Run], path: Path) -> None:
     """
     metric = runs[0].metrics.get("primary_metric", PRIMARY_METRIC)
     points = sorted((_point(run, metric) for run in runs), key=lambda point: -point["value"])
-    with rc_context(_STYLE):
-        figure, axes = _figure(8.5, 5.5)
+    with rc_context(STYLE):
+        figure, axes = new_figure(8.5, 5.5)
         for point in points:
             _draw_point(axes, point)
         _legend(axes, points)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: short_count(count)))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        sizes = sorted(point["parameters"] for point in points)
+        sizes = sorted(point["x"] for point in points)
         if sizes[-1] < 8 * sizes[0]:  # less than a decade would have one tick or none
             axes.set_xlim(sizes[0] / 3, sizes[-1] * 3)
             axes.set_xticks([size for last, size in zip([0, *sizes], sizes, strict=False) if size > 1.25 * last])
@@ -130,7 +130,7 @@ def size_against_quality(runs: Sequence[Run], path: Path) -> None:
         axes.set(xlabel="parameters", ylabel=metric_label(metric))
         evaluation = runs[0].metrics["evaluation"]
         axes.set_title(f"{evaluation['name']}: {len(runs)} run{'s' * (len(runs) > 1)}, 95% intervals", loc="left")
-        _place_labels(figure, axes, points[:_LABELLED])
+        place_labels(figure, axes, points[:_LABELLED])
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, bbox_inches="tight")  # grows by the labels beside the axes
 
@@ -141,7 +141,7 @@ def _point(run: Run, metric: str) -> dict[str, Any]:
     best = final or base
     return {
         "label": run.record["name"],
-        "parameters": run.metrics["model"]["parameters"],
+        "x": run.metrics["model"]["parameters"],
         "finetuned": bool(final),
         "value": best[metric],
         "interval": best.get(f"{metric}_ci95") or (best[metric], best[metric]),
@@ -150,7 +150,7 @@ def _point(run: Run, metric: str) -> dict[str, Any]:
 
 
 def _draw_point(axes: Axes, point: dict[str, Any]) -> None:
-    x, y, (low, high) = point["parameters"], point["value"], point["interval"]
+    x, y, (low, high) = point["x"], point["value"], point["interval"]
     color, marker = (FINETUNED, "s") if point["finetuned"] else (BASE, "o")
     axes.errorbar(
         x, y, yerr=[[y - low], [high - y]], color=color, marker=marker, markersize=6, elinewidth=1, alpha=0.9
@@ -173,16 +173,24 @@ def _legend(axes: Axes, points: list[dict[str, Any]]) -> None:
     axes.legend(loc="lower right")
 
 
-def _place_labels(figure: Figure, axes: Axes, points: list[dict[str, Any]]) -> None:
-    """Put each label beside its point where that is free, and the others in a column to the right of the axes."""
+def place_labels(figure: Figure, axes: Axes, points: list[dict[str, Any]]) -> None:
+    """Put each label beside its point where that is free, and the others in a column to the right of the axes.
+
+    Nothing may be drawn or moved afterwards; save the figure with `bbox_inches="tight"`.
+
+    Args:
+        figure: With everything on it.
+        axes: Their limits and scales set.
+        points: Each with `x`, `value` (the y), `interval` (of y) and `label`; the column is in their order.
+    """
     figure.canvas.draw()
     figure.set_layout_engine("none")  # from here on nothing may move
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     legend = axes.get_legend()
     taken = [legend.get_window_extent(renderer)] if legend else []
     for point in points:
-        x, y = axes.transData.transform((point["parameters"], point["value"]))
-        (_, low), (_, high) = axes.transData.transform([(point["parameters"], edge) for edge in point["interval"]])
+        x, y = axes.transData.transform((point["x"], point["value"]))
+        (_, low), (_, high) = axes.transData.transform([(point["x"], edge) for edge in point["interval"]])
         taken += [Bbox.from_bounds(x - 9, y - 9, 18, 18), Bbox.from_extents(x - 2, low, x + 2, high)]
     frame = axes.get_window_extent(renderer)
     left_over = []
@@ -190,7 +198,7 @@ def _place_labels(figure: Figure, axes: Axes, points: list[dict[str, Any]]) -> N
         for side, rise in ((1, 0), (-1, 0), (1, 5), (-1, 5), (1, -5), (-1, -5)):
             label = axes.annotate(
                 point["label"],
-                (point["parameters"], point["value"]),
+                (point["x"], point["value"]),
                 xytext=(side * 7, rise),
                 textcoords="offset points",
                 ha="left" if side > 0 else "right",
@@ -223,7 +231,7 @@ def _column_of_labels(axes: Axes, points: list[dict[str, Any]]) -> None:
     for point, y in zip(points, heights[1:], strict=True):
         axes.annotate(
             point["label"],
-            (point["parameters"], point["value"]),
+            (point["x"], point["value"]),
             xytext=(1.03, y / height),
             textcoords="axes fraction",
             va="center",
@@ -233,12 +241,14 @@ def _column_of_labels(axes: Axes, points: list[dict[str, Any]]) -> None:
         )
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of one pair of axes, in inches, that needs no display."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots()
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

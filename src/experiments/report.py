@@ -1,6 +1,7 @@
-"""One table over all finished runs, and the figure of size against quality.
+"""One table over all finished runs, and figures: size against quality, and for a sweep what each key does.
 
 python -m experiments.report [DIR ...] [--out DIR]      by default over outputs/ and multirun/
+python -m experiments.report multirun/DAY/TIME          a sweep
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import figures
+from experiments import figures, sweep_figures
 from experiments.errors import ConfigError
-from experiments.figures import metric_label, short_count
-from experiments.run_report import best_section, counts, markdown_table, primary_metric, score, shown, time_text
+from experiments.run_report import best_section, counts, primary_metric, score
 from experiments.runs import Run, dimensions, duration_s, load_finished, main_values, run_dirs
+from experiments.sweeps import read_sweep
+from experiments.tables import markdown_table, metric_label, short_count, shown, time_text
 
 
 def leaderboards(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -84,8 +86,33 @@ def write_report(dirs: Sequence[Path], out: Path) -> tuple[str, list[Path]]:
         written.append(figure)
         printed += [title, markdown_table(*_leaderboard(group))]
         page += [*printed[-2:], f"![Size against quality](figures/{figure.name})"]
+        for sweep_dir in dirs:
+            of = f"-{sweep_dir.name}" * (len(dirs) > 1) + f"-{index}" * (index > 1)
+            said, drawn = _draw_sweep(sweep_dir, group, figure.parent, of)
+            page += said
+            written += drawn
     written[0].write_text("\n\n".join(page) + "\n", encoding="utf-8")
     return "\n\n".join(printed), written
+
+
+def _draw_sweep(sweep_dir: Path, runs: Sequence[Run], folder: Path, suffix: str) -> tuple[list[str], list[Path]]:
+    """Draw the figures of a directory that is a sweep's, with those of its jobs that are among the runs.
+
+    Returns:
+        What the page says about it, and the files written; both empty where it is no sweep's.
+    """
+    by_path = {run.path.resolve(): run for run in runs}
+    sweep = read_sweep(sweep_dir) or {"jobs": [], "keys": []}
+    found = [(job, by_path.get((sweep_dir / job["dir"]).resolve())) for job in sweep["jobs"]]
+    results = [sweep_figures.Result(job, run) for job, run in found if run and job.get("value") is not None]
+    if not results:
+        return [], []
+    others = [f"job {job['number']} {job['status']}" for job in sweep["jobs"] if job.get("value") is None]
+    with_value = len(sweep["jobs"]) - len(others)
+    said = [f"{with_value} of the sweep's {len(sweep['jobs'])} jobs have a result; the others: {', '.join(others)}."]
+    drawn = sweep_figures.draw(results, sweep["keys"], folder, suffix)
+    figures_said = [f"![{caption}](figures/{name})" for name, caption in drawn.items()]
+    return (said if others else []) + figures_said, [folder / name for name in drawn]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

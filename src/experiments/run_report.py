@@ -24,7 +24,7 @@ from experiments.runs import (
     primary_metric,
     retention,
 )
-from experiments.tables import aligned, markdown_table, metric_label, short_count, time_text
+from experiments.tables import aligned, markdown_table, metric_label, short_count, shown, time_text
 
 _BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
 _SAVED = {"CrossEncoder": "reranker"}  # the option of conf/model that loads what isn't an embedding model
@@ -244,9 +244,3 @@ def _commands(run: Run) -> list[str]:
 def _hydra(run_dir: Path, name: str) -> Any:
     file = run_dir / ".hydra" / name
     return yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
-
-
-def shown(path: Path) -> str:
-    """Return a path as one would type it here: relative if it is below the working directory."""
-    absolute, here = path.resolve(), Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
