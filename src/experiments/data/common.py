@@ -77,20 +77,22 @@ def build(
     deduplicate: bool,
     on_bad_image: str,
     num_eval_negatives: int | None = None,
+    num_corpus_negatives: int | None = None,
 ) -> RetrievalData:
     """Make training rows and a retrieval evaluation out of two sets of rows.
 
-    The evaluation corpus holds the positives and all negatives of the evaluation rows, its ids being hashes of the
+    The evaluation corpus holds the positives and the negatives of the evaluation rows, its ids being hashes of the
     content and its order that of the ids, so that neither tells what is relevant. Pages are neither decoded nor
     copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once.
 
     Args:
         train: Training rows; needs the query, the positive and the first `num_negatives` negative columns.
-        eval: Evaluation rows; needs all columns named.
+        eval: Evaluation rows; needs all columns named, or `num_corpus_negatives` of the negatives.
         columns: `query`, `positive` (column names) and `negatives` (a list of them); texts or images.
         name: Of the evaluation, in metrics and reports.
         num_negatives: Negatives in a training row.
         num_eval_negatives: Negatives in a row of the evaluation loss; None: as in a training row.
+        num_corpus_negatives: Negatives of an evaluation row that are in the corpus; None: all that are named.
         deduplicate: Equal items (by encoded bytes) are one: pages of the corpus, queries of the evaluation; and
             training rows holding an item of the evaluation are dropped. False: all rows as they stand.
         on_bad_image: `error`, or `skip` to leave out rows with an unreadable page or an empty cell.
@@ -106,7 +108,9 @@ def build(
     )
     kept, eval_kept = names[: 2 + num_negatives], names[: 2 + num_eval_negatives]
     train = _with_columns(train, kept, "training")
-    eval = _with_columns(eval, names, "evaluation")
+    eval = _with_columns(
+        eval, names if num_corpus_negatives is None else names[: 2 + num_corpus_negatives], "evaluation"
+    )
     _check_kinds(eval)
 
     train_hashes, defects = hashes_and_defects(train)
