@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from datasets import Dataset, Features, Image, List, Value, get_dataset_config_names, load_dataset_builder
 from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
+from pyarrow.dataset import ParquetFragmentScanOptions
 from tqdm.auto import tqdm
 
 from experiments.data import RetrievalData
@@ -165,9 +166,10 @@ def _did_you_mean(name: str, known: Sequence[str]) -> str:
 
 def _stream(source: Source, columns: list[str] | None) -> Any:
     """Return an iterable over the rows, of which only these columns are read."""
-    builder = load_dataset_builder(
-        source.path, source.config, revision=source.revision, columns=columns, batch_size=PAGES_AT_ONCE
-    )
+    # By default a file's pages stay in memory until its end, ready to be read twice.
+    scan = ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True, buffer_size=2**23)
+    arguments = {"columns": columns, "batch_size": PAGES_AT_ONCE, "fragment_scan_options": scan}
+    builder = load_dataset_builder(source.path, source.config, revision=source.revision, **arguments)
     return builder.as_streaming_dataset(split=source.split)
 
 

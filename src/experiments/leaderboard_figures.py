@@ -1,0 +1,199 @@
+"""Figures of a leaderboard: model size against quality, and dimension against quality."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
+
+from experiments.figures import BASE, FINETUNED, STYLE, draw_curve, metric_label, new_figure, save, short_count
+from experiments.leaderboard import AS_IT_IS, AS_PUBLISHED, Entry, by_dimension
+from experiments.leaderboard import FINETUNED as TRAINED
+from experiments.run_report import best_section, primary_metric
+from experiments.runs import Run, dimensions
+
+PUBLISHED = "#777777"
+_MARKS = {  # kind of entry: colour, marker, legend
+    TRAINED: (FINETUNED, "s", "finetuned"),
+    AS_IT_IS: (BASE, "o", "as it is"),
+    AS_PUBLISHED: (PUBLISHED, "D", "published, not measured here"),
+}
+_LINE = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 5}  # from label to point
+_LABELLED = 40  # more labels than that hide the points
+
+
+def size_against_quality(entries: Sequence[Entry], metric: str, title: str, path: Path) -> None:
+    """Draw a metric against the number of parameters, an arrow from base to finetuned; published values are hollow.
+
+    Args:
+        entries: Rows of one leaderboard.
+        metric: Its metric.
+        title: Above the figure.
+        path: The PNG to write.
+    """
+    entries = sorted(entries, key=lambda entry: (entry.kind == AS_PUBLISHED, -entry.value))
+    with rc_context(STYLE):
+        figure, axes = new_figure(9, 6 if len(entries) < 15 else 7.5)
+        for entry in entries:
+            _draw_entry(axes, entry)
+        for kind in dict.fromkeys(entry.kind for entry in entries):  # only the marks that are there
+            color, marker, label = _MARKS[kind]
+            axes.plot([], [], color=color, marker=marker, label=label, linestyle="none", **_face(kind))
+        axes.legend(loc="lower right")
+        _scale_sizes(axes, sorted(entry.parameters for entry in entries))
+        axes.margins(x=0.15, y=0.08)
+        axes.set(xlabel="parameters", ylabel=metric_label(metric))
+        axes.set_title(title, loc="left")
+        _place_labels(figure, axes, entries[:_LABELLED])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, bbox_inches="tight")  # grows by the labels beside the axes
+
+
+def _scale_sizes(axes: Axes, sizes: Sequence[float]) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: short_count(count)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if sizes[-1] < 100 * sizes[0]:  # less than two decades would have a tick or two
+        ticks = [lead * 10**power for power in range(3, 13) for lead in (1, 2, 5)]
+        if sizes[-1] < 8 * sizes[0]:
+            axes.set_xlim(sizes[0] / 3, sizes[-1] * 3)
+            ticks = [size for last, size in zip([0, *sizes], sizes, strict=False) if size > 1.25 * last]
+        axes.set_xticks([tick for tick in ticks if sizes[0] / 3 <= tick <= sizes[-1] * 3])
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _face(kind: str) -> dict[str, Any]:
+    return {"markerfacecolor": "white"} if kind == AS_PUBLISHED else {}
+
+
+def _draw_entry(axes: Axes, entry: Entry) -> None:
+    x, y, (low, high) = entry.parameters, entry.value, entry.interval or (entry.value, entry.value)
+    color, marker, _ = _MARKS[entry.kind]
+    bars = None if entry.interval is None else [[y - low], [high - y]]
+    axes.errorbar(x, y, yerr=bars, color=color, marker=marker, markersize=6, elinewidth=1, **_face(entry.kind))
+    if entry.base is not None:
+        arrow = {"arrowstyle": "->", "color": FINETUNED, "shrinkA": 4, "shrinkB": 4, "linewidth": 1.2, "alpha": 0.6}
+        axes.annotate("", (x, y), xytext=(x, entry.base), arrowprops=arrow)
+
+
+def _text(entry: Entry) -> str:
+    name = entry.label.rpartition("/")[2] if entry.label.count("/") == 1 and " " not in entry.label else entry.label
+    return f"{name}, finetuned" if entry.kind == TRAINED and entry.base is not None else name
+
+
+def _place_labels(figure: Figure, axes: Axes, entries: Sequence[Entry]) -> None:
+    """Put each label beside its point where that is free, and the others in a column to the right of the axes."""
+    figure.canvas.draw()
+    figure.set_layout_engine("none")  # from here on nothing may move
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    legend = axes.get_legend()
+    taken = [legend.get_window_extent(renderer)] if legend else []
+    for entry in entries:
+        x, y = axes.transData.transform((entry.parameters, entry.value))
+        edges = [(entry.parameters, edge) for edge in entry.interval or (entry.value, entry.value)]
+        (_, low), (_, high) = axes.transData.transform(edges)
+        taken += [Bbox.from_bounds(x - 9, y - 9, 18, 18), Bbox.from_extents(x - 2, low, x + 2, high)]
+    frame = axes.get_window_extent(renderer)
+    left_over = []
+    for entry in entries:
+        for rise, side in itertools.product((0, 5, -5, 16, -16, 27, -27), (1, -1)):
+            label = axes.annotate(
+                _text(entry),
+                (entry.parameters, entry.value),
+                xytext=(side * 7, rise),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                va="center",
+                bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},  # above the lines
+                zorder=4,
+                arrowprops=_LINE | {"relpos": (0 if side > 0 else 1, 0.5)} if abs(rise) > 5 else None,
+                **_font(entry),
+            )
+            label.update_positions(renderer)
+            box = Text.get_window_extent(label, renderer)  # without the line
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()
+        else:
+            left_over.append(entry)
+    _column_of_labels(axes, sorted(left_over, key=lambda entry: -entry.value))
+
+
+def _font(entry: Entry) -> dict[str, Any]:
+    return {"fontsize": 9, "color": PUBLISHED if entry.kind == AS_PUBLISHED else "black"}
+
+
+def _column_of_labels(axes: Axes, entries: Sequence[Entry]) -> None:
+    """Write labels to the right of the axes, the best on top, each joined to its point by a thin line."""
+    extent = axes.get_window_extent()
+    line = 15 * axes.figure.dpi / 72  # pixels
+    heights = [extent.height + line]
+    for entry in entries:
+        y = axes.transData.transform((1, entry.value))[1] - extent.y0
+        heights.append(min(y, heights[-1] - line))
+    if entries and heights[-1] < 0:  # pushed off the bottom: up again, all together
+        heights = [each - heights[-1] for each in heights]
+    for entry, y in zip(entries, heights[1:], strict=True):
+        axes.annotate(
+            _text(entry),
+            (entry.parameters, entry.value),
+            xytext=(1.03, y / extent.height),
+            textcoords="axes fraction",
+            va="center",
+            zorder=1,
+            arrowprops=_LINE | {"relpos": (0, 0.5)},
+            **_font(entry),
+        )
+
+
+def dimensions_against_quality(
+    run: Run, title: str, path: Path, published: dict[int, Sequence[float]] | None = None
+) -> None:
+    """Draw a metric against the dimension, base and finetuned with 95% intervals; published values are hollow.
+
+    Args:
+        run: With metrics by dimension.
+        title: Above the figure.
+        path: The PNG to write.
+        published: By dimension the published metrics, base and finetuned.
+    """
+    metric = primary_metric(run.metrics)
+    with rc_context(STYLE):
+        figure, axes = new_figure(8, 5)
+        for key, color, marker, label, side in (
+            ("base", BASE, "o", "base" if run.metrics.get("final") else "as it is", -1),
+            ("final", FINETUNED, "s", "finetuned", 1),
+        ):
+            if section := by_dimension(run.metrics.get(key)):
+                draw_curve(axes, section, metric, color=color, marker=marker, label=label, annotate=side)
+        for k, (color, marker, label) in enumerate(((BASE, "o", "base"), (FINETUNED, "s", "finetuned"))):
+            if published:
+                rows = sorted(published.items())
+                hollow: Any = {"markerfacecolor": "white", "linestyle": ":", "linewidth": 1}
+                label = f"{label}, {AS_PUBLISHED}"
+                axes.plot(
+                    *zip(*[(dim, values[k]) for dim, values in rows], strict=True),
+                    color=color,
+                    marker=marker,
+                    label=label,
+                    **hollow,
+                )
+        dims = sorted({*dimensions(by_dimension(best_section(run.metrics))), *(published or {})})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(dims, [str(dim) for dim in dims])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.margins(x=0.07, y=0.16)
+        axes.set(xlabel="dimensions (percentages: share of the full dimension)", ylabel=metric_label(metric))
+        axes.set_title(title, loc="left")
+        axes.legend(loc="lower right")
+        save(figure, path)
