@@ -53,7 +53,7 @@ def measure(folder: Path) -> dict[str, float]:
     start, peak, done = memory_mib(), {"anonymous": 0.0, "rss": 0.0, "pss": 0.0}, Event()
 
     def watch() -> None:
-        while not done.wait(0.02):
+        while not done.wait(0.1):
             for key, value in memory_mib().items():
                 peak[key] = max(peak[key], value)
 

@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, Value, get_dataset_config_names, load_dataset_builder
 from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
-from pyarrow.dataset import ParquetFragmentScanOptions
 from tqdm.auto import tqdm
 
 from experiments.data import RetrievalData
@@ -43,12 +44,10 @@ logger = logging.getLogger(__name__)
 
 
 class Source(NamedTuple):
-    """Where the rows are: arguments of the datasets library, and what tells one state of the files from another."""
+    """Where the rows are: Parquet files in order, and what tells one state of them from another."""
 
-    path: str
     config: str
-    split: str
-    revision: str | None
+    files: tuple[str, ...]
     version: str
 
 
@@ -96,7 +95,7 @@ def load(
             raise ConfigError(f"data set {path} is streamed, and HF_HUB_OFFLINE is set: unset it, or {INSTEAD}")
     try:
         source = _find(path, language, split, revision)
-        state = hashlib.sha256(repr(source).encode()).hexdigest()[:12]
+        state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
         folder = (Path(cache_dir).expanduser() / f"vdr-{language}-{state}").absolute()
         index = Dataset.from_generator(
             _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": tuple(source)}
@@ -148,10 +147,11 @@ def _find(path: str, language: str, split: str, revision: str | None) -> Source:
     files = builder.config.data_files or {}
     if split not in files:
         raise ConfigError(f"data.split={split}: {path} has {', '.join(files)}{_did_you_mean(split, list(files))}")
-    version = repr((list(files[split]), files[split].origin_metadata))
-    source = Source(path, config, split, revision, version)
+    source = Source(config, tuple(files[split]), repr(files[split].origin_metadata))
+    with fsspec.open(source.files[0], "rb") as file:
+        there = pq.read_schema(file).names
     wanted = COLUMNS if config != "default" else (*COLUMNS, "language")
-    if missing := [column for column in wanted if column not in _stream(source, None).features]:
+    if missing := [column for column in wanted if column not in there]:
         raise ConfigError(
             f"data set {path} has no column {' and no '.join(missing)}; this option reads {', '.join(wanted)} "
             "(data=hub takes any columns, with pages for negatives)"
@@ -164,20 +164,35 @@ def _did_you_mean(name: str, known: Sequence[str]) -> str:
     return f": did you mean {near[0]}?" if near else ""
 
 
-def _stream(source: Source, columns: list[str] | None) -> Any:
-    """Return an iterable over the rows, of which only these columns are read."""
-    # By default a file's pages stay in memory until its end, ready to be read twice.
-    scan = ParquetFragmentScanOptions(pre_buffer=False, use_buffered_stream=True, buffer_size=2**23)
-    arguments = {"columns": columns, "batch_size": PAGES_AT_ONCE, "fragment_scan_options": scan}
-    builder = load_dataset_builder(source.path, source.config, revision=source.revision, **arguments)
-    return builder.as_streaming_dataset(split=source.split)
+def _batches(
+    source: Source, columns: list[str], rows: np.ndarray | None = None
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield these columns in small batches, each with the number of its first row.
+
+    Args:
+        source: Where the rows are.
+        columns: The others are not read.
+        rows: Only row groups that hold one of these rows, ascending, are read; None: all.
+    """
+    start = 0
+    for name in source.files:
+        # Not streamed by the datasets library: its scan decodes a whole file ahead of what is asked for.
+        with fsspec.open(name, "rb") as file:
+            parquet = pq.ParquetFile(file, pre_buffer=False)
+            for group in range(parquet.num_row_groups):
+                first, start = start, start + parquet.metadata.row_group(group).num_rows
+                if rows is None or np.searchsorted(rows, first) < np.searchsorted(rows, start):
+                    for batch in parquet.iter_batches(PAGES_AT_ONCE, row_groups=[group], columns=columns):
+                        yield first, batch
+                        first += len(batch)
 
 
 def _rows_without_pages(source: tuple) -> Iterator[dict[str, Any]]:
     """Yield id, query, negatives and language (None where it is not read) of every row of the data set."""
     columns = ["id", "query", "negatives", *(["language"] if Source(*source).config == "default" else [])]
-    for row in _stream(Source(*source), columns):
-        yield {"language": None} | row | {"negatives": row["negatives"] or []}
+    for _, batch in _batches(Source(*source), columns):
+        for row in batch.to_pylist():
+            yield {"language": None} | row | {"negatives": row["negatives"] or []}
 
 
 def _choose(
@@ -253,18 +268,13 @@ def _write_pages(source: Source, rows: np.ndarray, folder: Path) -> None:
     missing = np.array([row for row in rows.tolist() if not _page_file(folder, row).exists()], dtype=np.int64)
     if not len(missing):
         return
-    start = 0
     with tqdm(total=len(missing), desc="Fetching pages", unit="page", delay=2, disable=None) as progress:
-        for batch in _stream(source, ["image"]).with_format("arrow").iter(batch_size=PAGES_AT_ONCE):
-            end = start + len(batch)
-            here = missing[np.searchsorted(missing, start) : np.searchsorted(missing, end)]
-            pages = batch["image"].combine_chunks().field("bytes")
+        for first, batch in _batches(source, ["image"], missing):
+            here = missing[np.searchsorted(missing, first) : np.searchsorted(missing, first + len(batch))]
+            pages = batch["image"].field("bytes")
             for row in here.tolist():
-                _write(_page_file(folder, row), pages[row - start])
+                _write(_page_file(folder, row), pages[row - first])
             progress.update(len(here))
-            start = end
-            if start > missing[-1]:  # the rest need not be fetched
-                break
 
 
 def _write(file: Path, page: pa.Scalar) -> None:
