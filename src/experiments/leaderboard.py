@@ -13,7 +13,7 @@ import yaml
 from experiments.figures import metric_label, short_count
 from experiments.hints import dotted_keys, select, show
 from experiments.run_report import best_section, counts, markdown_table, primary_metric, score, shown, time_text
-from experiments.runs import Run, dimensions, duration_s
+from experiments.runs import Run, dimensions, duration_s, main_values
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 FINETUNED, AS_IT_IS, AS_PUBLISHED = "finetuned", "as it is", "published"
@@ -54,28 +54,20 @@ def titles(boards: Sequence[Sequence[Run]]) -> list[str]:
     ]
 
 
-def full_values(section: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the metrics at the full dimension, or in all directions of a reranker, which come first."""
-    if not section:
-        return {}
-    dims = by_dimension(section)
-    return section[str(dimensions(dims)[0])] if dims else next(iter(section.values()))
-
-
 def by_dimension(section: dict[str, Any] | None) -> dict[str, Any]:
     """Return the part of a section that is by dimension: none of a reranker's."""
     return {key: values for key, values in (section or {}).items() if key.isdigit()}
 
 
 def _value(run: Run) -> float:
-    return full_values(best_section(run.metrics))[primary_metric(run.metrics)]
+    return main_values(best_section(run.metrics))[primary_metric(run.metrics)]
 
 
 def entries(runs: Sequence[Run]) -> list[Entry]:
     """Return what was measured, best first: each run and, of trained ones, the model before, once for equal values."""
     metric, names, found = primary_metric(runs[0].metrics), labels(runs), []
     for run, name in zip(runs, names, strict=True):
-        base, final = full_values(run.metrics.get("base")), full_values(run.metrics.get("final"))
+        base, final = main_values(run.metrics.get("base")), main_values(run.metrics.get("final"))
         best, bounds = final or base, (final or base).get(f"{metric}_ci95")
         kind = FINETUNED if final else AS_IT_IS
         interval = (bounds[0], bounds[1]) if bounds else None
@@ -86,7 +78,7 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
         model = entry.run.metrics["model"]["name"] if entry.run else ""
         if entry.run and entry.base is not None and (model, entry.base) not in seen:
             seen.add((model, entry.base))
-            bounds = full_values(entry.run.metrics["base"]).get(f"{metric}_ci95")
+            bounds = main_values(entry.run.metrics["base"]).get(f"{metric}_ci95")
             interval = (bounds[0], bounds[1]) if bounds else None
             found.append(Entry(_model_label(model), AS_IT_IS, entry.parameters, entry.base, interval))
     return sorted(found, key=lambda entry: -entry.value)

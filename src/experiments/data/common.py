@@ -105,14 +105,12 @@ def build(
     negatives = list(columns.get("negatives") or [])
     num_eval_negatives = num_negatives if num_eval_negatives is None else num_eval_negatives
     names = [columns["query"], columns["positive"], *negatives]
-    _check_options(
-        names, negatives, {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}, on_bad_image
-    )
+    numbers = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
+    _check_options(names, negatives, numbers, on_bad_image)
     kept, eval_kept = names[: 2 + num_negatives], names[: 2 + num_eval_negatives]
     train = _with_columns(train, kept, "training")
-    eval = _with_columns(
-        eval, names if num_corpus_negatives is None else names[: 2 + num_corpus_negatives], "evaluation"
-    )
+    in_corpus = names if num_corpus_negatives is None else names[: 2 + num_corpus_negatives]
+    eval = _with_columns(eval, in_corpus, "evaluation")
     _check_kinds(eval)
 
     train_hashes, defects = hashes_and_defects(train)
@@ -182,9 +180,8 @@ def _with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
         elif kind_of(feature):
             continue
         else:
-            raise ConfigError(
-                f"column {column!r} of the {part} data set holds {feature}: neither text nor images, sound or video"
-            )
+            what = "neither text nor images, sound or video"
+            raise ConfigError(f"column {column!r} of the {part} data set holds {feature}: {what}")
         if feature != image:
             dataset = dataset.cast_column(column, image)
     return dataset
@@ -193,9 +190,9 @@ def _with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
 def _check_kinds(eval: Dataset) -> None:
     positive, *negatives = eval.column_names[1:]
     for column in negatives:
-        kinds = [kind_of(eval.features[name]) for name in (positive, column)]
-        if kinds[0] != kinds[1]:
-            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {kinds[1]}, the other {kinds[0]}")
+        kind, other = kind_of(eval.features[positive]), kind_of(eval.features[column])
+        if kind != other:
+            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
 
 
 def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_bad_image: str) -> list[int]:

@@ -31,12 +31,8 @@ from experiments.errors import ConfigError
 from experiments.hub import require_hub
 
 COLUMNS = ("id", "query", "image", "negatives")
-INDEX = Features(
-    {
-        **{"id": Value("string"), "query": Value("string"), "negatives": List(Value("string"))},
-        "language": Value("string"),
-    }
-)
+TEXT = Value("string")
+INDEX = Features({"id": TEXT, "query": TEXT, "negatives": List(TEXT), "language": TEXT})
 INSTEAD = "give a local copy of its repository (data.path=FOLDER)"
 PAGES_AT_ONCE = 64
 
@@ -110,14 +106,11 @@ def load(
             raise
         raise ConfigError(f"could not load data set {path} ({language}): {loading_error(error)}") from error
     train, eval = (_with_pages(index, rows, columns, folder) for rows, columns in pages)
+    names = [f"negative_{k}" for k in range(max(num_negatives, num_eval_negatives))]
     return build(
         train,
         eval,
-        columns={
-            "query": "query",
-            "positive": "image",
-            "negatives": _negatives(max(num_negatives, num_eval_negatives)),
-        },
+        columns={"query": "query", "positive": "image", "negatives": names},
         name=name,
         num_negatives=num_negatives,
         num_eval_negatives=num_eval_negatives,
@@ -125,10 +118,6 @@ def load(
         deduplicate=deduplicate,
         on_bad_image=on_bad_image,
     )
-
-
-def _negatives(number: int) -> list[str]:
-    return [f"negative_{k}" for k in range(number)]
 
 
 def _find(path: str, language: str, split: str, revision: str | None) -> Source:
@@ -210,9 +199,9 @@ def _choose(
         Numbers of the training rows and how many negatives they have; the same of the evaluation rows; and for every
         row of the set the row numbers of its hard negatives, -1 where it has no more, shape (num_rows, most).
     """
-    for key, value, low in (("num_train_rows", num_train_rows, 1), ("num_eval_rows", num_eval_rows, 1)):
-        if value is not None and value < low:
-            raise ConfigError(f"data.{key}={value}: type {low} or more")
+    for key, value in (("num_train_rows", num_train_rows), ("num_eval_rows", num_eval_rows)):
+        if value is not None and value < 1:
+            raise ConfigError(f"data.{key}={value}: type 1 or more")
     table = index.with_format("arrow")[:]
     of_language = np.ones(len(index), dtype=bool)
     if config == "default":
@@ -229,8 +218,7 @@ def _choose(
     train = asked & (numbers >= num_negatives)
     train[eval_rows] = False
     train_rows = np.flatnonzero(train)[:num_train_rows]
-    few = int((asked & (numbers < num_negatives)).sum())
-    if few:
+    if few := int((asked & (numbers < num_negatives)).sum()):
         logger.info("left out %s of %s rows with fewer than %d hard negatives", few, int(asked.sum()), num_negatives)
     if len(eval_rows) < num_eval_rows or len(train_rows) == 0:
         raise ConfigError(
@@ -287,7 +275,7 @@ def _write(file: Path, page: pa.Scalar) -> None:
 
 def _with_pages(index: Dataset, rows: np.ndarray, columns: list[np.ndarray], folder: Path) -> Dataset:
     """Return rows of a query and pages, the pages given by their files; the rows are on disk."""
-    names = ["image", *_negatives(len(columns) - 1)]
+    names = ["image", *(f"negative_{k}" for k in range(len(columns) - 1))]
 
     def name_pages(batch: dict[str, list], numbers: list[int]) -> dict[str, list]:
         files = {
@@ -301,6 +289,6 @@ def _with_pages(index: Dataset, rows: np.ndarray, columns: list[np.ndarray], fol
         with_indices=True,
         batched=True,
         remove_columns=index.column_names,
-        features=Features({"query": Value("string")} | dict.fromkeys(names, Image())),
+        features=Features({"query": TEXT} | dict.fromkeys(names, Image())),
         desc="Resolving hard negatives",
     )
