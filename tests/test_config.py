@@ -1,8 +1,8 @@
-"""Every option of every group composes, and every key is accepted by its target's signature."""
+"""Every option of every group and every recipe composes, and every key is accepted by its target's signature."""
 
 import importlib
+import re
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -61,14 +61,16 @@ def targets(node):
         yield from targets(value)
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_option_composes_and_its_target_accepts_every_key(group, option):
-    config = composed(f"{group}={option}", *MANDATORY.get(f"{group}={option}", []))
-    if find_spec("flash_attn") is None and config["model"]["attn_implementation"] == "flash_attention_2":
-        with pytest.raises(ConfigError, match="isn't installed"):  # it is refused here for that alone
-            check(config)
+def check_here(config):
+    """Check a config as where flash attention is installed: by name it is refused elsewhere (test_checks.py)."""
+    if config["model"].get("attn_implementation") == "flash_attention_2":
         config["model"]["attn_implementation"] = "auto"
     check(config)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_option_composes_and_its_target_accepts_every_key(group, option):
+    check_here(composed(f"{group}={option}", *MANDATORY.get(f"{group}={option}", [])))
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -88,6 +90,60 @@ def test_planted_wrong_key_is_refused(tmp_path, group):
     option.write_text(option.read_text().rstrip() + "\nplanted_wrong_key: 1\n")
     with pytest.raises(ConfigError, match=f"{group}.planted_wrong_key is unknown"):
         check(composed(f"{group}={option.stem}", conf=conf))
+
+
+RECIPES = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml")) if path.stem != "none"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_says_its_command_and_what_it_needs(recipe):
+    text = (CONF / "experiment" / f"{recipe}.yaml").read_text()
+    header = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    assert text.startswith("# @package _global_\n")
+    assert re.search(rf"python -m experiments\.\w+ .*experiment={recipe}\b", header)
+    assert "Needs" in header or "offline" in header.lower()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("group", ["model", "data", "loss", "trainer", "evaluator"])
+def test_planted_wrong_key_in_a_recipe_is_refused(tmp_path, recipe, group):
+    planted = yaml.safe_load((CONF / "experiment" / f"{recipe}.yaml").read_text())
+    planted[group] = (planted.get(group) or {}) | {"planted_wrong_key": 1}
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "planted.yaml").write_text(
+        "# @package _global_\n" + yaml.safe_dump(planted, sort_keys=False)
+    )
+    config = composed(f"hydra.searchpath=[file://{tmp_path}]", "experiment=planted")
+    with pytest.raises(ConfigError, match=f"{group}.planted_wrong_key is unknown"):
+        check_here(config)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_with_a_dimension_above_its_models_is_refused(recipe):
+    config = composed(f"experiment={recipe}")
+    own = config["model"].get("embedding_dim")
+    for key in ("matryoshka_dims", "default_dims"):
+        assert own is None or max(config["matryoshka"].get(key) or [0]) <= own, f"matryoshka.{key}"
+    if own is None:
+        pytest.skip("its model declares no dimension")
+    config["matryoshka"] |= {"_target_": "experiments.losses.matryoshka", "matryoshka_dims": [own + 1]}
+    with pytest.raises(ConfigError, match=f"{own + 1} is above the model's {own} dimensions"):
+        check_here(config)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_with_a_loss_that_its_columns_do_not_fit_is_refused(recipe):
+    config = composed(f"experiment={recipe}")
+    kind = config["loss"]["_target_"].partition(".losses")[0].removeprefix("experiments")
+    if "cross_encoder" in kind:
+        planted = "sentence_transformers.cross_encoder.losses.list_net.ListNetLoss"
+    elif "multi_vector" in kind:
+        pytest.skip("the losses of late interaction have no labels to lack")
+    else:
+        planted = "sentence_transformers.sentence_transformer.losses.softmax.SoftmaxLoss"
+    config["loss"] = {"_target_": planted, "_partial_": True}
+    with pytest.raises(ConfigError, match=f"loss: {planted.rpartition('.')[2]}"):
+        check_here(config)
 
 
 def _default(group):

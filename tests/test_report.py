@@ -27,7 +27,7 @@ def section(values):
     }
 
 
-def finished_run(folder, *, name, base=BASE, final=FINETUNED, parameters=1_316_000, **metrics):
+def finished_run(folder, *, name=None, base=BASE, final=FINETUNED, parameters=1_316_000, config=None, **metrics):
     content = {
         "primary_metric": "cosine_ndcg@10",
         "evaluation": EVALUATION,
@@ -38,7 +38,8 @@ def finished_run(folder, *, name, base=BASE, final=FINETUNED, parameters=1_316_0
         },
     }
     content |= {key: section(values) for key, values in (("base", base), ("final", final)) if values}
-    with keep_record(folder, {"seed": 42}, name=name, command="python -m experiments.train seed=42") as run:
+    config = {"seed": 42, "run_name": name} | (config or {})
+    with keep_record(folder, config, command="python -m experiments.train seed=42") as run:
         run.update(fingerprint="data-fingerprint", dashboard="trackio show --project experiments")
         runs.save_json(folder / "metrics.json", content | metrics)
     return folder
@@ -135,7 +136,7 @@ def test_summary_table_is_aligned():
     ]
 
 
-def test_table_over_runs_is_sorted_by_the_primary_metric(tmp_path, monkeypatch, capsys):
+def test_leaderboard_is_sorted_by_the_primary_metric(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     finished_run(tmp_path / "outputs" / "a", name="weaker", final={96: 0.70, 48: 0.6})
     finished_run(tmp_path / "multirun" / "0", name="stronger", final={96: 0.90, 48: 0.8})
@@ -145,7 +146,9 @@ def test_table_over_runs_is_sorted_by_the_primary_metric(tmp_path, monkeypatch, 
     places = [printed.index(name) for name in ("stronger", "evaluated\\|only", "weaker")]
     assert places == sorted(places)
     assert "0.900 [0.870, 0.930]" in printed and "outputs/report.md" in printed
-    assert (tmp_path / "outputs" / "report.md").read_text().count("| weaker") == 1
+    assert (tmp_path / "outputs" / "report.md").read_text().count(
+        "| weaker"
+    ) == 2  # among the models, and by dimension
     assert (tmp_path / "outputs" / "figures" / "size_against_ndcg.png").stat().st_size > 10_000
 
 
@@ -155,15 +158,6 @@ def test_runs_on_different_queries_are_never_ranked_together(tmp_path, capsys):
     assert report.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.count("## nDCG@10 on") == 2
     assert len(list((tmp_path / "out" / "figures").glob("size_against_ndcg*.png"))) == 2
-
-
-def test_runs_of_one_size_each_get_a_label(tmp_path):
-    folders = [finished_run(tmp_path / str(i), name=f"run {i}", final={96: 0.8 + i / 1000}) for i in range(12)]
-    loaded = [runs.load_run(folder) for folder in folders]
-    from experiments.figures import size_against_quality
-
-    size_against_quality(loaded, tmp_path / "size.png")
-    assert (tmp_path / "size.png").exists()
 
 
 def test_missing_directory_and_no_finished_run_are_one_line_and_exit_2(tmp_path, capsys):

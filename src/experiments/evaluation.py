@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Value
+from datasets import Dataset, Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.util.distributed import get_world_size
@@ -181,7 +181,7 @@ class RetrievalEvaluator(BaseEvaluator):
     def _resized_corpus(self, model: SentenceTransformer) -> ResizedPages | None:
         """Return the corpus at the size the model sees, kept from one evaluation to the next; None for texts."""
         processor: Any = getattr(model.processor, "image_processor", None)
-        if isinstance(self.corpus.features["document"], Value) or bounds(processor) is None:
+        if not isinstance(self.corpus.features["document"], Image) or bounds(processor) is None:
             return None
         if self._resized is None or self._resized.bounds != bounds(processor):
             self._resized = ResizedPages(self.corpus, "document", processor)

@@ -12,26 +12,23 @@ from experiments.hints import hint, select, show
 from experiments.memory import parse_bytes
 
 _COLUMNS = ("query", "positive", "negatives")
+# As the tables in the library's docstrings have it (tests/test_fits.py compares them).
 _LOSSES_WITH_LABELS = frozenset(
     (
-        *(
-            "AnglELoss",
-            "CoSENTLoss",
-            "CosineSimilarityLoss",
-            "ContrastiveLoss",
-            "OnlineContrastiveLoss",
-            "SoftmaxLoss",
-        ),
+        *("CoSENTLoss", "CosineSimilarityLoss", "ContrastiveLoss", "OnlineContrastiveLoss", "SoftmaxLoss"),
         *("BatchAllTripletLoss", "BatchHardTripletLoss", "BatchHardSoftMarginTripletLoss", "BatchSemiHardTripletLoss"),
         *("MarginMSELoss", "DistillKLDivLoss", "MSELoss", "EmbedDistillLoss"),
     )
 )
-_LOSS_COLUMNS = {  # least and most columns of the library's losses that don't take two or more
+_LOSS_COLUMNS: dict[str, tuple[int, int | None]] = {  # least and most columns, without labels, where not two or more
+    "AnglELoss": (3, None),
     "TripletLoss": (3, 3),
+    "GISTEmbedLoss": (2, 3),
     "MultipleNegativesSymmetricRankingLoss": (2, 2),
     "CachedMultipleNegativesSymmetricRankingLoss": (2, 2),
     "MegaBatchMarginLoss": (2, 2),
     "ContrastiveTensionLoss": (2, 2),
+    "ContrastiveTensionLossInBatchNegatives": (1, 1),
     "DenoisingAutoEncoderLoss": (2, 2),
 }
 
@@ -52,7 +49,7 @@ def check(config: dict[str, Any]) -> None:
     _check_dimensions(config)
     _check_architectures(config)
     if "loss" in config and "data" in config:
-        _check_loss(config["loss"], config["data"])
+        _check_loss(config["loss"], config["data"], bool(select(config, "trainer.eval_loss")))
 
 
 def _check_model(model: dict[str, Any]) -> None:
@@ -153,7 +150,7 @@ def _check_architectures(config: dict[str, Any]) -> None:
             )
 
 
-def _check_loss(loss: dict[str, Any], data: dict[str, Any]) -> None:
+def _check_loss(loss: dict[str, Any], data: dict[str, Any], with_eval_loss: bool) -> None:
     """Refuse a loss of the library that can't take what every source yields: anchor, positive, negatives, no label."""
     try:
         parse_bytes(loss.get("memory_limit"))
@@ -162,13 +159,20 @@ def _check_loss(loss: dict[str, Any], data: dict[str, Any]) -> None:
     name = str(loss.get("_target_")).rpartition(".")[2]
     if name in _LOSSES_WITH_LABELS:
         raise ConfigError(f"loss: {name} needs a column of labels, which data doesn't have; type loss=cached_mnrl")
-    num_columns = 2 + int(data.get("num_negatives") or 0)
     low, high = _LOSS_COLUMNS.get(name, (2, None))
-    if num_columns < low or (high is not None and num_columns > high):
-        number = str(low) if low == high else f"{low} or more"
-        raise ConfigError(
-            f"loss: {name} takes {number} columns, data gives {num_columns}; type data.num_negatives={low - 2}"
-        )
+    if high == 1:
+        raise ConfigError(f"loss: {name} takes one column, and data gives two or more; type loss=cached_mnrl")
+    least, most = low - 2, None if high is None else high - 2
+    wanted = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+    trained = int(data.get("num_negatives") or 0)
+    evaluated = trained if data.get("num_eval_negatives") is None else int(data["num_eval_negatives"])
+    numbers = {"num_negatives": trained} | ({"num_eval_negatives": evaluated} if with_eval_loss else {})
+    for key, number in numbers.items():
+        if number < least or (most is not None and number > most):
+            fitting = least if number < least else most
+            raise ConfigError(
+                f"loss: {name} takes {wanted} hard negatives, and data.{key}={number}; type data.{key}={fitting}"
+            )
 
 
 def _architecture(target: str) -> str | None:

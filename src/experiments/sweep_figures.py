@@ -14,7 +14,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from experiments.figures import BASE, FINETUNED, STYLE, new_figure, place_labels, save
+from experiments.figures import BASE, FINETUNED, STYLE, new_figure, save
+from experiments.labels import Label, place_labels
 from experiments.runs import Run
 from experiments.tables import metric_label
 
@@ -212,7 +213,8 @@ def _against_memory(results: Sequence[Result], keys: Sequence[str], path: Path) 
         labelled = f"the best {_LABELLED} labelled with" if len(points) > _LABELLED else "labels:"
         names = ", ".join(key.rpartition(".")[2] for key in keys) or "none"
         axes.set_title(f"{_title(results)}; {labelled} {names}", loc="left")
-        place_labels(figure, axes, points[:_LABELLED])
+        labels = [Label(each["label"], each["x"], each["value"], each["interval"]) for each in points[:_LABELLED]]
+        place_labels(figure, axes, labels)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, bbox_inches="tight")  # grows by the labels beside the axes
 

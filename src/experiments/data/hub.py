@@ -13,6 +13,7 @@ from huggingface_hub import constants
 
 from experiments.data import RetrievalData
 from experiments.data.common import build, first_rows, loading_error
+from experiments.data.media import with_files
 from experiments.errors import ConfigError
 from experiments.hub import OFFLINE, require_hub
 
@@ -51,14 +52,14 @@ def load(
     Raises:
         ConfigError: The data set cannot be loaded, or `common.build` cannot use it.
     """
-    rows = first_rows(
-        _rows(path, train, "train"),
-        None if eval is None else _rows(path, eval, "eval"),
-        num_train_rows,
-        num_eval_rows,
-    )
+    all_rows, eval_split = _rows(path, train, "train"), None if eval is None else _rows(path, eval, "eval")
+    train_rows, eval_rows = first_rows(all_rows, eval_split, num_train_rows, num_eval_rows)
+    first_eval_row = len(all_rows) - len(eval_rows) if eval is None else 0
+    names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
+    folder = Path(path).expanduser() if Path(path).expanduser().is_dir() else Path()
     return build(
-        *rows,
+        with_files(train_rows, names, folder, f"{path}, training rows"),
+        with_files(eval_rows, names, folder, f"{path}, evaluation rows", first_eval_row),
         columns=columns,
         name=name,
         num_negatives=num_negatives,

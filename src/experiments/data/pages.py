@@ -15,6 +15,7 @@ import xxhash
 from datasets import Dataset, Image
 from tqdm.auto import tqdm
 
+from experiments.data.media import AUDIO, MODALITIES, VIDEO
 from experiments.errors import ConfigError
 
 EMPTY = "empty"
@@ -120,7 +121,7 @@ def encoded_values(dataset: Dataset) -> Iterator[tuple[int, int, bytes | memoryv
                 if column in images:
                     values = _encoded_images(table[name], start, name)
                 else:
-                    values = (None if text is None else str(text).encode() for text in table[name].to_pylist())
+                    values = (_content(value) for value in _storage(table[name]))
                 for offset, value in enumerate(values):
                     yield start + offset, column, value
             start += len(table)
@@ -140,6 +141,35 @@ def _encoded_images(values: pa.ChunkedArray, start: int, name: str) -> Iterator[
             else:
                 yield None
             row += 1
+
+
+def _storage(values: pa.ChunkedArray) -> Iterator[pa.Scalar]:
+    for chunk in values.chunks:
+        yield from chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+
+
+def _content(value: pa.Scalar) -> bytes | None:
+    """Return bytes that equal values share: a media file's for its name; None where there is none, or half of one."""
+    if not value.is_valid:
+        return None
+    if isinstance(value, pa.StructScalar):
+        if set(value) == {"bytes", "path"}:
+            data, path = value["bytes"], value["path"]
+            return data.as_py() if data.is_valid else Path(path.as_py()).read_bytes() if path.is_valid else None
+        parts = {name: _content(value[name]) for name in sorted(value)}
+        if set(parts) <= MODALITIES and None in parts.values():
+            return None
+        return b"".join(name.encode() + b"=" + (part or NOTHING) for name, part in parts.items())
+    if isinstance(value, pa.ListScalar | pa.LargeListScalar | pa.FixedSizeListScalar):
+        array, shape = value.values, []
+        while isinstance(array, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+            shape.append(len(array))
+            array = array.flatten()
+        if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
+            return repr([*shape, len(array)]).encode() + array.to_numpy(zero_copy_only=False).tobytes()
+        return b"".join(_content(item) or NOTHING for item in array)
+    text = str(value.as_py())
+    return Path(text).read_bytes() if text.lower().endswith(AUDIO + VIDEO) and Path(text).is_file() else text.encode()
 
 
 def _read_page(path: str, row: int, name: str) -> bytes:

@@ -1,0 +1,172 @@
+"""What an input may be besides a text or an encoded image: files, URLs, arrays, sounds, videos, several at once.
+
+The library decides by form what it reads: a text that names a media file that exists is that file, one that names none
+is read as a text. Here such a name is refused instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import numpy as np
+from datasets import Audio, Dataset, Image, LargeList, List, Sequence, Value, Video, config
+from datasets.features.features import _ArrayXD
+
+from experiments.errors import ConfigError
+
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+AUDIO = (".wav", ".mp3", ".flac", ".ogg", ".aac")
+VIDEO = (".mp4", ".avi", ".mov", ".wmv", ".flv", ".mkv")
+EXTENSIONS = {"image": IMAGES, "audio": AUDIO, "video": VIDEO}
+MODALITIES = {"text", "image", "audio", "video"}
+
+
+def is_url(text: str) -> bool:
+    """Return whether a text is the URL of something to read."""
+    return re.fullmatch(r"https?://\S+", text) is not None
+
+
+def file_kind(text: str, folder: Path) -> str | None:
+    """Return image, audio or video if a text names such a file, there or not; None for other texts."""
+    name = text.partition("?")[0].lower() if is_url(text) else text.lower()
+    kind = next((kind for kind, extensions in EXTENSIONS.items() if name.endswith(extensions)), None)
+    # A sentence may end in the name of a file; only a file that is there has blanks in its name.
+    return kind if kind and (not re.search(r"\s", text) or (folder / text).is_file()) else None
+
+
+def with_files(dataset: Dataset, names: list[str], folder: Path, where: str, first_row: int = 0) -> Dataset:
+    """Turn columns of file names into images that are read from their files, or into full paths of other media.
+
+    Images given by URLs are downloaded, once; other media by URLs are left to the library.
+
+    Args:
+        dataset: Rows.
+        names: The columns in use; those that are missing are left to `common.build`.
+        folder: Where relative names start from.
+        where: What the rows are of, for messages.
+        first_row: Number there of the first row.
+
+    Raises:
+        ConfigError: A file is missing, or only some of a column's values name files of one kind.
+    """
+    for column in [name for name in names if name in dataset.column_names]:
+        if not isinstance(feature := dataset.features[column], Value) or "string" not in feature.dtype:
+            continue
+        values = dataset[column][:]
+        kinds = [None if value is None else file_kind(value, folder) for value in values]
+        kind = next(filter(None, kinds), None)
+        if kind is None:
+            continue
+        files: list[str | None] = []
+        for row, (value, found) in enumerate(zip(values, kinds, strict=True), start=first_row):
+            if value is not None and found != kind:
+                name = "page" if kind == "image" else kind
+                raise ConfigError(
+                    f"{where}, row {row} (from 0) of column {column}: {value!r} is no {kind} file, while other rows "
+                    f"have one; a column holds files or texts, a {name}'s name ends in {', '.join(EXTENSIONS[kind])}"
+                )
+            file = value if value is None or is_url(value) else str((folder / value).absolute())
+            if file is not None and not is_url(file) and not Path(file).is_file():
+                what = "page" if kind == "image" else kind
+                raise ConfigError(f"{where}, row {row} (from 0) of column {column}: no {what} file {file}")
+            files.append(file)
+        if kind == "image":
+            files = _downloaded(files, f"{where}, column {column}")
+            pages = [None if file is None else {"bytes": None, "path": file} for file in files]
+            dataset = dataset.remove_columns(column).add_column(column, pages, feature=Image())
+        elif files != values:
+            dataset = dataset.remove_columns(column).add_column(column, files, feature=Value("string"))
+    return dataset
+
+
+def _downloaded(files: list[str | None], where: str) -> list[str | None]:
+    """Return the files with URLs replaced by local copies, kept in the cache of the datasets library."""
+    urls = [*dict.fromkeys(file for file in files if file is not None and is_url(file))]
+    with ThreadPoolExecutor(8) as pool:
+        copies = dict(zip(urls, pool.map(partial(_download, where=where), urls), strict=True))
+    return [file if file is None else copies.get(file, file) for file in files]
+
+
+def _download(url: str, where: str) -> str:
+    file = Path(config.HF_DATASETS_CACHE) / "pages" / hashlib.sha256(url.encode()).hexdigest()
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            with urlopen(Request(url, headers={"User-Agent": "experiments"}), timeout=60) as answer:
+                unfinished.write_bytes(answer.read())
+        except (OSError, ValueError, HTTPException) as error:
+            raise ConfigError(f"{where}: could not download {url} ({error})") from error
+        os.replace(unfinished, file)
+    return str(file)
+
+
+def kind_of(feature: Any) -> str | None:
+    """Return what a column of a feature holds, in words; None if the library takes no such inputs."""
+    if isinstance(feature, Value):
+        return "texts" if feature.dtype in ("string", "large_string") else None
+    for type_, kind in ((Image, "images"), (Audio, "sounds"), (Video, "videos")):
+        if isinstance(feature, type_):
+            return kind
+    if isinstance(feature, dict):
+        if feature and set(feature) <= MODALITIES:
+            return f"dicts of {' and '.join(sorted(feature))}"
+        return "arrays" if "array" in feature and {"sampling_rate", "video_metadata"} & set(feature) else None
+    if isinstance(feature, _ArrayXD):
+        return "arrays"
+    if isinstance(feature, List | LargeList | Sequence):
+        leaf = feature
+        while isinstance(leaf, List | LargeList | Sequence):
+            leaf = leaf.feature
+        numbers = isinstance(leaf, Value) and leaf.dtype.startswith(("int", "uint", "float"))
+        return "arrays" if numbers else "frames" if isinstance(leaf, Image) else None
+    return None
+
+
+class ReadArrays:
+    """A transform of datasets: lists of numbers come out as arrays, and lists of images as videos.
+
+    Args:
+        columns: Those that hold them, with the type of their numbers, None for images.
+    """
+
+    def __init__(self, columns: dict[str, str | None]) -> None:
+        self.columns = columns
+
+    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
+        """Return the batch with its arrays."""
+        read = {
+            column: [None if value is None else _array(value, dtype) for value in batch[column]]
+            for column, dtype in self.columns.items()
+            if column in batch
+        }
+        return batch | read
+
+
+def _array(value: Any, dtype: str | None) -> Any:
+    if dtype is None:
+        return {"video": value}
+    if isinstance(value, dict):
+        return value | {"array": np.asarray(value["array"], dtype=dtype)}
+    return np.asarray(value, dtype=dtype)
+
+
+def readable(dataset: Dataset) -> Dataset:
+    """Return a data set whose arrays come out as the library takes them: 1 or 2 axes sound, 3 image, 4 video."""
+    columns = {}
+    for name, feature in dataset.features.items():
+        if kind_of(feature) in ("arrays", "frames"):
+            leaf = feature["array"] if isinstance(feature, dict) else feature
+            while isinstance(leaf, List | LargeList | Sequence):
+                leaf = leaf.feature
+            dtype = getattr(leaf, "dtype", None) if not isinstance(leaf, Image) else None
+            columns[name] = "float32" if dtype == "float64" else dtype
+    return dataset.with_transform(ReadArrays(columns)) if columns else dataset
