@@ -52,8 +52,8 @@ def load(
         ConfigError: The data set cannot be loaded, or `common.build` cannot use it.
     """
     rows = first_rows(
-        _rows(path, train, "train"),
-        None if eval is None else _rows(path, eval, "eval"),
+        load_rows(path, train, "train"),
+        None if eval is None else load_rows(path, eval, "eval"),
         num_train_rows,
         num_eval_rows,
     )
@@ -68,7 +68,7 @@ def load(
     )
 
 
-def _rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
+def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
     """Return the rows that `path` and the arguments of data.train or data.eval name."""
     folder = Path(path).expanduser()
     for saved in (folder / str(arguments.get("name") or ""), folder):
