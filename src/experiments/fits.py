@@ -31,6 +31,15 @@ _LOSS_COLUMNS: dict[str, tuple[int, int | None]] = {  # least and most columns, 
     "ContrastiveTensionLossInBatchNegatives": (1, 1),
     "DenoisingAutoEncoderLoss": (2, 2),
 }
+_LOSSES_OF_LISTS = {  # the library's losses for rerankers that labelled pairs don't fit, and what they need
+    **dict.fromkeys(
+        ("ADRMSELoss", "LambdaLoss", "ListMLELoss", "ListNetLoss", "PListMLELoss", "RankNetLoss"),
+        "a list of documents and of labels for each query",
+    ),
+    "MarginMSELoss": "scores of a teacher",
+    "CrossEntropyLoss": "classes",
+}
+_LOSSES_IN_BATCH = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss")
 
 
 def check(config: dict[str, Any]) -> None:
@@ -49,7 +58,10 @@ def check(config: dict[str, Any]) -> None:
     _check_dimensions(config)
     _check_architectures(config)
     if "loss" in config and "data" in config:
-        _check_loss(config["loss"], config["data"], bool(select(config, "trainer.eval_loss")))
+        if _yields_pairs(config["data"]):
+            _check_pair_loss(config["loss"], config["data"])
+        else:
+            _check_loss(config["loss"], config["data"], bool(select(config, "trainer.eval_loss")))
 
 
 def _check_model(model: dict[str, Any]) -> None:
@@ -148,6 +160,25 @@ def _check_architectures(config: dict[str, Any]) -> None:
                 f"{group}={target.rpartition('.')[2]} is for another kind of model ({other}, the model is {model}); "
                 f"choose another {group} or another model"
             )
+    _check_reranker(config, model)
+
+
+def _check_reranker(config: dict[str, Any], model: str | None) -> None:
+    """Refuse a reranker on data without labelled pairs, another model on data with them, and dimensions it hasn't."""
+    if model is None:
+        return
+    if model == "reranker" and str(select(config, "matryoshka._target_")).endswith(".matryoshka"):
+        raise ConfigError("matryoshka: a reranker makes scores, which have no dimensions; type matryoshka=none")
+    target = select(config, "data._target_") or ""
+    if target.startswith("experiments.data.") and (model == "reranker") != _yields_pairs(config["data"]):
+        source = target.rpartition(".")[0].rpartition(".")[2]
+        needs = "labelled pairs: type data=drawings or data=doodles" if model == "reranker" else "rows without labels"
+        raise ConfigError(f"data={source} doesn't fit the model ({model}), which needs {needs}")
+
+
+def _yields_pairs(data: dict[str, Any]) -> bool:
+    """Return whether a source yields labelled pairs of query and document, for rerankers."""
+    return data["_target_"] in ("experiments.data.doodles.load", "experiments.data.drawings.load")
 
 
 def _check_loss(loss: dict[str, Any], data: dict[str, Any], with_eval_loss: bool) -> None:
@@ -175,6 +206,23 @@ def _check_loss(loss: dict[str, Any], data: dict[str, Any], with_eval_loss: bool
             )
 
 
+def _check_pair_loss(loss: dict[str, Any], data: dict[str, Any]) -> None:
+    """Refuse a loss for rerankers that can't take labelled pairs of a query and a document."""
+    name, num_negatives = str(loss.get("_target_")).rpartition(".")[2], int(data.get("num_negatives") or 0)
+    if name in _LOSSES_OF_LISTS:
+        raise ConfigError(f"loss: {name} needs {_LOSSES_OF_LISTS[name]}, data gives labelled pairs; type loss=bce")
+    if name in _LOSSES_IN_BATCH and num_negatives:
+        raise ConfigError(
+            f"loss: {name} takes its negatives from the batch, data labels {num_negatives} for each query; "
+            "type data.num_negatives=0"
+        )
+    if name == "BinaryCrossEntropyLoss" and not num_negatives:
+        raise ConfigError(
+            "data.num_negatives=0: without pairs that don't match binary cross entropy learns to say yes; "
+            "type data.num_negatives=4"
+        )
+
+
 def _architecture(target: str) -> str | None:
     """Return what kind of model a target makes or is for; None where its path doesn't tell."""
     path = target.lower()
@@ -182,5 +230,6 @@ def _architecture(target: str) -> str | None:
     for word, kind in (kinds | {"multi_vector": "late interaction", "sparse_encoder": "sparse"}).items():
         if word in path:
             return kind
-    ours = ("experiments.models.", "experiments.losses.", "sentence_transformers.sentence_transformer.")
+    ours = ("experiments.models.", "experiments.losses.", "experiments.training.", "experiments.evaluation.")
+    ours = (*ours, "sentence_transformers.sentence_transformer.")
     return "embedding" if path.startswith(ours) else None
