@@ -19,6 +19,16 @@ MANDATORY = {  # what a person must type with an option
     "model=saved": ["model.name=owner/model"],
     "data=hub": ["data.path=owner/data"],
     "data=table": [f"data.train={__file__}"],
+    "model=reranker": ["model.name=owner/model"],
+    "loss=mnrl_symmetric": ["data.num_negatives=0"],
+    "loss=reranker_mnrl": ["model=reranker_any_to_any", "data.num_negatives=0"],
+    **{
+        option: ["model=reranker_any_to_any"]  # what is for rerankers alone
+        for option in (
+            *("data=doodles", "data=drawings", "loss=bce", "trainer=reranker", "trainer=reranker_tiny"),
+            *("evaluator=reranking", "evaluator=reranking_tiny"),
+        )
+    },
 }
 ARTICLE = {
     "model.name": "Qwen/Qwen3-VL-Embedding-2B",
@@ -43,6 +53,29 @@ ARTICLE = {
     "trainer.save_steps": 0.1,
     "trainer.save_total_limit": 2,
     "trainer.logging_steps": 0.05,
+}
+ARTICLE_RERANKER = {
+    "model.name": "Qwen/Qwen3.5-0.8B",
+    "model.true_token": "1",
+    "model.false_token": "0",
+    "model.prompts.image_to_text": "Given the image, judge whether the text matches it. "
+    "Respond with 1 if they match, 0 if they don't.",
+    "model.prompts.text_to_image": "Given the text, judge whether the image matches it. "
+    "Respond with 1 if they match, 0 if they don't.",
+    "data.path": "julianmoraes/doodles-captions-manual",
+    "data.num_negatives": 4,
+    "data.eval_fraction": 0.1,
+    "trainer.num_train_epochs": 1,
+    "trainer.per_device_train_batch_size": 8,
+    "trainer.per_device_eval_batch_size": 32,
+    "trainer.gradient_accumulation_steps": 4,
+    "trainer.learning_rate": 5e-6,
+    "trainer.warmup_steps": 0.1,
+    "trainer.eval_steps": 0.25,
+    "trainer.save_steps": 0.25,
+    "trainer.save_total_limit": 2,
+    "trainer.logging_steps": 0.1,
+    "evaluator.num_candidates": 101,
 }
 
 
@@ -159,6 +192,13 @@ def test_every_folder_of_conf_is_a_known_group():
 def test_article_recipe_has_the_article_values():
     config = OmegaConf.create(composed("model=qwen3vl_2b", "data=vdr_en"))
     for key, value in ARTICLE.items():
+        assert OmegaConf.select(config, key, throw_on_missing=True) == value, key
+
+
+@pytest.mark.parametrize("experiment", ["reranker_any_to_any", "reranker_features"])
+def test_reranker_recipes_have_the_articles_values(experiment):
+    config = OmegaConf.create(composed(f"experiment={experiment}"))
+    for key, value in ARTICLE_RERANKER.items():
         assert OmegaConf.select(config, key, throw_on_missing=True) == value, key
 
 

@@ -230,6 +230,5 @@ def _architecture(target: str) -> str | None:
     for word, kind in (kinds | {"multi_vector": "late interaction", "sparse_encoder": "sparse"}).items():
         if word in path:
             return kind
-    ours = ("experiments.models.", "experiments.losses.", "experiments.training.", "experiments.evaluation.")
-    ours = (*ours, "sentence_transformers.sentence_transformer.")
-    return "embedding" if path.startswith(ours) else None
+    ours = tuple(f"experiments.{module}." for module in ("models", "losses", "training", "evaluation"))
+    return "embedding" if path.startswith((*ours, "sentence_transformers.sentence_transformer.")) else None

@@ -87,7 +87,7 @@ class RerankerTrainer(RunTrainer, CrossEncoderTrainer):
         **kwargs: Any,
     ) -> None:
         if args.prompts is None:
-            args.prompts = {name: model.prompts[name] for name in train_dataset if name in model.prompts}
+            args.prompts = {name: prompt for name in train_dataset if (prompt := model.prompts.get(name))}
         collator = PairCollator if isinstance(loss, BinaryCrossEntropyLoss) else CrossEncoderDataCollator
         super().__init__(
             model=model,

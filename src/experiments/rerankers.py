@@ -99,7 +99,7 @@ def feature_extraction(
     transformer = _transformer(name, "feature-extraction", attn_implementation, dtype, revision, trust_remote_code)
     true_id, false_id = (token_id(transformer, token) for token in (true_token, false_token))
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
-    embeddings = transformer.model.get_input_embeddings().weight.detach()
+    embeddings = transformer.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
     head = Dense(
         pooling.get_embedding_dimension(),
         1,
@@ -165,9 +165,10 @@ def token_id(transformer: Transformer, token: str) -> int:
     Raises:
         ConfigError: If the tokenizer doesn't write it as a single token.
     """
-    ids = transformer.tokenizer.encode(token, add_special_tokens=False)
+    tokenizer: Any = transformer.tokenizer
+    ids = tokenizer.encode(token, add_special_tokens=False)
     if len(ids) != 1:
-        pieces = transformer.tokenizer.convert_ids_to_tokens(ids)
+        pieces = tokenizer.convert_ids_to_tokens(ids)
         raise ConfigError(
             f"model.true_token and model.false_token: {token!r} is {len(ids)} tokens to this model "
             f"({', '.join(map(repr, pieces))}); type single ones, such as 1 and 0"
@@ -205,7 +206,7 @@ def _cannot_load(name: str, error: OSError) -> ConfigError:
 
 
 def _transformer(
-    name: str, task: str, attn_implementation: str, dtype: str, revision: str | None, trust_remote_code: bool
+    name: str, task: Any, attn_implementation: str, dtype: str, revision: str | None, trust_remote_code: bool
 ) -> Transformer:
     """Load a generative checkpoint, with or without its head, that answers a pair of query and document."""
     folder = _find(name)
@@ -214,7 +215,7 @@ def _transformer(
     try:
         transformer = Transformer(
             str(folder) if folder.exists() else name,
-            transformer_task=task,  # type: ignore[arg-type]
+            transformer_task=task,
             model_kwargs={
                 **hub_kwargs,
                 "attn_implementation": choose_attention(attn_implementation, weights_dtype),

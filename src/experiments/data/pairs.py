@@ -6,7 +6,7 @@ import hashlib
 import random
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset, concatenate_datasets, disable_progress_bars, enable_progress_bars
 
 from experiments.data import Direction, RerankingData, RetrievalData, common
 from experiments.errors import ConfigError
@@ -104,7 +104,11 @@ def expand(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
         rows.select_columns([column]).rename_column(column, name).select(chosen)
         for column, name, chosen in zip((query, document), COLUMNS, (query_rows, document_rows), strict=True)
     ]
-    return concatenate_datasets([*parts, Dataset.from_dict({LABEL: labels})], axis=1)
+    disable_progress_bars()  # half a dozen of them, of a moment each
+    try:
+        return concatenate_datasets([*parts, Dataset.from_dict({LABEL: labels})], axis=1)
+    finally:
+        enable_progress_bars()
 
 
 def _negatives(row: int, hashes: np.ndarray, number: int, sampler: random.Random) -> list[int]:
