@@ -99,6 +99,29 @@ def test_tables_of_a_run_report_hold_every_dimension_precision_metric_and_attrib
     assert ["color", "78.0%"] in rows
 
 
+def test_a_rerankers_report_has_a_row_for_each_direction_and_no_dimensions(tmp_path):
+    base, final = (
+        {
+            key: {"ndcg@10": value, "ndcg@10_ci95": [0.1, 0.9], "end_to_end_ndcg@10": value - 0.1}
+            for key in ("all", "image_to_text")
+        }
+        for value in (0.4, 0.8)
+    )
+    folder = finished_run(tmp_path / "one", name="reranker", base=None, final=None)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    runs.save_json(folder / "metrics.json", metrics | {"primary_metric": "ndcg@10", "base": base, "final": final})
+    (folder / "final").mkdir()
+    (folder / "final" / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
+    text = run_report.write_run_report(folder)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert ["direction", "base [95% interval]", "finetuned [95% interval]"] in rows
+    assert ["image_to_text", "0.400 [0.100, 0.900]", "0.800 [0.100, 0.900]"] in rows
+    assert ["end_to_end_ndcg@10", "0.300", "0.700"] in rows
+    assert "Precision" not in text and "import CrossEncoder" in text and "model=reranker " in text
+    table, written = report.write_report([tmp_path], tmp_path)
+    assert "0.800 [0.100, 0.900]" in table and written[1].exists()
+
+
 def test_figures_are_written_and_embedded(run_dir):
     text = run_report.write_run_report(run_dir)
     for name in ("matryoshka.png", "training.png"):

@@ -364,3 +364,11 @@ def test_in_batch_negatives_train_a_reranker_too(backbone, cache, tmp_path):
         model=model, args=args, train_dataset=dict(data.train), loss=build(config["loss"])(model)
     )
     assert np.isfinite(trainer.train().training_loss)
+
+
+def test_a_saved_model_of_the_other_kind_is_refused(model, tiny_folder, tmp_path):
+    model.save_pretrained(str(tmp_path))
+    with pytest.raises(ConfigError, match="is a reranker; type model=reranker"):
+        check(composed("model=saved", f"model.name={tmp_path}"))
+    with pytest.raises(ConfigError, match="is no reranker; type model=saved"):
+        check(composed("model=reranker", f"model.name={tiny_folder}"))

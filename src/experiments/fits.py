@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from experiments.hints import hint, select, show
 from experiments.memory import parse_bytes
 
 _COLUMNS = ("query", "positive", "negatives")
+_PAIR_COLUMNS = ("image", "text")
 # As the tables in the library's docstrings have it (tests/test_fits.py compares them).
 _LOSSES_WITH_LABELS = frozenset(
     (
@@ -83,6 +85,20 @@ def _check_model(model: dict[str, Any]) -> None:
         )
     if isinstance(model.get("name"), str):
         _check_source("model.name", model["name"], ("modules.json", "config.json"))
+        _check_kind(model["_target_"], model["name"])
+
+
+def _check_kind(target: str, name: str) -> None:
+    """Refuse a saved reranker where an embedding model is loaded, and the reverse."""
+    try:
+        saved = json.loads((Path(name).expanduser() / "config_sentence_transformers.json").read_text())
+    except (OSError, ValueError):
+        return
+    is_reranker = saved.get("model_type") == "CrossEncoder"
+    if is_reranker and target == "experiments.models.load_embedder":
+        raise ConfigError(f"model.name={name} is a reranker; type model=reranker")
+    if not is_reranker and target == "experiments.rerankers.load_reranker":
+        raise ConfigError(f"model.name={name} is no reranker; type model=saved")
 
 
 def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
@@ -98,14 +114,15 @@ def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
 
 def _check_data(data: dict[str, Any]) -> None:
     if isinstance(columns := data.get("columns"), dict):
+        roles = _PAIR_COLUMNS if _yields_pairs(data) else _COLUMNS
         for name in columns:
-            if name not in _COLUMNS:
-                known = [f"data.columns.{column}" for column in _COLUMNS]
+            if name not in roles:
+                known = [f"data.columns.{column}" for column in roles]
                 raise ConfigError(f"data.columns.{name} is unknown; {hint(name, known, known)}")
         negatives, wanted = columns.get("negatives") or [], data.get("num_negatives", 0)
         if not isinstance(negatives, list):
             raise ConfigError(f"data.columns.negatives={show(negatives)}: expected a list; type [{show(negatives)}]")
-        if wanted > len(negatives):
+        if wanted > len(negatives) and "negatives" in roles:
             raise ConfigError(
                 f"data.num_negatives={wanted}, but data.columns.negatives names {len(negatives)}: "
                 f"type data.num_negatives={len(negatives)}, or name the columns"
