@@ -57,8 +57,6 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "model.attn_implementation": ("auto", "flash_attention_2", "sdpa", "eager"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "data.on_bad_image": ("error", "skip"),
-    "loss.directions": ("query_to_doc", "doc_to_query", "query_to_query", "doc_to_doc"),
-    "loss.hardness_mode": ("in_batch_negatives", "hard_negatives", "all_negatives"),
     "trainer.bf16": ("auto", True, False),
     "trainer.batch_sampler": (
         *("no_duplicates_by_bytes", "no_duplicates", "no_duplicates_hashed"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
@@ -13,9 +13,13 @@ from sentence_transformers.cross_encoder.modules import LogitScore, Transformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 from torch import nn
 
+from experiments import adapters
 from experiments.errors import ConfigError
 from experiments.hub import OFFLINE, require_hub
 from experiments.models import choose_attention, choose_dtype, describe, set_pixel_bounds, speed_up_patches
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +39,8 @@ def any_to_any(
     dtype: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    peft: PeftConfig | None = None,
+    merge_adapter: bool = False,
     card: Mapping[str, Any] | None = None,
 ) -> CrossEncoder:
     """Make a reranker of a generative model: its score is the log-odds of one answer token against another.
@@ -50,6 +56,8 @@ def any_to_any(
         dtype: As in `models.load_embedder`.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run code that comes with the model.
+        peft: An adapter to train instead of the model's own weights, for instance `peft.LoraConfig`.
+        merge_adapter: Merge the adapter into the weights: a new one after training, a saved one at once.
         card: Fields of `CrossEncoderModelCardData`.
 
     Raises:
@@ -58,7 +66,7 @@ def any_to_any(
     transformer = _transformer(name, "any-to-any", attn_implementation, dtype, revision, trust_remote_code)
     true_id, false_id = (token_id(transformer, token) for token in (true_token, false_token))
     head = LogitScore(true_token_id=true_id, false_token_id=false_id)
-    return _reranker(name, [transformer, head], prompts, min_pixels, max_pixels, card)
+    return _reranker(name, [transformer, head], prompts, min_pixels, max_pixels, peft, card)
 
 
 def feature_extraction(
@@ -73,6 +81,8 @@ def feature_extraction(
     dtype: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    peft: PeftConfig | None = None,
+    merge_adapter: bool = False,
     card: Mapping[str, Any] | None = None,
 ) -> CrossEncoder:
     """Make a reranker of a model's last hidden state and one linear layer, without the language modelling head.
@@ -91,6 +101,8 @@ def feature_extraction(
         dtype: As in `any_to_any`.
         revision: As in `any_to_any`.
         trust_remote_code: As in `any_to_any`.
+        peft: As in `any_to_any`.
+        merge_adapter: As in `any_to_any`.
         card: As in `any_to_any`.
 
     Raises:
@@ -108,7 +120,7 @@ def feature_extraction(
         init_weight=(embeddings[true_id] - embeddings[false_id]).unsqueeze(0).clone(),
         module_output_name="scores",
     )
-    return _reranker(name, [transformer, pooling, head], prompts, min_pixels, max_pixels, card)
+    return _reranker(name, [transformer, pooling, head], prompts, min_pixels, max_pixels, peft, card)
 
 
 def load_reranker(
@@ -121,6 +133,8 @@ def load_reranker(
     dtype: str = "auto",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    peft: PeftConfig | None = None,
+    merge_adapter: bool = False,
     card: Mapping[str, Any] | None = None,
 ) -> CrossEncoder:
     """Load a saved reranker.
@@ -134,6 +148,8 @@ def load_reranker(
         dtype: As in `any_to_any`.
         revision: As in `any_to_any`.
         trust_remote_code: As in `any_to_any`.
+        peft: As in `any_to_any`.
+        merge_adapter: As in `any_to_any`.
         card: As in `any_to_any`.
 
     Raises:
@@ -156,7 +172,9 @@ def load_reranker(
         )
     except OSError as error:
         raise _cannot_load(name, error) from error
-    return _ready(model, name, min_pixels, max_pixels)
+    if merge_adapter and peft is None:
+        adapters.merge_adapter(model)
+    return _ready(model, name, min_pixels, max_pixels, peft)
 
 
 def token_id(transformer: Transformer, token: str) -> int:
@@ -237,6 +255,7 @@ def _reranker(
     prompts: Mapping[str, str] | None,
     min_pixels: int | None,
     max_pixels: int | None,
+    peft: PeftConfig | None,
     card: Mapping[str, Any] | None,
 ) -> CrossEncoder:
     model = CrossEncoder(
@@ -245,11 +264,14 @@ def _reranker(
         prompts=dict(prompts or {}),
         model_card_data=CrossEncoderModelCardData(**(card or {})),
     )
-    return _ready(model, name, min_pixels, max_pixels)
+    return _ready(model, name, min_pixels, max_pixels, peft)
 
 
-def _ready(model: CrossEncoder, name: str, min_pixels: int | None, max_pixels: int | None) -> CrossEncoder:
+def _ready(
+    model: CrossEncoder, name: str, min_pixels: int | None, max_pixels: int | None, peft: PeftConfig | None
+) -> CrossEncoder:
     set_pixel_bounds(model, min_pixels, max_pixels)
+    adapters.add_peft(model, peft)
     speed_up_patches(model)
     logger.info("Model %s: %s", name, ", ".join(f"{key}={value}" for key, value in describe(model).items()))
     return model
