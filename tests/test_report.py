@@ -114,8 +114,9 @@ def test_a_rerankers_report_has_a_row_for_each_direction_and_no_dimensions(tmp_p
     (folder / "final" / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
     text = run_report.write_run_report(folder)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
-    assert ["direction", "base [95% interval]", "finetuned [95% interval]"] in rows
-    assert ["image_to_text", "0.400 [0.100, 0.900]", "0.800 [0.100, 0.900]"] in rows
+    how = ("positives present", "end to end")
+    assert ["direction", *(f"{name}, {each} [95% interval]" for each in how for name in ("base", "finetuned"))] in rows
+    assert ["image_to_text", "0.400 [0.100, 0.900]", "0.800 [0.100, 0.900]", "0.300", "0.700"] in rows
     assert ["end_to_end_ndcg@10", "0.300", "0.700"] in rows
     assert "Precision" not in text and "import CrossEncoder" in text and "model=reranker " in text
     table, written = report.write_report([tmp_path], tmp_path)

@@ -133,8 +133,15 @@ def _comparison(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     metric, section, sections = primary_metric(metrics), best_section(metrics), _sections(metrics)
     dims = dimensions(section)
     kept = retention(section, metric) if dims else {}
-    headers = ["dimensions" if dims else "direction", *(f"{name} [95% interval]" for name in sections)]
-    rows = [[key, *(score(each, metric, key, interval=True) for each in sections.values())] for key in keys(section)]
+    measured = {metric: "" if dims else ", positives present"}
+    if f"end_to_end_{metric}" in main_values(section):
+        measured[f"end_to_end_{metric}"] = ", end to end"
+    columns = [(name, each) for name in measured for each in sections]
+    headers = ["dimensions" if dims else "direction"]
+    headers += [f"{each}{measured[name]} [95% interval]" for name, each in columns]
+    rows = [
+        [key, *(score(sections[each], name, key, interval=True) for name, each in columns)] for key in keys(section)
+    ]
     if not dims:
         return headers, rows
     return [*headers, "% of full"], [[*row, _percent(kept[dim])] for row, dim in zip(rows, dims, strict=True)]
