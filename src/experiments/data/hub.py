@@ -52,7 +52,8 @@ def load(
     Raises:
         ConfigError: The data set cannot be loaded, or `common.build` cannot use it.
     """
-    all_rows, eval_split = load_rows(path, train, "train"), None if eval is None else load_rows(path, eval, "eval")
+    all_rows = load_rows(path, train, "train")
+    eval_split = None if eval is None else load_rows(path, eval, "eval")
     train_rows, eval_rows = first_rows(all_rows, eval_split, num_train_rows, num_eval_rows)
     first_eval_row = len(all_rows) - len(eval_rows) if eval is None else 0
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
