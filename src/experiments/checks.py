@@ -6,6 +6,7 @@ No torch, transformers or datasets is imported here, so that a mistake is answer
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import math
 import re
 import tempfile
@@ -16,11 +17,12 @@ from typing import Any
 from experiments import fits
 from experiments.errors import ConfigError
 from experiments.hints import dotted_keys, hint, select, show
-from experiments.signatures import in_words, matches, read
+from experiments.signatures import Signature, in_words, matches, read
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None"}  # what stands beside the groups
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+_EXTRAS = {"peft": "lora"}  # package of a target -> the extra that installs it
 _CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
 
 _AT_LEAST_1 = (
@@ -142,13 +144,26 @@ def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(value, f"{key}.{index}")
 
 
+def _read(key: str, target: str) -> Signature:
+    """Read a target's signature.
+
+    Raises:
+        ConfigError: If there is no such target; it names the extra that installs its package, if one does.
+    """
+    try:
+        return read(target)
+    except LookupError as error:
+        package = target.partition(".")[0]
+        if package in _EXTRAS and importlib.util.find_spec(package) is None:
+            missing = f"{package} isn't installed; type pip install -e '.[{_EXTRAS[package]}]'"
+            raise ConfigError(f"{key}: {missing}") from error
+        raise ConfigError(f"{key}._target_={target}: {error.args[0]}; give the full path of its file") from error
+
+
 def _check_node(key: str, node: dict[str, Any]) -> None:
     """Check the keys and values of a node against the signature of its target."""
     target = node["_target_"]
-    try:
-        known = read(target)
-    except LookupError as error:
-        raise ConfigError(f"{key}._target_={target}: {error.args[0]}; give the full path of its file") from error
+    known = _read(key, target)
     for name, value in node.items():
         if name in _HYDRA_KEYS:
             continue

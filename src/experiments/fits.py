@@ -73,7 +73,18 @@ def _check_model(model: dict[str, Any]) -> None:
             "type model.dtype=bfloat16 too, or model.attn_implementation=auto"
         )
     if isinstance(model.get("name"), str):
-        _check_source("model.name", model["name"], ("modules.json", "config.json"))
+        _check_source("model.name", model["name"], ("modules.json", "config.json", "adapter_config.json"))
+    _check_adapter(model)
+
+
+def _check_adapter(model: dict[str, Any]) -> None:
+    """Refuse an adapter that PEFT can't make, and a saved one where PEFT isn't there."""
+    peft = model.get("peft")
+    if peft is not None and not (isinstance(peft, dict) and "_target_" in peft):
+        raise ConfigError(f"model.peft={show(peft)}: choose an adapter, +model/peft=lora, or type model.peft=null")
+    saved = (Path(str(model.get("name"))).expanduser() / "adapter_config.json").is_file()
+    if saved and importlib.util.find_spec("peft") is None:
+        raise ConfigError(f"model.name={model['name']} is an adapter of PEFT; type pip install -e '.[lora]'")
 
 
 def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:

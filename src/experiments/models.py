@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
@@ -21,9 +21,13 @@ from sentence_transformers.base.model import BaseModel
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 from torch import nn
 
+from experiments import adapters
 from experiments.errors import ConfigError
 from experiments.hub import OFFLINE, require_hub
 from experiments.runs import is_main_process
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +45,8 @@ def load_embedder(
     prompts: dict[str, str] | None = None,
     revision: str | None = None,
     trust_remote_code: bool = False,
+    peft: PeftConfig | None = None,
+    merge_adapter: bool = False,
     card: dict[str, Any] | None = None,
 ) -> SentenceTransformer:
     """Load an embedding model, apply what was asked for, and make sure that it took effect.
@@ -55,6 +61,8 @@ def load_embedder(
         prompts: Text put before the inputs, by prompt name (`query`, `document`).
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run code that comes with the model.
+        peft: An adapter to train instead of the model's own weights, for instance `peft.LoraConfig`.
+        merge_adapter: Merge the adapter into the weights: a new one after training, a saved one at once.
         card: Fields of `SentenceTransformerModelCardData`.
 
     Raises:
@@ -88,6 +96,9 @@ def load_embedder(
     if embedding_dim is not None and actual_dim != embedding_dim:
         raise ConfigError(f"model.embedding_dim={embedding_dim}: {name} has {actual_dim} dimensions; type that")
     set_pixel_bounds(model, min_pixels, max_pixels)
+    if merge_adapter and peft is None:
+        adapters.merge_adapter(model)
+    adapters.add_peft(model, peft)
     for module in model.modules():
         if isinstance(module, nn.Conv3d) and module.stride == module.kernel_size:
             module.__class__ = PatchProjection

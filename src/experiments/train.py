@@ -47,6 +47,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
 
     from experiments import mini_batch
     from experiments.models import embedding_dim
+    from experiments.adapters import merge_adapter
     from experiments.record import keep_record
     from experiments.resized import resized_rows
 
@@ -84,6 +85,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         )
         fit(trainer)
         record.update(mini_batch=trainer.mini_batch)
+        if config["model"].get("merge_adapter"):
+            merge_adapter(model)
 
         evaluation = run_evaluator(evaluator, model, output_dir, "final")
         if evaluation is None:  # what follows is for the main process

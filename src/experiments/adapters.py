@@ -1,0 +1,78 @@
+"""Adapters by PEFT: a few weights that are trained beside the model's own, which stay as they are."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentence_transformers.base.model import BaseModel
+
+from experiments.errors import ConfigError
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+logger = logging.getLogger(__name__)
+
+
+def add_peft(model: BaseModel, peft: PeftConfig | None) -> None:
+    """Add an adapter to the transformer of an embedder or a reranker; from then on it alone is trained there.
+
+    Modules after the transformer (a Dense that scores, for instance) are trained as before. An adapter that the model
+    was saved with goes on being trained. What is saved is the adapter, with the absolute path or the Hub name of the
+    model that it belongs to.
+
+    Args:
+        model: With a single transformer.
+        peft: For instance `peft.LoraConfig`; None: no new adapter.
+
+    Raises:
+        ConfigError: If it fits no module of the model, or the model has an adapter already.
+    """
+    backbone: Any = model.transformers_model
+    if getattr(backbone, "_hf_peft_config_loaded", False):
+        if peft is not None:
+            raise ConfigError(
+                "model.peft: this model has an adapter already, which is trained on; type model.peft=null"
+            )
+        _train_adapter(model)
+    if peft is None:
+        return
+    try:
+        model.add_adapter(peft)
+    except (TypeError, ValueError) as error:  # what PEFT raises where target_modules fit nothing
+        raise ConfigError(f"model.peft: {error}") from error
+    for config in backbone.peft_config.values():
+        if (base := Path(config.base_model_name_or_path)).exists():
+            config.base_model_name_or_path = str(base.resolve())
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    size = sum(parameter.numel() for parameter in model.parameters())
+    logger.info("Adapter: %s of %s weights are trained", f"{trained:,}", f"{size:,}")
+
+
+def merge_adapter(model: BaseModel) -> None:
+    """Add the adapters to the weights that they belong to: a plain model, which needs neither PEFT nor its base."""
+    backbone: Any = model.transformers_model
+    if not getattr(backbone, "_hf_peft_config_loaded", False):
+        return
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, module in [*backbone.named_modules()]:
+        if isinstance(module, BaseTunerLayer):
+            module.merge(safe_merge=True)
+            parent, _, child = name.rpartition(".")
+            setattr(backbone.get_submodule(parent), child, module.get_base_layer())
+    del backbone.peft_config
+    backbone._hf_peft_config_loaded = False
+    logger.info("Adapter merged into the model's weights")
+
+
+def _train_adapter(model: BaseModel) -> None:
+    """Train the adapter that was loaded, which PEFT takes for finished."""
+    from peft.functional import set_requires_grad
+
+    backbone: Any = model.transformers_model
+    for name, config in backbone.peft_config.items():
+        config.inference_mode = False
+        set_requires_grad(backbone, name, requires_grad=True)
