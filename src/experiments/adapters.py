@@ -65,6 +65,8 @@ def merge_adapter(model: BaseModel) -> None:
             setattr(backbone.get_submodule(parent), child, module.get_base_layer())
     del backbone.peft_config
     backbone._hf_peft_config_loaded = False
+    backbone._weight_conversions = None  # those of the adapter's file, if it was loaded, would rename the weights
+    backbone.requires_grad_(True)
     logger.info("Adapter merged into the model's weights")
 
 
