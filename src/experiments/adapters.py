@@ -1,14 +1,16 @@
-"""Adapters by PEFT: a few weights that are trained beside the model's own, which stay as they are."""
+"""What is trained of a model: all of it, all but frozen parts, or an adapter (PEFT) beside weights that stay."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentence_transformers.base.model import BaseModel
 
 from experiments.errors import ConfigError
+from experiments.hints import hint, show
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -49,6 +51,28 @@ def add_peft(model: BaseModel, peft: PeftConfig | None) -> None:
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     size = sum(parameter.numel() for parameter in model.parameters())
     logger.info("Adapter: %s of %s weights are trained", f"{trained:,}", f"{size:,}")
+
+
+def freeze_parts(model: BaseModel, parts: Sequence[str]) -> None:
+    """Keep parts of a model as they are.
+
+    Args:
+        model: Any; the choice isn't saved with it.
+        parts: Names of modules, or the last parts of their dotted names: `visual`, `text.0`.
+
+    Raises:
+        ConfigError: If there is no such module, or nothing is left to train.
+    """
+    modules = {name: module for name, module in model.named_modules() if name}
+    for part in parts:
+        found = [module for name, module in modules.items() if f".{name}".endswith(f".{part}")]
+        if not found:
+            short = sorted({name.rpartition(".")[2] for name in modules if name.count(".") < 4} - {""})
+            raise ConfigError(f"model.freeze: the model has no part {part}; {hint(part, [*modules, *short], short)}")
+        for module in found:
+            module.requires_grad_(False)
+    if parts and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(f"model.freeze={show(list(parts))} leaves nothing to train; leave out a part")
 
 
 def merge_adapter(model: BaseModel) -> None:

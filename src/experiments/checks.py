@@ -55,6 +55,7 @@ _BOUNDS = (
 _STEPS_OR_SHARES = tuple(f"trainer.{key}" for key in ("eval_steps", "save_steps", "logging_steps", "warmup_steps"))
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
+    "model.pooling": ("mean", "lasttoken", "cls", "max", "mean_sqrt_len_tokens", "weightedmean"),
     "model.attn_implementation": ("auto", "flash_attention_2", "sdpa", "eager"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "data.on_bad_image": ("error", "skip"),

@@ -133,10 +133,11 @@ def describe(
     """
     from experiments.models import describe as describe_model
 
+    name = config["model"].get("name")  # a node that builds a tiny twin has no name of its own
     return {
         "primary_metric": evaluator.metric,
         "evaluation": data.describe(),
-        "model": {"name": config["model"].get("name") or choices["model"], **describe_model(model)},
+        "model": {"name": name if isinstance(name, str) else choices["model"], **describe_model(model)},
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Value
+from datasets import Dataset, Image, Value
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.util.distributed import get_world_size
@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from experiments import embedding_cache, metrics
 from experiments.errors import ConfigError
 from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking, sample_retrievals
-from experiments.resized import ResizedPages, batches, bounds
+from experiments.resized import ResizedPages, batches, bounds, image_processor
 
 __all__ = ["PRIMARY_METRIC", "Evaluation", "RetrievalEvaluator", "sample_retrievals"]
 
@@ -180,8 +180,8 @@ class RetrievalEvaluator(BaseEvaluator):
 
     def _resized_corpus(self, model: SentenceTransformer) -> ResizedPages | None:
         """Return the corpus at the size the model sees, kept from one evaluation to the next; None for texts."""
-        processor: Any = getattr(model.processor, "image_processor", None)
-        if isinstance(self.corpus.features["document"], Value) or bounds(processor) is None:
+        processor = image_processor(model)
+        if not isinstance(self.corpus.features["document"], Image) or bounds(processor) is None:
             return None
         if self._resized is None or self._resized.bounds != bounds(processor):
             self._resized = ResizedPages(self.corpus, "document", processor)

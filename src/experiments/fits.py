@@ -10,7 +10,9 @@ from typing import Any
 from experiments.errors import ConfigError
 from experiments.hints import hint, select, show
 from experiments.memory import parse_bytes
+from experiments.sources import local_folder
 
+_MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # one of them is in a model's folder
 _COLUMNS = ("query", "positive", "negatives")
 _LOSSES_WITH_LABELS = frozenset(
     (
@@ -73,8 +75,28 @@ def _check_model(model: dict[str, Any]) -> None:
             "type model.dtype=bfloat16 too, or model.attn_implementation=auto"
         )
     if isinstance(model.get("name"), str):
-        _check_source("model.name", model["name"], ("modules.json", "config.json", "adapter_config.json"))
+        _check_source("model.name", model["name"], _MODEL_FILES)
+        if model.get("needs_remote_code") and not model.get("trust_remote_code"):
+            raise ConfigError(
+                f"model.name={model['name']} runs code that comes with it: read that code, then type "
+                "model.trust_remote_code=true"
+            )
     _check_adapter(model)
+    _check_encoders(model)
+
+
+def _check_encoders(model: dict[str, Any]) -> None:
+    """Refuse encoders of a Router that can't be there, and routes that lead to none of them."""
+    encoders = model.get("encoders", {})
+    for route, encoder in encoders.items():
+        if isinstance(name := encoder.get("name"), str):
+            _check_source(f"model.encoders.{route}.name", name, _MODEL_FILES)
+    for mapping in model.get("route_mappings") or []:
+        if unknown := set(mapping) - {"task", "modality", "route"}:
+            raise ConfigError(f"model.route_mappings: {min(unknown)} is unknown; give task, modality and route")
+        if mapping.get("route") not in encoders:
+            known = ", ".join(encoders)
+            raise ConfigError(f"model.route_mappings: route={mapping.get('route')} is no encoder; choose from {known}")
 
 
 def _check_adapter(model: dict[str, Any]) -> None:
@@ -89,7 +111,7 @@ def _check_adapter(model: dict[str, Any]) -> None:
 
 def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
     """Refuse a path that isn't there, which no Hub name can be, and a folder that holds none of the files."""
-    path = Path(name).expanduser()
+    path = local_folder(name, key) or Path(name).expanduser()
     if path.is_dir():
         if files and not any((path / file).is_file() for file in files):
             raise ConfigError(f"{key}={name}: this folder holds no {' or '.join(files)}")
@@ -189,5 +211,10 @@ def _architecture(target: str) -> str | None:
     for word, kind in (kinds | {"multi_vector": "late interaction", "sparse_encoder": "sparse"}).items():
         if word in path:
             return kind
-    ours = ("experiments.models.", "experiments.losses.", "sentence_transformers.sentence_transformer.")
+    ours = (
+        "experiments.models.",
+        "experiments.encoders.",
+        "experiments.losses.",
+        "sentence_transformers.sentence_transformer.",
+    )
     return "embedding" if path.startswith(ours) else None

@@ -1,0 +1,67 @@
+"""A warm start for recipes whose few trained weights can't learn from random ones: the tiny model, trained briefly."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import torch
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+
+from experiments import tiny
+from experiments.data import report_pages
+from experiments.models import qwen3vl_tiny
+from experiments.resized import image_processor, resized_rows
+from experiments.training import Trainer, TrainingArguments
+
+logger = logging.getLogger(__name__)
+
+
+def qwen3vl(
+    seed: int = 42, num_train_rows: int = 1024, num_train_epochs: float = 2.0, cache_dir: str = "outputs/.cache"
+) -> str:
+    """Train the tiny Qwen3-VL briefly, unless the cache has it, and return its folder.
+
+    It sees the training rows of the default drawn report pages alone, none that are evaluated.
+
+    Args:
+        seed: Of the weights and the batches.
+        num_train_rows: Of the drawn pages.
+        num_train_epochs: Passes over them.
+        cache_dir: Where pages and model are kept.
+    """
+    sources = b"".join(Path(str(file)).read_bytes() for file in (__file__, tiny.__file__))
+    version = hashlib.sha256(sources).hexdigest()[:8]
+    folder = Path(cache_dir).expanduser() / f"qwen3vl-warm-{version}-{num_train_rows}x{num_train_epochs}-seed{seed}"
+    if folder.exists():
+        return str(folder.resolve())
+    logger.info("Warming up the tiny model: %s epochs over %s drawn pages", num_train_epochs, f"{num_train_rows:,}")
+    data = report_pages.load(num_train_rows=num_train_rows, cache_dir=cache_dir)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        with torch.random.fork_rng():  # what is drawn later doesn't depend on whether the cache had it
+            model = qwen3vl_tiny(seed=seed, dtype="float32")
+            args = TrainingArguments(
+                output_dir=str(scratch),
+                num_train_epochs=num_train_epochs,
+                per_device_train_batch_size=64,
+                learning_rate=2e-3,
+                warmup_steps=0.1,
+                save_strategy="no",
+                seed=seed,
+            )
+            rows = resized_rows(data.train, image_processor(model))
+            Trainer(model=model, args=args, train_dataset=rows, loss=MultipleNegativesRankingLoss(model)).train()
+        model.save_pretrained(str(scratch / "model"), create_model_card=False)
+        os.replace(scratch / "model", folder)
+    except OSError:  # another process was first: its folder is as good as ours
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return str(folder.resolve())
