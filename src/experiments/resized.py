@@ -164,7 +164,7 @@ def resized_rows(dataset: Rows, processor: Any, *, keep: bool = False) -> Rows:
     if isinstance(dataset, dict):
         return {name: resized_rows(rows, processor, keep=keep) for name, rows in dataset.items()}
     columns = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
-    if not columns or bounds(processor) is None:
+    if not columns or bounds(processor) is None or dataset.format["type"] == "custom":  # read in a way of its own
         return dataset
     rows = dataset
     for column in columns:

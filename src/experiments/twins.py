@@ -7,9 +7,6 @@ checkpoint from the Hub would be.
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import transformers as hf
 from tokenizers.processors import TemplateProcessing
 
 from experiments import tiny
+from experiments.models import built
 
 DIM = 96
 IMAGE_SIZE = 128  # of the models that resize every page to one size
@@ -87,20 +85,16 @@ def _saved(name: str, seed: int, cache_dir: str, make: Callable[[], Built]) -> s
     """Return the folder of a twin, built complete or not at all."""
     sources = b"".join(Path(str(module)).read_bytes() for module in (__file__, tiny.__file__))
     version = hashlib.sha256(sources + hf.__version__.encode()).hexdigest()[:8]
-    folder = Path(cache_dir).expanduser() / f"{name}-tiny-{version}-seed{seed}"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+
+    def build(folder: Path) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model, processor = make()
-        model.save_pretrained(scratch)
-        processor.save_pretrained(scratch)
-        try:
-            os.replace(scratch, folder)
-        except OSError:  # another process was first: its folder is as good as ours
-            shutil.rmtree(scratch, ignore_errors=True)
-    return str(folder.resolve())
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+    with built(build, f"{name}-tiny-{version}-seed{seed}", str(Path(cache_dir).expanduser())) as folder:
+        return str(folder.resolve())
 
 
 def _text(tokenizer: Any, **more: Any) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 import torch
@@ -14,7 +12,8 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 from experiments import tiny
 from experiments.data import report_pages
-from experiments.models import qwen3vl_tiny
+from experiments.errors import ConfigError
+from experiments.models import built, qwen3vl_tiny
 from experiments.resized import image_processor, resized_rows
 from experiments.training import Trainer, TrainingArguments
 
@@ -36,18 +35,20 @@ def qwen3vl(
     """
     sources = b"".join(Path(str(file)).read_bytes() for file in (__file__, tiny.__file__))
     version = hashlib.sha256(sources).hexdigest()[:8]
-    folder = Path(cache_dir).expanduser() / f"qwen3vl-warm-{version}-{num_train_rows}x{num_train_epochs}-seed{seed}"
-    if folder.exists():
-        return str(folder.resolve())
-    logger.info("Warming up the tiny model: %s epochs over %s drawn pages", num_train_epochs, f"{num_train_rows:,}")
-    data = report_pages.load(num_train_rows=num_train_rows, cache_dir=cache_dir)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    name = f"qwen3vl-warm-{version}-{num_train_rows}x{num_train_epochs}-seed{seed}"
+    cache = Path(cache_dir).expanduser()
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not (cache / name).exists():
+        raise ConfigError("model=qwen3vl_warm_tiny is trained first, in one process: run once without torchrun")
+    logger.info(
+        "Warm start: %s epochs over %s drawn pages, kept in %s", num_train_epochs, num_train_rows, cache / name
+    )
+
+    def build(folder: Path) -> None:
+        data = report_pages.load(num_train_rows=num_train_rows, cache_dir=cache_dir)
         with torch.random.fork_rng():  # what is drawn later doesn't depend on whether the cache had it
             model = qwen3vl_tiny(seed=seed, dtype="float32")
             args = TrainingArguments(
-                output_dir=str(scratch),
+                output_dir=str(folder.with_name("checkpoints")),
                 num_train_epochs=num_train_epochs,
                 per_device_train_batch_size=64,
                 learning_rate=2e-3,
@@ -57,11 +58,7 @@ def qwen3vl(
             )
             rows = resized_rows(data.train, image_processor(model))
             Trainer(model=model, args=args, train_dataset=rows, loss=MultipleNegativesRankingLoss(model)).train()
-        model.save_pretrained(str(scratch / "model"), create_model_card=False)
-        os.replace(scratch / "model", folder)
-    except OSError:  # another process was first: its folder is as good as ours
-        if not folder.exists():
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return str(folder.resolve())
+        model.save_pretrained(str(folder), create_model_card=False)
+
+    with built(build, name, str(cache)) as folder:
+        return str(folder.resolve())

@@ -14,6 +14,7 @@ from datasets import Dataset, Image, Value, concatenate_datasets
 from datasets.exceptions import DatasetGenerationError
 
 from experiments.data import RetrievalData
+from experiments.data.media import kind, readable, stored
 from experiments.data.pages import EMPTY, Defect, content_hashes, digests, hashes_and_defects, remember_hashes
 from experiments.errors import ConfigError
 
@@ -129,7 +130,8 @@ def build(
     fingerprint = _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance)
     evaluation_fingerprint = _fingerprint([eval_hashes[eval_rows, :1]], relevance)
     train = _select(train, train_rows, train_hashes)
-    eval = _select(eval, eval_rows, eval_hashes).select_columns(eval_kept)
+    eval = _select(eval.select_columns(eval_kept), eval_rows, eval_hashes[:, : len(eval_kept)])
+    queries, corpus = readable(queries), readable(corpus)
     return RetrievalData(name, train, eval, queries, corpus, relevant_docs, fingerprint, evaluation_fingerprint)
 
 
@@ -174,7 +176,7 @@ def _with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
             image = Image()
         elif isinstance(feature, Value) and feature.dtype in ("string", "large_string"):
             continue
-        else:
+        elif (image := stored(feature)) is None:
             raise ConfigError(f"column {column!r} of the {part} data set holds {feature}: neither text nor images")
         if feature != image:
             dataset = dataset.cast_column(column, image)
@@ -184,8 +186,9 @@ def _with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
 def _check_kinds(eval: Dataset) -> None:
     positive, *negatives = eval.column_names[1:]
     for column in negatives:
-        if isinstance(eval.features[column], Image) != isinstance(eval.features[positive], Image):
-            raise ConfigError(f"of columns {positive!r} and {column!r} one holds texts, the other images")
+        first, other = kind(eval.features[positive]), kind(eval.features[column])
+        if first != other:
+            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {first}")
 
 
 def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_bad_image: str) -> list[int]:
@@ -278,8 +281,8 @@ def _queries(
 
 
 def _select(dataset: Dataset, rows: Sequence[int], hashes: np.ndarray) -> Dataset:
-    """Select rows, and keep their hashes for the sampler."""
-    dataset = dataset.select(rows)
+    """Select rows, as a model takes them, and keep their hashes for the sampler."""
+    dataset = readable(dataset.select(rows))
     remember_hashes(dataset, hashes[rows])
     return dataset
 

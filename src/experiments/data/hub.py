@@ -13,6 +13,7 @@ from huggingface_hub import constants
 
 from experiments.data import RetrievalData
 from experiments.data.common import build, first_rows, loading_error
+from experiments.data.media import with_files
 from experiments.errors import ConfigError
 from experiments.hub import OFFLINE, require_hub
 
@@ -57,8 +58,9 @@ def load(
         num_train_rows,
         num_eval_rows,
     )
+    names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
     return build(
-        *rows,
+        *(with_files(part, names, Path(path), strict=False) for part in rows),
         columns=columns,
         name=name,
         num_negatives=num_negatives,

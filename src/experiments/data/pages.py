@@ -15,6 +15,7 @@ import xxhash
 from datasets import Dataset, Image
 from tqdm.auto import tqdm
 
+from experiments.data.media import is_file
 from experiments.errors import ConfigError
 
 EMPTY = "empty"
@@ -68,7 +69,7 @@ def hashes_and_defects(dataset: Dataset) -> tuple[np.ndarray, list[Defect]]:
 
 
 def _read(dataset: Dataset, check: bool) -> tuple[np.ndarray, list[Defect]]:
-    images = _image_columns(dataset)
+    images = {i for i, column in enumerate(dataset.column_names) if isinstance(dataset.features[column], Image)}
     hashes = np.zeros((len(dataset), len(dataset.column_names)), dtype=np.uint64)
     defects = []
     for row, column, value in encoded_values(dataset):
@@ -105,19 +106,15 @@ def image_defect(data: bytes | memoryview) -> str | None:
     return None
 
 
-def _image_columns(dataset: Dataset) -> set[int]:
-    return {i for i, column in enumerate(dataset.column_names) if isinstance(dataset.features[column], Image)}
-
-
 def encoded_values(dataset: Dataset) -> Iterator[tuple[int, int, bytes | memoryview | None]]:
-    """Yield (row, column number, value) for all values: encoded image, UTF-8 text, or None where there is none."""
-    images = _image_columns(dataset)
-    what = "pages" if images else "texts"
+    """Yield (row, column number, value) for all values: encoded file, UTF-8 text, or None where there is none."""
+    files = {i for i, column in enumerate(dataset.column_names) if is_file(dataset.features[column])}
+    what = "pages" if files else "texts"
     with tqdm(total=len(dataset), desc=f"reading {what}", unit="row", delay=2, disable=None, leave=False) as bar:
         start = 0
         for table in dataset.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
             for column, name in enumerate(dataset.column_names):
-                if column in images:
+                if column in files:
                     values = _encoded_images(table[name], start, name)
                 else:
                     values = (None if text is None else str(text).encode() for text in table[name].to_pylist())

@@ -1,4 +1,4 @@
-"""Tables of one's own: Parquet, CSV or JSON Lines with queries and pages (image files or texts)."""
+"""Tables of one's own: Parquet, CSV or JSON Lines with queries and pages (files or texts)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Image, Value, load_dataset
+from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetsError
 
 from experiments.data import RetrievalData
 from experiments.data.common import build, first_rows, loading_error
+from experiments.data.media import with_files
 from experiments.errors import ConfigError
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def load(
@@ -32,7 +32,8 @@ def load(
     """Load training and evaluation rows from tables.
 
     A column whose values all end like image files holds pages: paths relative to the table's folder, or absolute.
-    They are read from there whenever a row is read. Any other column of strings holds texts.
+    They are read from there whenever a row is read; audio and video files likewise. Any other column of strings holds
+    texts.
 
     Args:
         train: File with the training rows: .parquet, .csv, .jsonl, .ndjson or .json.
@@ -55,8 +56,8 @@ def load(
     first_eval_row = len(table) - len(eval_rows) if eval is None else 0
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
     return build(
-        _with_pages(train_rows, names, Path(train), 0),
-        _with_pages(eval_rows, names, Path(eval or train), first_eval_row),
+        with_files(train_rows, names, Path(train), strict=True),
+        with_files(eval_rows, names, Path(eval or train), first_eval_row, strict=True),
         columns=columns,
         name=name,
         num_negatives=num_negatives,
@@ -79,38 +80,3 @@ def _rows(file: str, part: str) -> Dataset:
         return load_dataset(FORMATS[path.suffix.lower()], data_files={part: str(path)}, split=part)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise ConfigError(f"data.{part}={file}: could not read it ({loading_error(error)})") from error
-
-
-def _with_pages(dataset: Dataset, names: list[str], file: Path, first_row: int) -> Dataset:
-    """Turn the columns of image paths into images that are read from their files.
-
-    Args:
-        dataset: Rows of the table.
-        names: The columns in use; those that are missing are left to `common.build`.
-        file: The table, whose folder the paths start from.
-        first_row: Row of the table that is the first of `dataset`.
-
-    Raises:
-        ConfigError: A file is missing, or only some of a column's values are image paths.
-    """
-    for column in [name for name in names if name in dataset.column_names]:
-        if not isinstance(feature := dataset.features[column], Value) or "string" not in feature.dtype:
-            continue
-        values = dataset[column][:]
-        paths = [value is not None and value.lower().endswith(IMAGE_EXTENSIONS) for value in values]
-        if not any(paths):
-            continue
-        pages: list[dict[str, Any] | None] = []
-        for row, (value, is_path) in enumerate(zip(values, paths, strict=True), start=first_row):
-            where = f"{file}, row {row} (from 0) of column {column}"
-            if value is not None and not is_path:
-                raise ConfigError(
-                    f"{where}: {value!r} is no image file, while other rows have one; a column holds pages or texts, "
-                    f"and a page's name ends in {', '.join(IMAGE_EXTENSIONS)}"
-                )
-            page = None if value is None else (file.parent / value).absolute()
-            if page is not None and not page.is_file():
-                raise ConfigError(f"{where}: no page file {page}")
-            pages.append(None if page is None else {"bytes": None, "path": str(page)})
-        dataset = dataset.remove_columns(column).add_column(column, pages, feature=Image())
-    return dataset
