@@ -151,13 +151,12 @@ def _read(key: str, target: str) -> Signature:
     Raises:
         ConfigError: If there is no such target; it names the extra that installs its package, if one does.
     """
+    package = target.partition(".")[0]
+    if package in _EXTRAS and importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{key}: {package} isn't installed; type pip install -e '.[{_EXTRAS[package]}]'")
     try:
         return read(target)
     except LookupError as error:
-        package = target.partition(".")[0]
-        if package in _EXTRAS and importlib.util.find_spec(package) is None:
-            missing = f"{package} isn't installed; type pip install -e '.[{_EXTRAS[package]}]'"
-            raise ConfigError(f"{key}: {missing}") from error
         raise ConfigError(f"{key}._target_={target}: {error.args[0]}; give the full path of its file") from error
 
 

@@ -241,7 +241,7 @@ def _corpus(
     """
     names = eval.column_names[1:]
     feature = eval.features[names[0]]
-    parts = [eval.select_columns([column]).rename_column(column, "document") for column in names]
+    parts = [eval.select_columns([column]).rename_columns({column: "document"}) for column in names]
     parts = [part if part.features["document"] == feature else part.cast_column("document", feature) for part in parts]
     documents = concatenate_datasets(parts)
     # Position of a document: column by column, each with all rows.
