@@ -224,7 +224,7 @@ def test_what_cannot_work_is_refused_in_one_line(monkeypatch):
         config("model=qwen3vl_instruct_tiny", "model.peft={r:4}")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "peft" else find_spec(name))
     with pytest.raises(ConfigError, match=r"model.peft: peft isn't installed; type pip install -e '.\[lora\]'"):
-        config("+model/peft=lora")
+        config("model=qwen3vl_instruct_tiny", "+model/peft=lora")
 
 
 def tone(hertz):

@@ -23,6 +23,7 @@ IMAGE_SIZE = 128  # of the models that resize every page to one size
 # The usual 0.02 suits layers of a thousand; in layers of a hundred the signal would start near nothing.
 INIT: dict[str, Any] = {"initializer_range": 0.06}
 PATCHES: dict[str, Any] = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
+VIDEO_SIZE: Any = {"shortest_edge": 4096, "longest_edge": 65536}  # pixels; the usual enlarge a small clip tenfold
 WINDOWS: dict[str, Any] = {"window_size": 56, "fullatt_block_indexes": [1]}
 OMNI_TOKENS = {
     **{"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "im_start": "<|im_start|>"},
@@ -123,7 +124,9 @@ def _ids(tokenizer: Any) -> dict[str, Any]:
 def _qwen3vl() -> Built:
     tokenizer = tiny.train_tokenizer()
     model = hf.Qwen3VLForConditionalGeneration(tiny.qwen3vl_config(tokenizer, DIM))
-    return model, tiny.qwen3vl_processor(tokenizer)
+    processor = tiny.qwen3vl_processor(tokenizer)
+    processor.video_processor.size = type(processor.video_processor.size)(**VIDEO_SIZE)
+    return model, processor
 
 
 def _qwen_vision(patch_size: int = 14, **more: Any) -> dict[str, Any]:
@@ -134,7 +137,7 @@ def _qwen2vl_processor(processor: Any, tokenizer: Any) -> hf.ProcessorMixin:
     return processor(
         image_processor=hf.Qwen2VLImageProcessor(**PATCHES),
         tokenizer=tokenizer,
-        video_processor=hf.Qwen2VLVideoProcessor(**PATCHES),
+        video_processor=hf.Qwen2VLVideoProcessor(**PATCHES, size=VIDEO_SIZE),
         chat_template=tiny.CHAT_TEMPLATE,
     )
 
@@ -184,7 +187,7 @@ def _qwen25omni() -> Built:
     config.vision_start_token_id = vocabulary["<|vision_bos|>"]  # read by the model, no field of the class
     processor = hf.Qwen2_5OmniProcessor(
         image_processor=hf.Qwen2VLImageProcessor(**PATCHES),
-        video_processor=hf.Qwen2VLVideoProcessor(**PATCHES),
+        video_processor=hf.Qwen2VLVideoProcessor(**PATCHES, size=VIDEO_SIZE),
         feature_extractor=hf.WhisperFeatureExtractor(feature_size=80, chunk_length=4),  # seconds at most
         tokenizer=tokenizer,
         chat_template=OMNI_TEMPLATE,
