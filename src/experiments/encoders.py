@@ -16,7 +16,7 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 from experiments.adapters import freeze_parts
 from experiments.errors import ConfigError
 from experiments.hub import OFFLINE, require_hub
-from experiments.sources import local_folder
+from experiments.sources import local_folder, untrusted
 
 
 def load_encoder(
@@ -154,11 +154,6 @@ def one_line_errors(name: str) -> Iterator[None]:
             raise
         reason = str(error).splitlines()[0]
         raise ConfigError(f"model.name={name} can't be loaded ({reason}); check the name, or {OFFLINE}") from error
-
-
-def untrusted(name: str) -> str:
-    """Return what to say of a model that needs code of its own."""
-    return f"{name} runs code that comes with it: read that code, then type model.trust_remote_code=true"
 
 
 def choose_attention(attn_implementation: str, dtype: torch.dtype) -> str:

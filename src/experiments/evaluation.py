@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from datasets import Dataset, Image, Value
+from datasets import Dataset, Image
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.util.distributed import get_world_size

@@ -10,7 +10,7 @@ from typing import Any
 from experiments.errors import ConfigError
 from experiments.hints import hint, select, show
 from experiments.memory import parse_bytes
-from experiments.sources import local_folder
+from experiments.sources import local_folder, untrusted
 
 _MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # one of them is in a model's folder
 _COLUMNS = ("query", "positive", "negatives")
@@ -77,10 +77,7 @@ def _check_model(model: dict[str, Any]) -> None:
     if isinstance(model.get("name"), str):
         _check_source("model.name", model["name"], _MODEL_FILES)
         if model.get("needs_remote_code") and not model.get("trust_remote_code"):
-            raise ConfigError(
-                f"model.name={model['name']} runs code that comes with it: read that code, then type "
-                "model.trust_remote_code=true"
-            )
+            raise ConfigError(untrusted(model["name"]))
     _check_adapter(model)
     _check_encoders(model)
 

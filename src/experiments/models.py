@@ -26,6 +26,7 @@ from experiments.encoders import choose_attention, choose_dtype
 from experiments.errors import ConfigError
 from experiments.resized import image_processor
 from experiments.runs import is_main_process
+from experiments.sources import untrusted
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -84,7 +85,7 @@ def load_embedder(
             differ from what was asked for.
     """
     if needs_remote_code and not trust_remote_code:
-        raise ConfigError(encoders.untrusted(name))
+        raise ConfigError(untrusted(name))
     path, shared = encoders.locate(name, revision, trust_remote_code)
     options: dict[str, Any] = {"prompts": prompts, "model_card_data": SentenceTransformerModelCardData(**(card or {}))}
     if pooling is None and modality_config is None:

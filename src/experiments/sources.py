@@ -10,6 +10,11 @@ from experiments.errors import ConfigError
 PACKAGE = "package:"
 
 
+def untrusted(name: str) -> str:
+    """Return what to say of a model that needs code of its own."""
+    return f"{name} runs code that comes with it: read that code, then type model.trust_remote_code=true"
+
+
 def local_folder(name: str, key: str = "model.name") -> Path | None:
     """Return the folder that a model's name stands for; None for a name on the Hub.
 

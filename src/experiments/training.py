@@ -24,8 +24,8 @@ from transformers import ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
 from experiments import mini_batch
-from experiments.errors import ConfigError
 from experiments.encoders import has_bfloat16
+from experiments.errors import ConfigError
 from experiments.losses import CachedMultipleNegativesRankingLoss
 from experiments.sampling import NoDuplicatesByBytes
 
