@@ -46,7 +46,7 @@ def run(*arguments, cwd, **environment):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["loss=3"], "loss=3 is unknown: loss is one of cached_mnrl"),
+        (["loss=3"], "loss=3 is unknown: loss is one of bce, cached_mnrl"),
         (["model=qwen3vl_tny"], "did you mean model=qwen3vl_tiny?"),
         (["modle=saved"], "modle is unknown; did you mean model?"),
         (["optim=3"], "optim is unknown; known: seed, run_name, loss"),
@@ -78,7 +78,7 @@ def test_command_line_is_refused_in_one_line_with_exit_code_2(arguments, says, t
 def test_help_names_groups_options_and_examples(tmp_path):
     result = run("--help", cwd=tmp_path)
     assert result.returncode == 0
-    assert "  loss: cached_mnrl, mnrl" in result.stdout
+    assert "  loss: bce, cached_mnrl, mnrl" in result.stdout
     assert "python -m experiments.train model=qwen3vl_2b data=vdr_en" in result.stdout
 
 

@@ -1,8 +1,8 @@
-"""Every option of every group composes, and every key is accepted by its target's signature."""
+"""Every option of every group and every recipe composes, and every key is accepted by its target's signature."""
 
 import importlib
+import re
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,6 +19,16 @@ MANDATORY = {  # what a person must type with an option
     "model=saved": ["model.name=owner/model"],
     "data=hub": ["data.path=owner/data"],
     "data=table": [f"data.train={__file__}"],
+    "model=reranker": ["model.name=owner/model"],
+    "loss=mnrl_symmetric": ["data.num_negatives=0"],
+    "loss=reranker_mnrl": ["model=reranker_any_to_any", "data.num_negatives=0"],
+    **{
+        option: ["model=reranker_any_to_any"]  # what is for rerankers alone
+        for option in (
+            *("data=doodles", "data=drawings", "loss=bce", "trainer=reranker", "trainer=reranker_tiny"),
+            *("evaluator=reranking", "evaluator=reranking_tiny"),
+        )
+    },
     **{
         f"model={path.stem}": ["model.trust_remote_code=true"]
         for path in (CONF / "model").glob("*.yaml")
@@ -49,6 +59,29 @@ ARTICLE = {
     "trainer.save_total_limit": 2,
     "trainer.logging_steps": 0.05,
 }
+ARTICLE_RERANKER = {
+    "model.name": "Qwen/Qwen3.5-0.8B",
+    "model.true_token": "1",
+    "model.false_token": "0",
+    "model.prompts.image_to_text": "Given the image, judge whether the text matches it. "
+    "Respond with 1 if they match, 0 if they don't.",
+    "model.prompts.text_to_image": "Given the text, judge whether the image matches it. "
+    "Respond with 1 if they match, 0 if they don't.",
+    "data.path": "julianmoraes/doodles-captions-manual",
+    "data.num_negatives": 4,
+    "data.eval_fraction": 0.1,
+    "trainer.num_train_epochs": 1,
+    "trainer.per_device_train_batch_size": 8,
+    "trainer.per_device_eval_batch_size": 32,
+    "trainer.gradient_accumulation_steps": 4,
+    "trainer.learning_rate": 5e-6,
+    "trainer.warmup_steps": 0.1,
+    "trainer.eval_steps": 0.25,
+    "trainer.save_steps": 0.25,
+    "trainer.save_total_limit": 2,
+    "trainer.logging_steps": 0.1,
+    "evaluator.num_candidates": 101,
+}
 
 
 def composed(*overrides, conf=CONF):
@@ -66,14 +99,16 @@ def targets(node):
         yield from targets(value)
 
 
-@pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_option_composes_and_its_target_accepts_every_key(group, option):
-    config = composed(f"{group}={option}", *MANDATORY.get(f"{group}={option}", []))
-    if find_spec("flash_attn") is None and config["model"].get("attn_implementation") == "flash_attention_2":
-        with pytest.raises(ConfigError, match="isn't installed"):  # it is refused here for that alone
-            check(config)
+def check_here(config):
+    """Check a config as where flash attention is installed: by name it is refused elsewhere (test_checks.py)."""
+    if config["model"].get("attn_implementation") == "flash_attention_2":
         config["model"]["attn_implementation"] = "auto"
     check(config)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_option_composes_and_its_target_accepts_every_key(group, option):
+    check_here(composed(f"{group}={option}", *MANDATORY.get(f"{group}={option}", [])))
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
@@ -95,6 +130,57 @@ def test_planted_wrong_key_is_refused(tmp_path, group):
         check(composed(f"{group}={option.stem}", conf=conf))
 
 
+RECIPES = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml")) if path.stem != "none"]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_says_its_command_and_what_it_needs(recipe):
+    text = (CONF / "experiment" / f"{recipe}.yaml").read_text()
+    header = " ".join(line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    assert text.startswith("# @package _global_\n")
+    assert re.search(rf"python -m experiments\.\w+ .*experiment={recipe}\b", header)
+    assert "Needs" in header or "offline" in header.lower()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("group", ["model", "data", "loss", "trainer", "evaluator"])
+def test_planted_wrong_key_in_a_recipe_is_refused(tmp_path, recipe, group):
+    planted = yaml.safe_load((CONF / "experiment" / f"{recipe}.yaml").read_text())
+    planted[group] = (planted.get(group) or {}) | {"planted_wrong_key": 1}
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "planted.yaml").write_text(
+        "# @package _global_\n" + yaml.safe_dump(planted, sort_keys=False)
+    )
+    config = composed(f"hydra.searchpath=[file://{tmp_path}]", "experiment=planted")
+    with pytest.raises(ConfigError, match=f"{group}.planted_wrong_key is unknown"):
+        check_here(config)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_with_a_dimension_above_its_models_is_refused(recipe):
+    config = composed(f"experiment={recipe}")
+    own = config["model"].get("embedding_dim")
+    for key in ("matryoshka_dims", "default_dims"):
+        assert own is None or max(config["matryoshka"].get(key) or [0]) <= own, f"matryoshka.{key}"
+    if own is None:
+        pytest.skip("its model declares no dimension")
+    config["matryoshka"] |= {"_target_": "experiments.losses.matryoshka", "matryoshka_dims": [own + 1]}
+    with pytest.raises(ConfigError, match=f"{own + 1} is above the model's {own} dimensions"):
+        check_here(config)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_recipe_with_a_loss_that_its_columns_do_not_fit_is_refused(recipe):
+    config = composed(f"experiment={recipe}")
+    if "rerank" in config["model"]["_target_"]:
+        planted = "sentence_transformers.cross_encoder.losses.list_net.ListNetLoss"
+    else:
+        planted = "sentence_transformers.sentence_transformer.losses.softmax.SoftmaxLoss"
+    config["loss"] = {"_target_": planted, "_partial_": True}
+    with pytest.raises(ConfigError, match=f"loss: {planted.rpartition('.')[2]}"):
+        check_here(config)
+
+
 def _default(group):
     defaults = yaml.safe_load((CONF / "config.yaml").read_text())["defaults"]
     return next(entry[group] for entry in defaults if isinstance(entry, dict) and group in entry)
@@ -108,6 +194,13 @@ def test_every_folder_of_conf_is_a_known_group():
 def test_article_recipe_has_the_article_values():
     config = OmegaConf.create(composed("model=qwen3vl_2b", "data=vdr_en"))
     for key, value in ARTICLE.items():
+        assert OmegaConf.select(config, key, throw_on_missing=True) == value, key
+
+
+@pytest.mark.parametrize("experiment", ["reranker_any_to_any", "reranker_features"])
+def test_reranker_recipes_have_the_articles_values(experiment):
+    config = OmegaConf.create(composed(f"experiment={experiment}"))
+    for key, value in ARTICLE_RERANKER.items():
         assert OmegaConf.select(config, key, throw_on_missing=True) == value, key
 
 

@@ -27,7 +27,7 @@ def section(values):
     }
 
 
-def finished_run(folder, *, name, base=BASE, final=FINETUNED, parameters=1_316_000, **metrics):
+def finished_run(folder, *, name=None, base=BASE, final=FINETUNED, parameters=1_316_000, config=None, **metrics):
     content = {
         "primary_metric": "cosine_ndcg@10",
         "evaluation": EVALUATION,
@@ -38,7 +38,8 @@ def finished_run(folder, *, name, base=BASE, final=FINETUNED, parameters=1_316_0
         },
     }
     content |= {key: section(values) for key, values in (("base", base), ("final", final)) if values}
-    with keep_record(folder, {"seed": 42}, name=name, command="python -m experiments.train seed=42") as run:
+    config = {"seed": 42, "run_name": name} | (config or {})
+    with keep_record(folder, config, command="python -m experiments.train seed=42") as run:
         run.update(fingerprint="data-fingerprint", dashboard="trackio show --project experiments")
         runs.save_json(folder / "metrics.json", content | metrics)
     return folder
@@ -98,6 +99,30 @@ def test_tables_of_a_run_report_hold_every_dimension_precision_metric_and_attrib
     assert ["color", "78.0%"] in rows
 
 
+def test_a_rerankers_report_has_a_row_for_each_direction_and_no_dimensions(tmp_path):
+    base, final = (
+        {
+            key: {"ndcg@10": value, "ndcg@10_ci95": [0.1, 0.9], "end_to_end_ndcg@10": value - 0.1}
+            for key in ("all", "image_to_text")
+        }
+        for value in (0.4, 0.8)
+    )
+    folder = finished_run(tmp_path / "one", name="reranker", base=None, final=None)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    runs.save_json(folder / "metrics.json", metrics | {"primary_metric": "ndcg@10", "base": base, "final": final})
+    (folder / "final").mkdir()
+    (folder / "final" / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
+    text = run_report.write_run_report(folder)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    how = ("positives present", "end to end")
+    assert ["direction", *(f"{name}, {each} [95% interval]" for each in how for name in ("base", "finetuned"))] in rows
+    assert ["image_to_text", "0.400 [0.100, 0.900]", "0.800 [0.100, 0.900]", "0.300", "0.700"] in rows
+    assert ["end_to_end_ndcg@10", "0.300", "0.700"] in rows
+    assert "Precision" not in text and "import CrossEncoder" in text and "model=reranker " in text
+    table, written = report.write_report([tmp_path], tmp_path)
+    assert "0.800 [0.100, 0.900]" in table and written[1].exists()
+
+
 def test_figures_are_written_and_embedded(run_dir):
     text = run_report.write_run_report(run_dir)
     for name in ("matryoshka.png", "training.png"):
@@ -135,7 +160,7 @@ def test_summary_table_is_aligned():
     ]
 
 
-def test_table_over_runs_is_sorted_by_the_primary_metric(tmp_path, monkeypatch, capsys):
+def test_leaderboard_is_sorted_by_the_primary_metric(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     finished_run(tmp_path / "outputs" / "a", name="weaker", final={96: 0.70, 48: 0.6})
     finished_run(tmp_path / "multirun" / "0", name="stronger", final={96: 0.90, 48: 0.8})
@@ -145,7 +170,9 @@ def test_table_over_runs_is_sorted_by_the_primary_metric(tmp_path, monkeypatch, 
     places = [printed.index(name) for name in ("stronger", "evaluated\\|only", "weaker")]
     assert places == sorted(places)
     assert "0.900 [0.870, 0.930]" in printed and "outputs/report.md" in printed
-    assert (tmp_path / "outputs" / "report.md").read_text().count("| weaker") == 1
+    assert (tmp_path / "outputs" / "report.md").read_text().count(
+        "| weaker"
+    ) == 2  # among the models, and by dimension
     assert (tmp_path / "outputs" / "figures" / "size_against_ndcg.png").stat().st_size > 10_000
 
 
@@ -155,15 +182,6 @@ def test_runs_on_different_queries_are_never_ranked_together(tmp_path, capsys):
     assert report.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.count("## nDCG@10 on") == 2
     assert len(list((tmp_path / "out" / "figures").glob("size_against_ndcg*.png"))) == 2
-
-
-def test_runs_of_one_size_each_get_a_label(tmp_path):
-    folders = [finished_run(tmp_path / str(i), name=f"run {i}", final={96: 0.8 + i / 1000}) for i in range(12)]
-    loaded = [runs.load_run(folder) for folder in folders]
-    from experiments.figures import size_against_quality
-
-    size_against_quality(loaded, tmp_path / "size.png")
-    assert (tmp_path / "size.png").exists()
 
 
 def test_missing_directory_and_no_finished_run_are_one_line_and_exit_2(tmp_path, capsys):
@@ -180,6 +198,66 @@ def test_unfinished_runs_are_left_out(tmp_path, capsys):
     runs.save_json(tmp_path / "killed" / "run.json", fields | {"status": "running"})
     report.main([str(tmp_path)])
     assert "killed" not in capsys.readouterr().out
+
+
+@pytest.fixture
+def sweep_dir(tmp_path):
+    """A sweep of six jobs, one of them out of memory."""
+    jobs = []
+    for number, (rate, pixels) in enumerate((rate, pixels) for rate in ("1e-3", "2e-4") for pixels in ("4096", "900")):
+        value = 0.5 + number / 10
+        finished_run(tmp_path / str(number), name=f"job {number}", final={96: value, 48: value - 0.05})
+        point = {"trainer.learning_rate": rate, "model.max_pixels": pixels}
+        entry = {
+            "number": number,
+            "dir": str(number),
+            "status": "finished",
+            "point": point,
+            "metric": "cosine_ndcg@10",
+        }
+        entry |= {"value": value, "interval": [value - 0.03, value + 0.03], "peak_memory_bytes": (number + 1) * 2**28}
+        jobs.append(entry)
+    jobs.append(
+        {"number": 4, "dir": "4", "status": "OOM", "point": {"trainer.learning_rate": "1", "model.max_pixels": ""}}
+    )
+    keys = ["trainer.learning_rate", "model.max_pixels"]
+    runs.save_json(tmp_path / "summary.json", {"jobs": jobs, "keys": keys})
+    return tmp_path
+
+
+def test_report_on_a_sweep_draws_its_keys_bytes_and_memory(sweep_dir, capsys):
+    assert report.main([str(sweep_dir)]) == 0
+    text, printed = (sweep_dir / "report.md").read_text(), capsys.readouterr().out
+    assert "4 of the sweep's 5 jobs have a result; the others: job 4 OOM." in text
+    for name in ("sweep_keys.png", "sweep_bytes.png", "sweep_memory.png"):
+        assert f"](figures/{name})" in text and str(sweep_dir / "figures" / name) in printed
+        with Image.open(sweep_dir / "figures" / name) as image:
+            assert image.width > 800 and len(image.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_sweep_without_known_memory_has_no_figure_of_it(sweep_dir):
+    sweep = runs.load_json(sweep_dir / "summary.json")
+    for job in sweep["jobs"]:
+        job["peak_memory_bytes"] = None
+    runs.save_json(sweep_dir / "summary.json", sweep)
+    assert report.main([str(sweep_dir)]) == 0
+    assert not (sweep_dir / "figures" / "sweep_memory.png").exists()
+    assert (sweep_dir / "figures" / "sweep_bytes.png").exists()
+
+
+def test_jobs_of_a_sweep_over_data_are_drawn_by_evaluation(sweep_dir, capsys):
+    for number in "23":
+        metrics = runs.load_json(sweep_dir / number / "metrics.json")
+        metrics["evaluation"]["fingerprint"] = "other"
+        runs.save_json(sweep_dir / number / "metrics.json", metrics)
+    assert report.main([str(sweep_dir)]) == 0
+    assert len([*(sweep_dir / "figures").glob("sweep_bytes*.png")]) == 2
+
+
+def test_swept_values_are_in_the_order_of_their_size():
+    from experiments.sweep_figures import order
+
+    assert sorted(["none", "16", "2e-3", "4", "default"], key=order) == ["2e-3", "4", "16", "default", "none"]
 
 
 def test_report_imports_no_torch():

@@ -15,6 +15,7 @@ import pytest
 
 from experiments import memory, runs, sweeps
 from experiments.errors import ConfigError
+from hydra_plugins.experiments_launcher._progress import read_step
 
 TESTS = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
@@ -230,3 +231,16 @@ def test_sizes_are_read_as_they_are_written():
     assert [memory.parse_bytes(size) for size in ("6GiB", "1.5 MB", 1024, None)] == [6 * 2**30, 1_500_000, 1024, None]
     with pytest.raises(ConfigError, match="such as 6GiB"):
         memory.parse_bytes("lots")
+
+
+@pytest.mark.parametrize(
+    ("log", "step"),
+    [
+        ("[WARNING] the last line before x=0\n\r  0%|          | 0/6 [00:00<?, ?it/s]", "step 0/6"),
+        ("100%|##| 1/1 [00:10<00:00, 10.0s/it]\rencoding:  50%|#   | 8/16 [00:01<00:01]", "encoding 8/16"),
+        ("nothing yet", ""),
+    ],
+)
+def test_a_job_s_step_is_that_of_its_last_progress_bar(tmp_path, log, step):
+    (tmp_path / "console.log").write_text(log)
+    assert read_step(tmp_path / "console.log") == step

@@ -182,6 +182,28 @@ def test_final_metrics_are_one_point_each_and_the_curve_has_the_dimension_as_ste
     ]
 
 
+def test_a_rerankers_directions_take_the_place_of_dimensions(tracked):
+    section = {name: {"ndcg@10": value, "map": value / 2} for name, value in (("all", 0.6), ("image_to_text", 0.7))}
+    with tracked() as tracker:
+        callback = tracker.callback("pages")
+        logs = {
+            "eval_pages_ndcg@10": 0.5,
+            "eval_pages-image_to_text_ndcg@10": 0.4,
+            "eval_pages-image_to_text_map": 0.3,
+        }
+        state = TrainerState(is_world_process_zero=True, global_step=5)
+        callback.on_log(None, state, TrainerControl(), logs=logs | {"eval_image_to_text_loss": 0.2})
+        tracker.log_final(section)
+        tracker.log_curve({"final": section})
+    _, rows = stored("first")
+    logged = {key: value for row in rows for key, value in row.items() if key.startswith(("eval/", "final/", "matr"))}
+    assert logged == {
+        **{"eval/ndcg@10": 0.5, "eval/ndcg@10_image_to_text": 0.4, "eval/image_to_text_loss": 0.2},
+        **{"final/ndcg@10_all": 0.6, "final/map_all": 0.3, "final/ndcg@10_image_to_text": 0.7},
+    }
+    assert [row["direction"] for row in values(rows, "final_metrics")[0][1]["_value"]] == ["all", "image_to_text"]
+
+
 def test_samples_are_a_table_of_small_thumbnails(tracked, tmp_path):
     page = PIL.Image.new("RGB", (850, 1100), "white")
     with tracked() as tracker:

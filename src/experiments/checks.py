@@ -27,6 +27,7 @@ _CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransform
 
 _AT_LEAST_1 = (
     *(f"model.{key}" for key in ("embedding_dim", "min_pixels", "max_pixels")),
+    "evaluator.num_candidates",
     *(f"loss.{key}" for key in ("mini_batch_size", "mini_batch_num_tokens", "default_num_tokens", "score_chunk_size")),
     *(f"trainer.{key}" for key in ("per_device_train_batch_size", "per_device_eval_batch_size", "save_total_limit")),
     *("trainer.gradient_accumulation_steps", "evaluator.batch_size", "data.num_train_rows", "data.num_eval_rows"),
@@ -44,7 +45,7 @@ _AT_LEAST_0 = (
     *(f"trainer.{key}" for key in ("seed", "warmup_steps", "weight_decay", "max_grad_norm", "dataloader_num_workers")),
 )
 _ABOVE_0 = (
-    *("loss.scale", "trainer.learning_rate", "trainer.num_train_epochs"),
+    *("loss.scale", "loss.pos_weight", "trainer.learning_rate", "trainer.num_train_epochs"),
     *("trainer.eval_steps", "trainer.save_steps", "trainer.logging_steps"),
 )
 _BOUNDS = (
@@ -64,6 +65,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
         *("no_duplicates_by_bytes", "no_duplicates", "no_duplicates_hashed"),
         *("batch_sampler", "group_by_label"),
     ),
+    "trainer.multi_dataset_batch_sampler": ("proportional", "round_robin"),
     "trainer.eval_strategy": ("no", "steps", "epoch"),
     "trainer.save_strategy": ("no", "steps", "epoch", "best"),
     "trainer.logging_strategy": ("no", "steps", "epoch"),

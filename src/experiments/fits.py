@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,28 +15,35 @@ from experiments.sources import local_folder, untrusted
 
 _MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # one of them is in a model's folder
 _COLUMNS = ("query", "positive", "negatives")
+_PAIR_COLUMNS = ("image", "text")
+# As the tables in the library's docstrings have it (tests/test_fits.py compares them).
 _LOSSES_WITH_LABELS = frozenset(
     (
-        *(
-            "AnglELoss",
-            "CoSENTLoss",
-            "CosineSimilarityLoss",
-            "ContrastiveLoss",
-            "OnlineContrastiveLoss",
-            "SoftmaxLoss",
-        ),
+        *("CoSENTLoss", "CosineSimilarityLoss", "ContrastiveLoss", "OnlineContrastiveLoss", "SoftmaxLoss"),
         *("BatchAllTripletLoss", "BatchHardTripletLoss", "BatchHardSoftMarginTripletLoss", "BatchSemiHardTripletLoss"),
         *("MarginMSELoss", "DistillKLDivLoss", "MSELoss", "EmbedDistillLoss"),
     )
 )
-_LOSS_COLUMNS = {  # least and most columns of the library's losses that don't take two or more
+_LOSS_COLUMNS: dict[str, tuple[int, int | None]] = {  # least and most columns, without labels, where not two or more
+    "AnglELoss": (3, None),
     "TripletLoss": (3, 3),
+    "GISTEmbedLoss": (2, 3),
     "MultipleNegativesSymmetricRankingLoss": (2, 2),
     "CachedMultipleNegativesSymmetricRankingLoss": (2, 2),
     "MegaBatchMarginLoss": (2, 2),
     "ContrastiveTensionLoss": (2, 2),
+    "ContrastiveTensionLossInBatchNegatives": (1, 1),
     "DenoisingAutoEncoderLoss": (2, 2),
 }
+_LOSSES_OF_LISTS = {  # the library's losses for rerankers that labelled pairs don't fit, and what they need
+    **dict.fromkeys(
+        ("ADRMSELoss", "LambdaLoss", "ListMLELoss", "ListNetLoss", "PListMLELoss", "RankNetLoss"),
+        "a list of documents and of labels for each query",
+    ),
+    "MarginMSELoss": "scores of a teacher",
+    "CrossEntropyLoss": "classes",
+}
+_LOSSES_IN_BATCH = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss")
 
 
 def check(config: dict[str, Any]) -> None:
@@ -54,7 +62,10 @@ def check(config: dict[str, Any]) -> None:
     _check_dimensions(config)
     _check_architectures(config)
     if "loss" in config and "data" in config:
-        _check_loss(config["loss"], config["data"])
+        if _yields_pairs(config["data"]):
+            _check_pair_loss(config["loss"], config["data"])
+        else:
+            _check_loss(config["loss"], config["data"], bool(select(config, "trainer.eval_loss")))
 
 
 def _check_model(model: dict[str, Any]) -> None:
@@ -78,6 +89,7 @@ def _check_model(model: dict[str, Any]) -> None:
         _check_source("model.name", model["name"], _MODEL_FILES)
         if model.get("needs_remote_code") and not model.get("trust_remote_code"):
             raise ConfigError(untrusted(model["name"]))
+        _check_kind(model["_target_"], model["name"])
     _check_adapter(model)
     _check_encoders(model)
 
@@ -106,6 +118,19 @@ def _check_adapter(model: dict[str, Any]) -> None:
         raise ConfigError(f"model.name={model['name']} is an adapter of PEFT; type pip install -e '.[lora]'")
 
 
+def _check_kind(target: str, name: str) -> None:
+    """Refuse a saved reranker where an embedding model is loaded, and the reverse."""
+    try:
+        saved = json.loads((Path(name).expanduser() / "config_sentence_transformers.json").read_text())
+    except (OSError, ValueError):
+        return
+    is_reranker = saved.get("model_type") == "CrossEncoder"
+    if is_reranker and target == "experiments.models.load_embedder":
+        raise ConfigError(f"model.name={name} is a reranker; type model=reranker")
+    if not is_reranker and target == "experiments.rerankers.load_reranker":
+        raise ConfigError(f"model.name={name} is no reranker; type model=saved")
+
+
 def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
     """Refuse a path that isn't there, which no Hub name can be, and a folder that holds none of the files."""
     path = local_folder(name, key) or Path(name).expanduser()
@@ -119,14 +144,15 @@ def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
 
 def _check_data(data: dict[str, Any]) -> None:
     if isinstance(columns := data.get("columns"), dict):
+        roles = _PAIR_COLUMNS if _yields_pairs(data) else _COLUMNS
         for name in columns:
-            if name not in _COLUMNS:
-                known = [f"data.columns.{column}" for column in _COLUMNS]
+            if name not in roles:
+                known = [f"data.columns.{column}" for column in roles]
                 raise ConfigError(f"data.columns.{name} is unknown; {hint(name, known, known)}")
         negatives, wanted = columns.get("negatives") or [], data.get("num_negatives", 0)
         if not isinstance(negatives, list):
             raise ConfigError(f"data.columns.negatives={show(negatives)}: expected a list; type [{show(negatives)}]")
-        if wanted > len(negatives):
+        if wanted > len(negatives) and "negatives" in roles:
             raise ConfigError(
                 f"data.num_negatives={wanted}, but data.columns.negatives names {len(negatives)}: "
                 f"type data.num_negatives={len(negatives)}, or name the columns"
@@ -181,9 +207,28 @@ def _check_architectures(config: dict[str, Any]) -> None:
                 f"{group}={target.rpartition('.')[2]} is for another kind of model ({other}, the model is {model}); "
                 f"choose another {group} or another model"
             )
+    _check_reranker(config, model)
 
 
-def _check_loss(loss: dict[str, Any], data: dict[str, Any]) -> None:
+def _check_reranker(config: dict[str, Any], model: str | None) -> None:
+    """Refuse a reranker on data without labelled pairs, another model on data with them, and dimensions it hasn't."""
+    if model is None:
+        return
+    if model == "reranker" and str(select(config, "matryoshka._target_")).endswith(".matryoshka"):
+        raise ConfigError("matryoshka: a reranker makes scores, which have no dimensions; type matryoshka=none")
+    target = select(config, "data._target_") or ""
+    if target.startswith("experiments.data.") and (model == "reranker") != _yields_pairs(config["data"]):
+        source = target.rpartition(".")[0].rpartition(".")[2]
+        needs = "labelled pairs: type data=drawings or data=doodles" if model == "reranker" else "rows without labels"
+        raise ConfigError(f"data={source} doesn't fit the model ({model}), which needs {needs}")
+
+
+def _yields_pairs(data: dict[str, Any]) -> bool:
+    """Return whether a source yields labelled pairs of query and document, for rerankers."""
+    return data["_target_"] in ("experiments.data.doodles.load", "experiments.data.drawings.load")
+
+
+def _check_loss(loss: dict[str, Any], data: dict[str, Any], with_eval_loss: bool) -> None:
     """Refuse a loss of the library that can't take what every source yields: anchor, positive, negatives, no label."""
     try:
         parse_bytes(loss.get("memory_limit"))
@@ -192,12 +237,36 @@ def _check_loss(loss: dict[str, Any], data: dict[str, Any]) -> None:
     name = str(loss.get("_target_")).rpartition(".")[2]
     if name in _LOSSES_WITH_LABELS:
         raise ConfigError(f"loss: {name} needs a column of labels, which data doesn't have; type loss=cached_mnrl")
-    num_columns = 2 + int(data.get("num_negatives") or 0)
     low, high = _LOSS_COLUMNS.get(name, (2, None))
-    if num_columns < low or (high is not None and num_columns > high):
-        number = str(low) if low == high else f"{low} or more"
+    if high == 1:
+        raise ConfigError(f"loss: {name} takes one column, and data gives two or more; type loss=cached_mnrl")
+    least, most = low - 2, None if high is None else high - 2
+    wanted = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+    trained = int(data.get("num_negatives") or 0)
+    evaluated = trained if data.get("num_eval_negatives") is None else int(data["num_eval_negatives"])
+    numbers = {"num_negatives": trained} | ({"num_eval_negatives": evaluated} if with_eval_loss else {})
+    for key, number in numbers.items():
+        if number < least or (most is not None and number > most):
+            fitting = least if number < least else most
+            raise ConfigError(
+                f"loss: {name} takes {wanted} hard negatives, and data.{key}={number}; type data.{key}={fitting}"
+            )
+
+
+def _check_pair_loss(loss: dict[str, Any], data: dict[str, Any]) -> None:
+    """Refuse a loss for rerankers that can't take labelled pairs of a query and a document."""
+    name, num_negatives = str(loss.get("_target_")).rpartition(".")[2], int(data.get("num_negatives") or 0)
+    if name in _LOSSES_OF_LISTS:
+        raise ConfigError(f"loss: {name} needs {_LOSSES_OF_LISTS[name]}, data gives labelled pairs; type loss=bce")
+    if name in _LOSSES_IN_BATCH and num_negatives:
         raise ConfigError(
-            f"loss: {name} takes {number} columns, data gives {num_columns}; type data.num_negatives={low - 2}"
+            f"loss: {name} takes its negatives from the batch, data labels {num_negatives} for each query; "
+            "type data.num_negatives=0"
+        )
+    if name == "BinaryCrossEntropyLoss" and not num_negatives:
+        raise ConfigError(
+            "data.num_negatives=0: without pairs that don't match binary cross entropy learns to say yes; "
+            "type data.num_negatives=4"
         )
 
 
@@ -208,10 +277,5 @@ def _architecture(target: str) -> str | None:
     for word, kind in (kinds | {"multi_vector": "late interaction", "sparse_encoder": "sparse"}).items():
         if word in path:
             return kind
-    ours = (
-        "experiments.models.",
-        "experiments.encoders.",
-        "experiments.losses.",
-        "sentence_transformers.sentence_transformer.",
-    )
-    return "embedding" if path.startswith(ours) else None
+    ours = tuple(f"experiments.{module}." for module in ("models", "encoders", "losses", "training", "evaluation"))
+    return "embedding" if path.startswith((*ours, "sentence_transformers.sentence_transformer.")) else None

@@ -118,9 +118,7 @@ def load_embedder(
     if embedding_dim is not None and actual_dim != embedding_dim:
         raise ConfigError(f"model.embedding_dim={embedding_dim}: {name} has {actual_dim} dimensions; type that")
     set_pixel_bounds(model, min_pixels, max_pixels)
-    for module in model.modules():
-        if isinstance(module, nn.Conv3d) and module.stride == module.kernel_size:
-            module.__class__ = PatchProjection
+    speed_up_patches(model)
     if merge_adapter and peft is None:
         adapters.merge_adapter(model)
     adapters.add_peft(model, peft)
@@ -141,6 +139,13 @@ class PatchProjection(nn.Conv3d):
         if input.shape[2:] != self.kernel_size:
             return super().forward(input)
         return nn.functional.linear(input.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]
+
+
+def speed_up_patches(model: nn.Module) -> None:
+    """Project patches by one matrix product wherever a convolution's input is a single patch."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d) and module.stride == module.kernel_size:
+            module.__class__ = PatchProjection
 
 
 def set_pixel_bounds(model: BaseModel, min_pixels: int | None, max_pixels: int | None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 from typing import Any, TypeVar
@@ -130,9 +130,17 @@ class ReadResized:
         processor: The model's.
         columns: Those that hold pages.
         keep: Keep the pages, by their content, for the next time.
+        others: A transform of the other columns.
     """
 
-    def __init__(self, processor: Qwen2VLImageProcessor, columns: list[str], keep: bool) -> None:
+    def __init__(
+        self,
+        processor: Qwen2VLImageProcessor,
+        columns: list[str],
+        keep: bool,
+        others: Callable[[dict[str, list]], dict[str, list]] | None = None,
+    ) -> None:
+        self.others = others
         self.processor = processor
         self.columns = columns
         self.store = PageStore() if keep else None
@@ -146,7 +154,8 @@ class ReadResized:
         else:
             pages = map(self.read, encoded)
         read = {column: [next(pages) for _ in batch[column]] for column in self.columns if column in batch}
-        return batch | read
+        batch = batch | read
+        return self.others(batch) if self.others else batch
 
     def read(self, encoded: dict[str, Any]) -> Image.Image:
         """Return one page."""
@@ -169,7 +178,8 @@ def resized_rows(dataset: Rows, processor: Any, *, keep: bool = False) -> Rows:
     rows = dataset
     for column in columns:
         rows = rows.cast_column(column, datasets.Image(decode=False))
-    rows = rows.with_transform(ReadResized(processor, columns, keep))
+    arrays = dataset.format["format_kwargs"].get("transform")  # of the columns beside the pages
+    rows = rows.with_transform(ReadResized(processor, columns, keep, arrays))
     remember_hashes(rows, content_hashes(dataset))  # for the sampler
     return rows
 

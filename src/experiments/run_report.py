@@ -24,7 +24,7 @@ from experiments.runs import (
     primary_metric,
     retention,
 )
-from experiments.tables import aligned, markdown_table, metric_label, short_count, time_text
+from experiments.tables import aligned, markdown_table, metric_label, short_count, shown, time_text
 
 _BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
 _SAVED = {"CrossEncoder": "reranker"}  # the option of conf/model that loads what isn't an embedding model
@@ -133,8 +133,15 @@ def _comparison(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     metric, section, sections = primary_metric(metrics), best_section(metrics), _sections(metrics)
     dims = dimensions(section)
     kept = retention(section, metric) if dims else {}
-    headers = ["dimensions" if dims else "direction", *(f"{name} [95% interval]" for name in sections)]
-    rows = [[key, *(score(each, metric, key, interval=True) for each in sections.values())] for key in keys(section)]
+    measured = {metric: "" if dims else ", positives present"}
+    if f"end_to_end_{metric}" in main_values(section):
+        measured[f"end_to_end_{metric}"] = ", end to end"
+    columns = [(name, each) for name in measured for each in sections]
+    headers = ["dimensions" if dims else "direction"]
+    headers += [f"{each}{measured[name]} [95% interval]" for name, each in columns]
+    rows = [
+        [key, *(score(sections[each], name, key, interval=True) for name, each in columns)] for key in keys(section)
+    ]
     if not dims:
         return headers, rows
     return [*headers, "% of full"], [[*row, _percent(kept[dim])] for row, dim in zip(rows, dims, strict=True)]
@@ -244,9 +251,3 @@ def _commands(run: Run) -> list[str]:
 def _hydra(run_dir: Path, name: str) -> Any:
     file = run_dir / ".hydra" / name
     return yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
-
-
-def shown(path: Path) -> str:
-    """Return a path as one would type it here: relative if it is below the working directory."""
-    absolute, here = path.resolve(), Path.cwd()
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

@@ -30,6 +30,7 @@ _WITHOUT_EFFECT = (
     *("trainer.logging_steps", "trainer.logging_strategy", "trainer.logging_first_step", "trainer.disable_tqdm"),
     *("trainer.report_to", "trainer.run_name", "trainer.output_dir", "trainer.push_to_hub", "trainer.hub_model_id"),
 )
+SEEDS = ("seed", "trainer.seed", "trainer.data_seed", "model.seed", "evaluator.seed")  # data.seed is another data set
 _NOT_RUNS = {"checkpoints", "final", "figures", "rankings"}  # folders inside a run: large, and no run is in them
 _HEARTBEAT_LOST_S = 300.0
 
@@ -66,10 +67,15 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int)) else str(value)
 
 
-def effective(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of a resolved config without the keys that cannot change weights or metrics."""
+def effective(config: dict[str, Any], without: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a copy of a resolved config without the keys that cannot change weights or metrics.
+
+    Args:
+        config: The resolved config.
+        without: More dotted keys to leave out, such as `SEEDS`.
+    """
     kept = copy.deepcopy(config)
-    for path in _WITHOUT_EFFECT:
+    for path in (*_WITHOUT_EFFECT, *without):
         *parents, last = path.split(".")
         node: Any = kept
         for parent in parents:

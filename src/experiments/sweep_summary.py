@@ -129,7 +129,7 @@ def _dashboard_lines(records: list[dict[str, Any]]) -> list[str]:
     """
     if not records:
         return []
-    names = ",".join(quote(record.get("tracked_as") or record["name"], safe="=+") for record in records)
+    names = ",".join(quote(record.get("tracked_as") or record["name"], safe="=") for record in records)
     return [f"Dashboard: {records[-1]['dashboard']}", f"           add to the address: &smoothing=0&runs={names}"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 
 def markdown_table(headers: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table, padded so that it reads as plain text too; numbers to the right."""
@@ -48,3 +50,9 @@ def short_count(count: float) -> str:
         if count >= size * 0.9995:
             return f"{count / size:.3g}{unit}"
     return f"{count:.3g}"
+
+
+def shown(path: Path) -> str:
+    """Return a path as one would type it here: relative if it is below the working directory."""
+    absolute, here = path.resolve(), Path.cwd()
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)

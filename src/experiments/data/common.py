@@ -14,7 +14,7 @@ from datasets import Dataset, Image, Value, concatenate_datasets
 from datasets.exceptions import DatasetGenerationError
 
 from experiments.data import RetrievalData
-from experiments.data.media import kind, readable, stored
+from experiments.data.media import kind_of, readable
 from experiments.data.pages import EMPTY, Defect, content_hashes, digests, hashes_and_defects, remember_hashes
 from experiments.errors import ConfigError
 
@@ -78,20 +78,23 @@ def build(
     deduplicate: bool,
     on_bad_image: str,
     num_eval_negatives: int | None = None,
+    num_corpus_negatives: int | None = None,
 ) -> RetrievalData:
     """Make training rows and a retrieval evaluation out of two sets of rows.
 
-    The evaluation corpus holds the positives and all negatives of the evaluation rows, its ids being hashes of the
+    The evaluation corpus holds the positives and the negatives of the evaluation rows, its ids being hashes of the
     content and its order that of the ids, so that neither tells what is relevant. Pages are neither decoded nor
     copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once.
 
     Args:
         train: Training rows; needs the query, the positive and the first `num_negatives` negative columns.
-        eval: Evaluation rows; needs all columns named.
-        columns: `query`, `positive` (column names) and `negatives` (a list of them); texts or images.
+        eval: Evaluation rows; needs all columns named, or `num_corpus_negatives` of the negatives.
+        columns: `query`, `positive` (column names) and `negatives` (a list of them); texts, images, sounds, videos,
+            arrays of them, or dicts of several modalities.
         name: Of the evaluation, in metrics and reports.
         num_negatives: Negatives in a training row.
         num_eval_negatives: Negatives in a row of the evaluation loss; None: as in a training row.
+        num_corpus_negatives: Negatives of an evaluation row that are in the corpus; None: all that are named.
         deduplicate: Equal items (by encoded bytes) are one: pages of the corpus, queries of the evaluation; and
             training rows holding an item of the evaluation are dropped. False: all rows as they stand.
         on_bad_image: `error`, or `skip` to leave out rows with an unreadable page or an empty cell.
@@ -102,12 +105,12 @@ def build(
     negatives = list(columns.get("negatives") or [])
     num_eval_negatives = num_negatives if num_eval_negatives is None else num_eval_negatives
     names = [columns["query"], columns["positive"], *negatives]
-    _check_options(
-        names, negatives, {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}, on_bad_image
-    )
+    numbers = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
+    _check_options(names, negatives, numbers, on_bad_image)
     kept, eval_kept = names[: 2 + num_negatives], names[: 2 + num_eval_negatives]
     train = _with_columns(train, kept, "training")
-    eval = _with_columns(eval, names, "evaluation")
+    in_corpus = names if num_corpus_negatives is None else names[: 2 + num_corpus_negatives]
+    eval = _with_columns(eval, in_corpus, "evaluation")
     _check_kinds(eval)
 
     train_hashes, defects = hashes_and_defects(train)
@@ -130,7 +133,7 @@ def build(
     fingerprint = _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance)
     evaluation_fingerprint = _fingerprint([eval_hashes[eval_rows, :1]], relevance)
     train = _select(train, train_rows, train_hashes)
-    eval = _select(eval.select_columns(eval_kept), eval_rows, eval_hashes[:, : len(eval_kept)])
+    eval = readable(_select(eval, eval_rows, eval_hashes).select_columns(eval_kept))
     queries, corpus = readable(queries), readable(corpus)
     return RetrievalData(name, train, eval, queries, corpus, relevant_docs, fingerprint, evaluation_fingerprint)
 
@@ -174,10 +177,11 @@ def _with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
             image = Image(mode=feature.mode)
         elif is_binary or (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
             image = Image()
-        elif isinstance(feature, Value) and feature.dtype in ("string", "large_string"):
+        elif kind_of(feature):
             continue
-        elif (image := stored(feature)) is None:
-            raise ConfigError(f"column {column!r} of the {part} data set holds {feature}: neither text nor images")
+        else:
+            what = "neither text nor images, sound or video"
+            raise ConfigError(f"column {column!r} of the {part} data set holds {feature}: {what}")
         if feature != image:
             dataset = dataset.cast_column(column, image)
     return dataset
@@ -186,9 +190,9 @@ def _with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
 def _check_kinds(eval: Dataset) -> None:
     positive, *negatives = eval.column_names[1:]
     for column in negatives:
-        first, other = kind(eval.features[positive]), kind(eval.features[column])
-        if first != other:
-            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {first}")
+        kind, other = kind_of(eval.features[positive]), kind_of(eval.features[column])
+        if kind != other:
+            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
 
 
 def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_bad_image: str) -> list[int]:
@@ -196,7 +200,7 @@ def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_ba
     if defects:
         row, column, reason = defects[0]
         cell = dataset.with_format("arrow")[row][column][0].as_py()
-        file = f" ({cell['path']})" if isinstance(cell, dict) and cell["path"] else ""
+        file = f" ({cell['path']})" if isinstance(cell, dict) and cell.get("path") else ""
         first = f"row {row} (from 0) of column {column}{file}: {reason}"
         if on_bad_image == "error":
             raise ConfigError(f"{part} data set, {first}; data.on_bad_image=skip leaves such rows out")
@@ -241,7 +245,8 @@ def _corpus(
     """
     names = eval.column_names[1:]
     feature = eval.features[names[0]]
-    parts = [eval.select_columns([column]).rename_columns({column: "document"}) for column in names]
+    parts = [eval.select_columns([column]) for column in names]
+    parts = [part.rename_columns(dict.fromkeys(part.column_names, "document")) for part in parts]
     parts = [part if part.features["document"] == feature else part.cast_column("document", feature) for part in parts]
     documents = concatenate_datasets(parts)
     # Position of a document: column by column, each with all rows.
@@ -281,7 +286,7 @@ def _queries(
 
 
 def _select(dataset: Dataset, rows: Sequence[int], hashes: np.ndarray) -> Dataset:
-    """Select rows, as a model takes them, and keep their hashes for the sampler."""
+    """Select rows, and keep their hashes for the sampler."""
     dataset = readable(dataset.select(rows))
     remember_hashes(dataset, hashes[rows])
     return dataset

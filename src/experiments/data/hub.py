@@ -52,15 +52,14 @@ def load(
     Raises:
         ConfigError: The data set cannot be loaded, or `common.build` cannot use it.
     """
-    rows = first_rows(
-        _rows(path, train, "train"),
-        None if eval is None else _rows(path, eval, "eval"),
-        num_train_rows,
-        num_eval_rows,
-    )
+    all_rows, eval_split = load_rows(path, train, "train"), None if eval is None else load_rows(path, eval, "eval")
+    train_rows, eval_rows = first_rows(all_rows, eval_split, num_train_rows, num_eval_rows)
+    first_eval_row = len(all_rows) - len(eval_rows) if eval is None else 0
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
+    folder = Path(path).expanduser() if Path(path).expanduser().is_dir() else Path()
     return build(
-        *(with_files(part, names, Path(path), strict=False) for part in rows),
+        with_files(train_rows, names, folder, f"{path}, training rows"),
+        with_files(eval_rows, names, folder, f"{path}, evaluation rows", first_eval_row),
         columns=columns,
         name=name,
         num_negatives=num_negatives,
@@ -70,7 +69,7 @@ def load(
     )
 
 
-def _rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
+def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
     """Return the rows that `path` and the arguments of data.train or data.eval name."""
     folder = Path(path).expanduser()
     for saved in (folder / str(arguments.get("name") or ""), folder):

@@ -1,165 +1,172 @@
-"""Pages, audio, video and their combinations as columns: files in tables, arrays in data sets, read row by row."""
+"""What an input may be besides a text or an encoded image: files, URLs, arrays, sounds, videos, several at once.
+
+The library decides by form what it reads: a text that names a media file that exists is that file, one that names none
+is read as a text. Here such a name is refused instead.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from io import BytesIO
+import hashlib
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
-from datasets import Audio, Dataset, Image, LargeList, List, Value, Video
+from datasets import Audio, Dataset, Image, LargeList, List, Sequence, Value, Video, config
 from datasets.features.features import _ArrayXD
 
 from experiments.errors import ConfigError
 
-# Endings by what a column of such files is stored as: the file's path, nothing decoded.
-FILES = (
-    (Image(), (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")),
-    (Audio(decode=False), (".wav", ".flac", ".mp3", ".ogg", ".aac")),
-    (Video(decode=False), (".mp4", ".avi", ".mov", ".wmv", ".flv", ".mkv")),
-)
-ENDINGS = tuple(ending for _, endings in FILES for ending in endings)
+IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+AUDIO = (".wav", ".mp3", ".flac", ".ogg", ".aac")
+VIDEO = (".mp4", ".avi", ".mov", ".wmv", ".flv", ".mkv")
+EXTENSIONS = {"image": IMAGES, "audio": AUDIO, "video": VIDEO}
 MODALITIES = {"text", "image", "audio", "video"}
 
 
-def with_files(dataset: Dataset, names: Sequence[str], file: Path, first_row: int = 0, *, strict: bool) -> Dataset:
-    """Turn columns of paths into columns of files, which are read from there whenever a row is.
+def is_url(text: str) -> bool:
+    """Return whether a text is the URL of something to read."""
+    return re.fullmatch(r"https?://\S+", text) is not None
+
+
+def file_kind(text: str, folder: Path) -> str | None:
+    """Return image, audio or video if a text names such a file, there or not; None for other texts."""
+    name = text.partition("?")[0].lower() if is_url(text) else text.lower()
+    kind = next((kind for kind, extensions in EXTENSIONS.items() if name.endswith(extensions)), None)
+    # A sentence may end in the name of a file; only a file that is there has blanks in its name.
+    return kind if kind and (not re.search(r"\s", text) or (folder / text).is_file()) else None
+
+
+def with_files(dataset: Dataset, names: list[str], folder: Path, where: str, first_row: int = 0) -> Dataset:
+    """Turn columns of file names into images that are read from their files, or into full paths of other media.
+
+    Images given by URLs are downloaded, once; other media by URLs are left to the library.
 
     Args:
-        dataset: Rows as they were loaded.
+        dataset: Rows.
         names: The columns in use; those that are missing are left to `common.build`.
-        file: The table, whose folder the paths start from.
-        first_row: Row of the table that is the first of `dataset`.
-        strict: Refuse a column that holds both paths and other texts; else it holds texts.
+        folder: Where relative names start from.
+        where: What the rows are of, for messages.
+        first_row: Number there of the first row.
 
     Raises:
-        ConfigError: If a file is missing, or a column holds files of several kinds or, if strict, texts too.
+        ConfigError: A file is missing, or only some of a column's values name files of one kind.
     """
     for column in [name for name in names if name in dataset.column_names]:
         if not isinstance(feature := dataset.features[column], Value) or "string" not in feature.dtype:
             continue
         values = dataset[column][:]
-        if not any(map(_is_path, values)):
+        kinds = [None if value is None else file_kind(value, folder) for value in values]
+        kind = next(filter(None, kinds), None)
+        if kind is None:
             continue
-        kind, endings = next(each for each in FILES if next(filter(_is_path, values)).lower().endswith(each[1]))
-        if not strict and not all(value is None or _is_path(value) for value in values):
-            continue
-        cells = [
-            None if value is None else _cell(value, endings, file, f"row {row} (from 0) of column {column}")
-            for row, value in enumerate(values, start=first_row)
-        ]
-        dataset = dataset.remove_columns(column).add_column(column, cells, feature=kind)
+        files: list[str | None] = []
+        for row, (value, found) in enumerate(zip(values, kinds, strict=True), start=first_row):
+            if value is not None and found != kind:
+                name = "page" if kind == "image" else kind
+                raise ConfigError(
+                    f"{where}, row {row} (from 0) of column {column}: {value!r} is no {kind} file, while other rows "
+                    f"have one; a column holds files or texts, a {name}'s name ends in {', '.join(EXTENSIONS[kind])}"
+                )
+            file = value if value is None or is_url(value) else str((folder / value).absolute())
+            if file is not None and not is_url(file) and not Path(file).is_file():
+                what = "page" if kind == "image" else kind
+                raise ConfigError(f"{where}, row {row} (from 0) of column {column}: no {what} file {file}")
+            files.append(file)
+        if kind == "image":
+            files = _downloaded(files, f"{where}, column {column}")
+            pages = [None if file is None else {"bytes": None, "path": file} for file in files]
+            dataset = dataset.remove_columns(column).add_column(column, pages, feature=Image())
+        elif files != values:
+            dataset = dataset.remove_columns(column).add_column(column, files, feature=Value("string"))
     return dataset
 
 
-def _is_path(value: str | None) -> bool:
-    return value is not None and value.lower().endswith(ENDINGS) and not value.startswith(("http://", "https://"))
+def _downloaded(files: list[str | None], where: str) -> list[str | None]:
+    """Return the files with URLs replaced by local copies, kept in the cache of the datasets library."""
+    urls = [*dict.fromkeys(file for file in files if file is not None and is_url(file))]
+    with ThreadPoolExecutor(8) as pool:
+        copies = dict(zip(urls, pool.map(partial(_download, where=where), urls), strict=True))
+    return [file if file is None else copies.get(file, file) for file in files]
 
 
-def _cell(value: str, endings: tuple[str, ...], file: Path, where: str) -> dict[str, str | None]:
-    if not value.lower().endswith(endings):
-        kind = {".jpg": "image", ".wav": "audio", ".mp4": "video"}[endings[0]]
-        raise ConfigError(
-            f"{file}, {where}: {value!r} is no {kind} file, while other rows have one; a column holds files of one "
-            f"kind or texts, and a page's name ends in {', '.join(FILES[0][1])}"
-        )
-    path = (file.parent / value).absolute()
-    if not path.is_file():
-        raise ConfigError(f"{file}, {where}: no page file {path}")
-    return {"bytes": None, "path": str(path)}
+def _download(url: str, where: str) -> str:
+    file = Path(config.HF_DATASETS_CACHE) / "pages" / hashlib.sha256(url.encode()).hexdigest()
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            with urlopen(Request(url, headers={"User-Agent": "experiments"}), timeout=60) as answer:
+                unfinished.write_bytes(answer.read())
+        except (OSError, ValueError, HTTPException) as error:
+            raise ConfigError(f"{where}: could not download {url} ({error})") from error
+        os.replace(unfinished, file)
+    return str(file)
 
 
-def stored(feature: Any) -> Any:
-    """Return what a column of this feature is kept as, with nothing decoded; None if it holds no input of a model."""
-    if isinstance(feature, Audio):
-        return Audio(sampling_rate=feature.sampling_rate, decode=False)
-    if isinstance(feature, Video):
-        return Video(decode=False)
-    parts = feature if isinstance(feature, dict) else {}
-    combined = set(parts) <= MODALITIES and parts or {"array", "sampling_rate"} <= set(parts)
-    return feature if combined or _is_array(feature) or _is_frames(feature) else None
+def kind_of(feature: Any) -> str | None:
+    """Return what a column of a feature holds, in words; None if the library takes no such inputs."""
+    if isinstance(feature, Value):
+        return "texts" if feature.dtype in ("string", "large_string") else None
+    for type_, kind in ((Image, "images"), (Audio, "sounds"), (Video, "videos")):
+        if isinstance(feature, type_):
+            return kind
+    if isinstance(feature, dict):
+        if feature and set(feature) <= MODALITIES:
+            return f"dicts of {' and '.join(sorted(feature))}"
+        return "arrays" if "array" in feature and {"sampling_rate", "video_metadata"} & set(feature) else None
+    if isinstance(feature, _ArrayXD):
+        return "arrays"
+    if isinstance(feature, List | LargeList | Sequence):
+        leaf = feature
+        while isinstance(leaf, List | LargeList | Sequence):
+            leaf = leaf.feature
+        numbers = isinstance(leaf, Value) and leaf.dtype.startswith(("int", "uint", "float"))
+        return "arrays" if numbers else "frames" if isinstance(leaf, Image) else None
+    return None
 
 
-def is_file(feature: Any) -> bool:
-    """Return whether a column holds {bytes, path} of files."""
-    return isinstance(feature, Image | Audio | Video)
+class ReadArrays:
+    """A transform of datasets: lists of numbers come out as arrays, and lists of images as videos.
 
+    Args:
+        columns: Those that hold them, with the type of their numbers, None for images.
+    """
 
-def kind(feature: Any) -> str:
-    """Return what a column holds, in words."""
-    kinds = {Value: "texts", Image: "images", Audio: "audio", Video: "video"}
-    return kinds.get(type(feature), str(feature))
-
-
-class ReadMedia:
-    """A transform of datasets: rows as they are stored in, inputs of a model out."""
-
-    def __init__(self, features: dict[str, Any]) -> None:
-        self.features = features
+    def __init__(self, columns: dict[str, str | None]) -> None:
+        self.columns = columns
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        """Return the batch with arrays as arrays, videos decoded, and sounds decoded or, from files, as paths."""
-        return {
-            column: [read(self.features[column], value) for value in values] if column in self.features else values
-            for column, values in batch.items()
+        """Return the batch with its arrays."""
+        read = {
+            column: [None if value is None else _array(value, dtype) for value in batch[column]]
+            for column, dtype in self.columns.items()
+            if column in batch
         }
+        return batch | read
+
+
+def _array(value: Any, dtype: str | None) -> Any:
+    if dtype is None:
+        return {"video": value}
+    if isinstance(value, dict):
+        return value | {"array": np.asarray(value["array"], dtype=dtype)}
+    return np.asarray(value, dtype=dtype)
 
 
 def readable(dataset: Dataset) -> Dataset:
-    """Return the rows with audio, video, arrays and combinations as a model takes them; others as they are."""
-    features = {name: each for name, each in dataset.features.items() if not isinstance(each, Value | Image)}
-    return dataset.with_transform(ReadMedia(features)) if features else dataset
-
-
-def read(feature: Any, value: Any) -> Any:
-    """Return a stored value as the library takes it."""
-    if value is None or isinstance(feature, Value | Image):
-        return value
-    if isinstance(feature, Video):
-        return _video(value)
-    if isinstance(feature, Audio):
-        return value["path"] if value["bytes"] is None else _audio(value["bytes"])
-    if isinstance(feature, dict):
-        return {name: read(part, value[name]) for name, part in feature.items() if value[name] is not None}
-    if _is_frames(feature):
-        return np.stack([np.asarray(frame.convert("RGB")) for frame in value])
-    return np.asarray(value, dtype=next(_dtypes(feature)))
-
-
-def _audio(encoded: bytes) -> dict[str, Any]:
-    import soundfile
-
-    array, sampling_rate = soundfile.read(BytesIO(encoded), dtype="float32")
-    return {"array": array if array.ndim == 1 else array.mean(axis=1), "sampling_rate": sampling_rate}
-
-
-def _video(value: dict[str, Any]) -> dict[str, Any]:
-    """Return the frames, (num_frames, height, width, 3), by PyAV, which brings FFmpeg along; torchcodec doesn't."""
-    from transformers.video_utils import load_video
-
-    if value["path"] is None:
-        raise ConfigError("a video is stored inside the data set; write it to a file and name that in the column")
-    try:
-        frames, metadata = load_video(value["path"], backend="pyav")
-    except ImportError as error:
-        raise ConfigError("video files need PyAV; type pip install -e '.[media]'") from error
-    return {"array": frames, "video_metadata": {"fps": metadata.fps, "total_num_frames": len(frames)}}
-
-
-def _is_frames(feature: Any) -> bool:
-    return isinstance(feature, List | LargeList) and isinstance(feature.feature, Image)
-
-
-def _is_array(feature: Any) -> bool:
-    return next(_dtypes(feature), "").startswith(("float", "int", "uint"))
-
-
-def _dtypes(feature: Any) -> Iterator[str]:
-    """Yield the type of the numbers in nested lists of them."""
-    if isinstance(feature, _ArrayXD):
-        yield feature.dtype
-    while isinstance(feature, List | LargeList):
-        feature = feature.feature
-        if isinstance(feature, Value):
-            yield feature.dtype
+    """Return a data set whose arrays come out as the library takes them: 1 or 2 axes sound, 3 image, 4 video."""
+    columns = {}
+    for name, feature in dataset.features.items():
+        if kind_of(feature) in ("arrays", "frames"):
+            leaf = feature["array"] if isinstance(feature, dict) else feature
+            while isinstance(leaf, List | LargeList | Sequence):
+                leaf = leaf.feature
+            dtype = getattr(leaf, "dtype", None) if not isinstance(leaf, Image) else None
+            columns[name] = "float32" if dtype == "float64" else dtype
+    return dataset.with_transform(ReadArrays(columns)) if columns else dataset

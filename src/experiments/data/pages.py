@@ -15,7 +15,7 @@ import xxhash
 from datasets import Dataset, Image
 from tqdm.auto import tqdm
 
-from experiments.data.media import is_file
+from experiments.data.media import AUDIO, MODALITIES, VIDEO
 from experiments.errors import ConfigError
 
 EMPTY = "empty"
@@ -69,7 +69,7 @@ def hashes_and_defects(dataset: Dataset) -> tuple[np.ndarray, list[Defect]]:
 
 
 def _read(dataset: Dataset, check: bool) -> tuple[np.ndarray, list[Defect]]:
-    images = {i for i, column in enumerate(dataset.column_names) if isinstance(dataset.features[column], Image)}
+    images = _image_columns(dataset)
     hashes = np.zeros((len(dataset), len(dataset.column_names)), dtype=np.uint64)
     defects = []
     for row, column, value in encoded_values(dataset):
@@ -106,18 +106,22 @@ def image_defect(data: bytes | memoryview) -> str | None:
     return None
 
 
+def _image_columns(dataset: Dataset) -> set[int]:
+    return {i for i, column in enumerate(dataset.column_names) if isinstance(dataset.features[column], Image)}
+
+
 def encoded_values(dataset: Dataset) -> Iterator[tuple[int, int, bytes | memoryview | None]]:
-    """Yield (row, column number, value) for all values: encoded file, UTF-8 text, or None where there is none."""
-    files = {i for i, column in enumerate(dataset.column_names) if is_file(dataset.features[column])}
-    what = "pages" if files else "texts"
+    """Yield (row, column number, value) for all values: encoded image, UTF-8 text, or None where there is none."""
+    images = _image_columns(dataset)
+    what = "pages" if images else "texts"
     with tqdm(total=len(dataset), desc=f"reading {what}", unit="row", delay=2, disable=None, leave=False) as bar:
         start = 0
         for table in dataset.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
             for column, name in enumerate(dataset.column_names):
-                if column in files:
+                if column in images:
                     values = _encoded_images(table[name], start, name)
                 else:
-                    values = (None if text is None else str(text).encode() for text in table[name].to_pylist())
+                    values = (_content(value) for value in _storage(table[name]))
                 for offset, value in enumerate(values):
                     yield start + offset, column, value
             start += len(table)
@@ -137,6 +141,35 @@ def _encoded_images(values: pa.ChunkedArray, start: int, name: str) -> Iterator[
             else:
                 yield None
             row += 1
+
+
+def _storage(values: pa.ChunkedArray) -> Iterator[pa.Scalar]:
+    for chunk in values.chunks:
+        yield from chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
+
+
+def _content(value: pa.Scalar) -> bytes | None:
+    """Return bytes that equal values share: a media file's for its name; None where there is none, or half of one."""
+    if not value.is_valid:
+        return None
+    if isinstance(value, pa.StructScalar):
+        if set(value) == {"bytes", "path"}:
+            data, path = value["bytes"], value["path"]
+            return data.as_py() if data.is_valid else Path(path.as_py()).read_bytes() if path.is_valid else None
+        parts = {name: _content(value[name]) for name in sorted(value)}
+        if set(parts) <= MODALITIES and None in parts.values():
+            return None
+        return b"".join(name.encode() + b"=" + (part or NOTHING) for name, part in parts.items())
+    if isinstance(value, pa.ListScalar | pa.LargeListScalar | pa.FixedSizeListScalar):
+        array, shape = value.values, []
+        while isinstance(array, pa.ListArray | pa.LargeListArray | pa.FixedSizeListArray):
+            shape.append(len(array))
+            array = array.flatten()
+        if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
+            return repr([*shape, len(array)]).encode() + array.to_numpy(zero_copy_only=False).tobytes()
+        return b"".join(_content(item) or NOTHING for item in array)
+    text = str(value.as_py())
+    return Path(text).read_bytes() if text.lower().endswith(AUDIO + VIDEO) and Path(text).is_file() else text.encode()
 
 
 def _read_page(path: str, row: int, name: str) -> bytes:

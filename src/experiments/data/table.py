@@ -1,4 +1,4 @@
-"""Tables of one's own: Parquet, CSV or JSON Lines with queries and pages (files or texts)."""
+"""Tables of one's own: Parquet, CSV or JSON Lines with queries and pages (files, URLs or texts)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ def load(
 ) -> RetrievalData:
     """Load training and evaluation rows from tables.
 
-    A column whose values all end like image files holds pages: paths relative to the table's folder, or absolute.
-    They are read from there whenever a row is read; audio and video files likewise. Any other column of strings holds
-    texts.
+    A column whose values end like image, audio or video files holds such files: paths relative to the table's folder,
+    or absolute, or URLs. They are read from there whenever a row is read. Any other column of strings holds texts.
 
     Args:
         train: File with the training rows: .parquet, .csv, .jsonl, .ndjson or .json.
@@ -56,8 +55,8 @@ def load(
     first_eval_row = len(table) - len(eval_rows) if eval is None else 0
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
     return build(
-        with_files(train_rows, names, Path(train), strict=True),
-        with_files(eval_rows, names, Path(eval or train), first_eval_row, strict=True),
+        with_files(train_rows, names, Path(train).parent, train),
+        with_files(eval_rows, names, Path(eval or train).parent, eval or train, first_eval_row),
         columns=columns,
         name=name,
         num_negatives=num_negatives,

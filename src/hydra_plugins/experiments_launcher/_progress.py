@@ -14,7 +14,7 @@ from experiments.tables import time_text
 if TYPE_CHECKING:
     from hydra_plugins.experiments_launcher._jobs import Child
 
-_BAR = re.compile(r"([^\r\n|]*?):?\s*\d+%\|[^|]*\|\s*(\d+/\d+)")  # as tqdm draws it
+_BAR = re.compile(r"([^\r\n|\]]*?):? *\d+%\|[^|]*\| *(\d+/\d+)")  # as tqdm draws it
 _TERMINAL_S, _FILE_S = (
     0.5,
     60.0,

@@ -1,0 +1,63 @@
+"""Doodles with captions from the Hub, or any other data set of captioned images there or in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.data import RerankingData, pairs
+from experiments.data.common import first_rows
+from experiments.data.hub import load_rows
+from experiments.errors import ConfigError
+
+
+def load(
+    path: str,
+    name: str = "doodles",
+    train: Mapping[str, Any] | None = None,
+    columns: Mapping[str, str] | None = None,
+    eval_fraction: float = 0.1,
+    num_train_rows: int | None = None,
+    num_eval_rows: int | None = None,
+    num_negatives: int = 4,
+    seed: int = 42,
+    deduplicate: bool = True,
+    on_bad_image: str = "error",
+) -> RerankingData:
+    """Load captioned images, set a part aside for the evaluation, and make labelled pairs in both directions.
+
+    Args:
+        path: Hub name, or a folder written by `save_to_disk`.
+        name: Of the evaluation, in metrics and reports.
+        train: Arguments of `datasets.load_dataset` for all rows: name (configuration), split, revision.
+        columns: `image` and `text`: the data set's names for them.
+        eval_fraction: The share of the rows, drawn at random, that is evaluated on.
+        num_train_rows: The first so many; None: all.
+        num_eval_rows: The first so many; None: all.
+        num_negatives: Documents that don't match, sampled for each row.
+        seed: Of the choice of evaluation rows and of the sampling.
+        deduplicate: See `common.build`.
+        on_bad_image: See `common.build`.
+
+    Raises:
+        ConfigError: The data set can't be loaded, or `pairs.build` can't use the rows.
+    """
+    if not 0 < eval_fraction < 1:
+        raise ConfigError(f"data.eval_fraction={eval_fraction}: give a share between 0 and 1, such as 0.1")
+    rows = load_rows(path, dict(train or {"split": "train"}), "train")
+    try:
+        parts = rows.train_test_split(test_size=eval_fraction, seed=seed)
+    except ValueError as error:
+        raise ConfigError(f"data.eval_fraction={eval_fraction}: {error}") from error
+    train_rows, eval_rows = first_rows(parts["train"], parts["test"], num_train_rows, num_eval_rows)
+    names = {"image": "image", "text": "text"} | dict(columns or {})
+    return pairs.build(
+        train_rows,
+        eval_rows,
+        **names,
+        name=name,
+        num_negatives=num_negatives,
+        seed=seed,
+        deduplicate=deduplicate,
+        on_bad_image=on_bad_image,
+    )

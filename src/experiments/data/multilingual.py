@@ -1,0 +1,294 @@
+"""llamaindex/vdr-multilingual-train and copies of it: pages in five languages, hard negatives given by their ids.
+
+The set holds every page once, and a page is the negative of many queries. Its rows are streamed: first without the
+pages, to find out which are needed, then the pages, each into a file of its own that all rows which need it name.
+Neither the set nor the rows are ever in memory as a whole; only ids, row numbers and hashes are.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets import Dataset, Features, Image, List, Value, get_dataset_config_names, load_dataset_builder
+from datasets.exceptions import DatasetsError
+from huggingface_hub import constants
+from tqdm.auto import tqdm
+
+from experiments.data import RetrievalData
+from experiments.data.common import build, loading_error
+from experiments.errors import ConfigError
+from experiments.hub import require_hub
+
+COLUMNS = ("id", "query", "image", "negatives")
+TEXT = Value("string")
+INDEX = Features({"id": TEXT, "query": TEXT, "negatives": List(TEXT), "language": TEXT})
+INSTEAD = "give a local copy of its repository (data.path=FOLDER)"
+PAGES_AT_ONCE = 64
+
+logger = logging.getLogger(__name__)
+
+
+class Source(NamedTuple):
+    """Where the rows are: Parquet files in order, and what tells one state of them from another."""
+
+    config: str
+    files: tuple[str, ...]
+    version: str
+
+
+def load(
+    path: str,
+    language: str,
+    name: str,
+    split: str = "train",
+    revision: str | None = None,
+    num_train_rows: int | None = None,
+    num_eval_rows: int = 300,
+    num_negatives: int = 1,
+    num_eval_negatives: int = 4,
+    deduplicate: bool = True,
+    on_bad_image: str = "error",
+    cache_dir: str = "outputs/.cache",
+) -> RetrievalData:
+    """Load one language, its hard negatives resolved into pages.
+
+    A row has a page (`image`) with its `id`, the `query` that it answers, and `negatives`, the ids of its hard
+    negatives, the nearest first. Rows without a query are pages that serve as negatives alone. An id that names no
+    page of the language, or the row's own, is passed over for the next one; a row that is left with fewer negatives
+    than asked for is dropped, with a count.
+
+    Args:
+        path: Hub name, or a folder with a copy of its repository (Parquet files).
+        language: A configuration of the data set; where it has none, a value of its column `language`.
+        name: Of the evaluation, in metrics and reports.
+        split: Of the data set.
+        revision: Branch, tag or commit on the Hub.
+        num_train_rows: The first so many of the rows that are not evaluated; None: all.
+        num_eval_rows: Rows to evaluate on: the last so many that have a query and enough negatives.
+        num_negatives: Hard negatives in a training row.
+        num_eval_negatives: Hard negatives of an evaluation row: in the corpus and in the evaluation loss.
+        deduplicate: See `common.build`.
+        on_bad_image: See `common.build`.
+        cache_dir: Where the pages are kept, each as a file, once for all settings.
+
+    Raises:
+        ConfigError: The data set cannot be loaded, has other columns or not the language, or too few rows.
+    """
+    if not Path(path).expanduser().exists():
+        require_hub(f"data set {path}", INSTEAD)
+        if constants.HF_HUB_OFFLINE:
+            raise ConfigError(f"data set {path} is streamed, and HF_HUB_OFFLINE is set: unset it, or {INSTEAD}")
+    try:
+        source = _find(path, language, split, revision)
+        state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
+        folder = (Path(cache_dir).expanduser() / f"vdr-{language}-{state}").absolute()
+        index = Dataset.from_generator(
+            _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": tuple(source)}
+        )
+        train_rows, eval_rows, negatives = _choose(
+            index, language, source.config, num_train_rows, num_eval_rows, num_negatives, num_eval_negatives
+        )
+        pages = [(rows, [rows, *negatives[rows, :number].T]) for rows, number in (train_rows, eval_rows)]
+        _write_pages(source, np.unique(np.concatenate([column for _, columns in pages for column in columns])), folder)
+    except (OSError, RuntimeError, DatasetsError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"could not load data set {path} ({language}): {loading_error(error)}") from error
+    train, eval = (_with_pages(index, rows, columns, folder) for rows, columns in pages)
+    names = [f"negative_{k}" for k in range(max(num_negatives, num_eval_negatives))]
+    return build(
+        train,
+        eval,
+        columns={"query": "query", "positive": "image", "negatives": names},
+        name=name,
+        num_negatives=num_negatives,
+        num_eval_negatives=num_eval_negatives,
+        num_corpus_negatives=num_eval_negatives,
+        deduplicate=deduplicate,
+        on_bad_image=on_bad_image,
+    )
+
+
+def _find(path: str, language: str, split: str, revision: str | None) -> Source:
+    """Return where the language's rows are.
+
+    Raises:
+        ConfigError: The data set has no such language or split, or other columns.
+    """
+    configs = get_dataset_config_names(path, revision=revision)
+    if language not in configs and configs != ["default"]:
+        raise ConfigError(
+            f"data.language={language}: {path} has {', '.join(configs)}{_did_you_mean(language, configs)}"
+        )
+    config = language if language in configs else "default"
+    builder = load_dataset_builder(path, config, revision=revision)
+    files = builder.config.data_files or {}
+    if split not in files:
+        raise ConfigError(f"data.split={split}: {path} has {', '.join(files)}{_did_you_mean(split, list(files))}")
+    source = Source(config, tuple(files[split]), repr(files[split].origin_metadata))
+    with fsspec.open(source.files[0], "rb") as file:
+        there = pq.read_schema(file).names
+    wanted = COLUMNS if config != "default" else (*COLUMNS, "language")
+    if missing := [column for column in wanted if column not in there]:
+        raise ConfigError(
+            f"data set {path} has no column {' and no '.join(missing)}; this option reads {', '.join(wanted)} "
+            "(data=hub takes any columns, with pages for negatives)"
+        )
+    return source
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f": did you mean {near[0]}?" if near else ""
+
+
+def _batches(
+    source: Source, columns: list[str], rows: np.ndarray | None = None
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield these columns in small batches, each with the number of its first row.
+
+    Args:
+        source: Where the rows are.
+        columns: The others are not read.
+        rows: Only row groups that hold one of these rows, ascending, are read; None: all.
+    """
+    start = 0
+    for name in source.files:
+        # Not streamed by the datasets library: its scan decodes a whole file ahead of what is asked for.
+        with fsspec.open(name, "rb") as file:
+            parquet = pq.ParquetFile(file, pre_buffer=False)
+            for group in range(parquet.num_row_groups):
+                first, start = start, start + parquet.metadata.row_group(group).num_rows
+                if rows is None or np.searchsorted(rows, first) < np.searchsorted(rows, start):
+                    for batch in parquet.iter_batches(PAGES_AT_ONCE, row_groups=[group], columns=columns):
+                        yield first, batch
+                        first += len(batch)
+
+
+def _rows_without_pages(source: tuple) -> Iterator[dict[str, Any]]:
+    """Yield id, query, negatives and language (None where it is not read) of every row of the data set."""
+    columns = ["id", "query", "negatives", *(["language"] if Source(*source).config == "default" else [])]
+    for _, batch in _batches(Source(*source), columns):
+        for row in batch.to_pylist():
+            yield {"language": None} | row | {"negatives": row["negatives"] or []}
+
+
+def _choose(
+    index: Dataset,
+    language: str,
+    config: str,
+    num_train_rows: int | None,
+    num_eval_rows: int,
+    num_negatives: int,
+    num_eval_negatives: int,
+) -> tuple[tuple[np.ndarray, int], tuple[np.ndarray, int], np.ndarray]:
+    """Choose the rows to train and to evaluate on.
+
+    Returns:
+        Numbers of the training rows and how many negatives they have; the same of the evaluation rows; and for every
+        row of the set the row numbers of its hard negatives, -1 where it has no more, shape (num_rows, most).
+    """
+    for key, value in (("num_train_rows", num_train_rows), ("num_eval_rows", num_eval_rows)):
+        if value is not None and value < 1:
+            raise ConfigError(f"data.{key}={value}: type 1 or more")
+    table = index.with_format("arrow")[:]
+    of_language = np.ones(len(index), dtype=bool)
+    if config == "default":
+        of_language = pc.fill_null(pc.equal(table["language"], language), False).to_numpy()
+        if not of_language.any():
+            there = [value for value in pc.unique(table["language"]).to_pylist() if value]
+            raise ConfigError(
+                f"data.language={language}: no row has it; there are {', '.join(sorted(there)) or 'none'}"
+            )
+    negatives = _resolve(table, of_language, max(num_negatives, num_eval_negatives))
+    asked = of_language & pc.fill_null(pc.greater(pc.utf8_length(table["query"]), 0), False).to_numpy()
+    numbers = (negatives >= 0).sum(axis=1)
+    eval_rows = np.flatnonzero(asked & (numbers >= num_eval_negatives))[-num_eval_rows:]
+    train = asked & (numbers >= num_negatives)
+    train[eval_rows] = False
+    train_rows = np.flatnonzero(train)[:num_train_rows]
+    if few := int((asked & (numbers < num_negatives)).sum()):
+        logger.info("left out %s of %s rows with fewer than %d hard negatives", few, int(asked.sum()), num_negatives)
+    if len(eval_rows) < num_eval_rows or len(train_rows) == 0:
+        raise ConfigError(
+            f"{int(asked.sum()):,} rows have a query, {len(eval_rows):,} of the last ones {num_eval_negatives} hard "
+            f"negatives, and {len(train_rows):,} others {num_negatives}: lower data.num_eval_rows={num_eval_rows}, "
+            f"data.num_eval_negatives or data.num_negatives (at most {int(numbers.max(initial=0))} here)"
+        )
+    logger.info("%s: %s training rows, %s to evaluate on", language, f"{len(train_rows):,}", f"{len(eval_rows):,}")
+    return (train_rows, num_negatives), (eval_rows, num_eval_negatives), negatives
+
+
+def _resolve(table: pa.Table, of_language: np.ndarray, most: int) -> np.ndarray:
+    """Return the row numbers of each row's first hard negatives, -1 where it has no more, shape (num_rows, most)."""
+    ids = table["id"].combine_chunks()
+    if (repeats := len(ids) - pc.count_distinct(ids).as_py()) > 0:
+        logger.warning("%s rows repeat an id; as a hard negative it stands for its first row", f"{repeats:,}")
+    found = pc.fill_null(pc.index_in(pc.list_flatten(table["negatives"]), value_set=ids), -1).to_numpy()
+    found = np.where((found >= 0) & of_language[found], found, -1)
+    if unknown := int((found < 0).sum()):
+        logger.info("passed over %s ids of hard negatives that name no page here", f"{unknown:,}")
+    ends = np.cumsum(pc.list_value_length(table["negatives"]).to_numpy())
+    negatives = np.full((len(table), most), -1, dtype=np.int64)
+    for row, (start, end) in enumerate(zip(np.concatenate([[0], ends]), ends, strict=False)):
+        usable = [page for page in dict.fromkeys(found[start:end].tolist()) if page not in (-1, row)][:most]
+        negatives[row, : len(usable)] = usable
+    return negatives
+
+
+def _page_file(folder: Path, row: int) -> Path:
+    return folder / "pages" / f"{row // 1000:05d}" / f"{row:08d}"
+
+
+def _write_pages(source: Source, rows: np.ndarray, folder: Path) -> None:
+    """Write the pages of these rows, ascending, as files, those that are not there yet."""
+    missing = np.array([row for row in rows.tolist() if not _page_file(folder, row).exists()], dtype=np.int64)
+    if not len(missing):
+        return
+    with tqdm(total=len(missing), desc="Fetching pages", unit="page", delay=2, disable=None) as progress:
+        for first, batch in _batches(source, ["image"], missing):
+            here = missing[np.searchsorted(missing, first) : np.searchsorted(missing, first + len(batch))]
+            pages = batch["image"].field("bytes")
+            for row in here.tolist():
+                _write(_page_file(folder, row), pages[row - first])
+            progress.update(len(here))
+
+
+def _write(file: Path, page: pa.Scalar) -> None:
+    """Write a page whole or not at all; an absent one as an empty file, which `common.build` finds to be no image."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    unfinished.write_bytes(memoryview(page.as_buffer()) if page.is_valid else b"")
+    os.replace(unfinished, file)
+
+
+def _with_pages(index: Dataset, rows: np.ndarray, columns: list[np.ndarray], folder: Path) -> Dataset:
+    """Return rows of a query and pages, the pages given by their files; the rows are on disk."""
+    names = ["image", *(f"negative_{k}" for k in range(len(columns) - 1))]
+
+    def name_pages(batch: dict[str, list], numbers: list[int]) -> dict[str, list]:
+        files = {
+            column: [{"bytes": None, "path": str(_page_file(folder, page))} for page in pages[numbers].tolist()]
+            for column, pages in zip(names, columns, strict=True)
+        }
+        return {"query": batch["query"]} | files
+
+    return index.select(rows).map(
+        name_pages,
+        with_indices=True,
+        batched=True,
+        remove_columns=index.column_names,
+        features=Features({"query": TEXT} | dict.fromkeys(names, Image())),
+        desc="Resolving hard negatives",
+    )

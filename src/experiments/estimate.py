@@ -1,0 +1,203 @@
+"""What a job will cost, from past runs of the same model on the same data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from experiments.hints import dotted_keys, select
+from experiments.runs import SEEDS, Run, duration_s, effective, load_finished
+from experiments.sweeps import read_sweep, sweep_dirs
+
+# Config keys that an estimate scales by; another value of them makes a past run no less alike than its factor.
+_SCALED = (
+    *("data.num_train_rows", "data.num_eval_rows", "data.num_negatives", "data.page_size"),
+    *("model.min_pixels", "model.max_pixels", "trainer.num_train_epochs", "trainer.max_steps"),
+    *("trainer.eval_strategy", "trainer.eval_steps"),
+)
+_WITHOUT_COST = (  # that decide what is learnt, not how long it takes
+    *(f"trainer.{key}" for key in ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay")),
+    *(f"trainer.{key}" for key in ("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm")),
+    *("loss.scale", "matryoshka.truncate_dim"),
+)
+_SAME = (
+    "model._target_",
+    "model.name",
+    "model.embedding_dim",
+    "data._target_",
+    "data.path",
+    "data.train",
+    "data.name",
+)
+_MAX_START_S = 300.0
+
+
+@dataclass(frozen=True)
+class Past:
+    """A finished training run and how long its process took."""
+
+    run: Run
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job is expected to take: seconds of its whole process, energy and CO2 where they were measured."""
+
+    seconds: float
+    energy_kwh: float | None
+    emissions_kg: float | None
+    basis: str  # how many past runs, how alike, how far apart
+    spread: float  # largest deviation of a past run from the estimate, as a share of it; NaN where one run tells none
+    unlike: tuple[str, ...]  # keys in which the past runs differ, but seeds and what the estimate scales by
+
+
+def past_runs(roots: Sequence[Path]) -> list[Past]:
+    """Return the training runs under the directories that finished at the first attempt."""
+    walls = {}
+    for folder in sweep_dirs(roots):
+        for job in (read_sweep(folder) or {"jobs": []})["jobs"]:
+            walls[(folder / job["dir"]).resolve()] = job.get("wall_s")
+    found = []
+    for run in load_finished(roots):
+        if run.record["job"] == "train" and len(run.record["attempts"]) == 1 and run.metrics.get("training"):
+            found.append(Past(run, walls.get(run.path.resolve()) or duration_s(run.record) + _start_s(run)))
+    return found
+
+
+def _start_s(run: Run) -> float:
+    """Return how long a run imported before its record began: since Hydra wrote the config beside it."""
+    try:
+        composed = (run.path / ".hydra" / "config.yaml").stat().st_mtime
+    except OSError:
+        return 0.0
+    seconds = datetime.fromisoformat(run.record["start"]).timestamp() - composed
+    return seconds if 0 < seconds < _MAX_START_S else 0.0  # a copied folder has other times
+
+
+def estimate(config: dict[str, Any], past: Iterable[Past]) -> Estimate | None:
+    """Return what a training job will cost by the past runs most like it; None if none has its model and data.
+
+    A past run's time is split into steps, evaluations and the rest. Steps grow with rows, epochs, pages in a row and
+    their pixels; an evaluation with its queries and pixels, and there are more or fewer of them; the rest stays.
+
+    Args:
+        config: The job's resolved config.
+        past: What `past_runs` found.
+    """
+    alike = [each for each in past if all(select(each.run.record["config"], k) == select(config, k) for k in _SAME)]
+    if not alike:
+        return None
+    distances = [_distance(config, each.run.record["config"]) for each in alike]
+    nearest = [each for each, distance in zip(alike, distances, strict=True) if distance == min(distances)]
+    seconds = [_scaled(config, each) for each in nearest]
+    rates = [rate for each in nearest if (rate := _energy_per_second(config, each))]
+    expected = mean(seconds)
+    spread = max(abs(each - expected) for each in seconds) / expected if len(seconds) > 1 else math.nan
+    return Estimate(
+        expected,
+        mean(kwh for kwh, _ in rates) * expected if rates else None,
+        mean(kg for _, kg in rates) * expected if rates else None,
+        _basis(config, nearest, spread),
+        spread,
+        (*_differing(config, nearest[-1].run.record["config"]),),
+    )
+
+
+def _distance(config: dict[str, Any], other: dict[str, Any]) -> float:
+    """Return how unlike two configs are, for their cost: differing keys, and the factor between their work."""
+    factors = (_ratio(config, other, _work), _ratio(config, other, _evaluation_work))
+    return len([*_differing(config, other)]) + sum(abs(math.log2(factor)) for factor in factors)
+
+
+def _differing(config: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
+    """Yield the keys that may cost time, but those that are scaled by, in which two configs differ."""
+    ours, theirs = (effective(each, (*SEEDS, *_SCALED, *_WITHOUT_COST)) for each in (config, other))
+    for key in dict.fromkeys((*dotted_keys(ours), *dotted_keys(theirs))):
+        values = select(ours, key), select(theirs, key)
+        if values[0] != values[1] and not any(isinstance(value, dict) for value in values):
+            yield key
+    for group in ("loss", "evaluator"):
+        if select(ours, f"{group}._target_") != select(theirs, f"{group}._target_"):
+            yield group
+
+
+def _basis(config: dict[str, Any], nearest: Sequence[Past], spread: float) -> str:
+    other = nearest[-1].run.record["config"]
+    factor = _ratio(config, other, _work)
+    parts = [f"{len(nearest)} past run{'s' * (len(nearest) > 1)}" + ("" if math.isnan(spread) else f" ±{spread:.0%}")]
+    parts += [] if math.isclose(factor, 1) else [f"steps ×{factor:.3g}"]
+    parts += [] if math.isclose(_ratio(config, other, _evaluation_work), 1) else ["other evaluation"]
+    parts += ["other settings"] if [*_differing(config, other)] else []
+    return ", ".join(parts)
+
+
+def _scaled(config: dict[str, Any], past: Past) -> float:
+    """Return the seconds of a job by one past run."""
+    other, history = past.run.record["config"], past.run.metrics["training"]["history"]
+    evaluations = [entry["eval_runtime"] for entry in history if entry.get("eval_runtime") is not None]
+    training = sum(entry["train_runtime"] for entry in history if entry.get("train_runtime") is not None)
+    one = mean(evaluations) if evaluations else 0.0
+    steps = max(0.0, training - sum(evaluations))
+    rest = max(0.0, past.wall_s - steps - one * (2 + len(evaluations)))  # base and final beside those in between
+    count = 2 + (_num_evaluations(config) if evaluations else 0)
+    return rest + steps * _ratio(config, other, _work) + one * count * _ratio(config, other, _evaluation_work)
+
+
+def _energy_per_second(config: dict[str, Any], past: Past) -> tuple[float, float] | None:
+    """Return measured kWh and kg CO2 by second of the process; None without, or for another country's electricity."""
+    energy = past.run.metrics.get("energy")
+    if not energy or energy["country"] != select(config, "tracking.country_iso_code"):
+        return None
+    return energy["energy_kwh"] / past.wall_s, energy["emissions_kg"] / past.wall_s
+
+
+def _ratio(config: dict[str, Any], other: dict[str, Any], measure: Any) -> float:
+    return measure(config) / measure(other)
+
+
+def _work(config: dict[str, Any]) -> float:
+    """Return a number that the time of all steps grows with: pixels seen; rows that aren't known count as one."""
+    trainer, data = config["trainer"], config["data"]
+    rows = (data.get("num_train_rows") or 1) * trainer.get("num_train_epochs", 1)
+    if (trainer.get("max_steps") or -1) > 0:
+        batch = trainer["per_device_train_batch_size"] * trainer.get("gradient_accumulation_steps", 1)
+        rows = trainer["max_steps"] * batch
+    return rows * (1 + (data.get("num_negatives") or 0)) * _pixels(config)
+
+
+def _evaluation_work(config: dict[str, Any]) -> float:
+    return (config["data"].get("num_eval_rows") or 1) * _pixels(config)
+
+
+def _pixels(config: dict[str, Any]) -> float:
+    """Return the pixels of a page as the model sees it, or the most it may have."""
+    low, high = (select(config, f"model.{key}") for key in ("min_pixels", "max_pixels"))
+    size = select(config, "data.page_size")
+    pixels = math.prod(size) if size else high or 1
+    return max(low or 1, min(pixels, high or pixels))
+
+
+def _num_evaluations(config: dict[str, Any]) -> float:
+    """Return how often a training is evaluated on its way."""
+    trainer = config["trainer"]
+    strategy, every = (
+        trainer.get("eval_strategy", "no"),
+        trainer.get("eval_steps") or trainer.get("logging_steps", 500),
+    )
+    epochs = trainer.get("num_train_epochs", 1)
+    if strategy == "epoch":
+        return math.ceil(epochs)
+    if strategy != "steps":
+        return 0
+    if every < 1:
+        return math.ceil(1 / every)
+    rows = config["data"].get("num_train_rows") or 0
+    steps = trainer["max_steps"] if (trainer.get("max_steps") or -1) > 0 else None
+    steps = steps or math.ceil(rows / trainer["per_device_train_batch_size"]) * epochs
+    return steps // every

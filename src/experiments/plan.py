@@ -1,0 +1,272 @@
+"""What a sweep would do, before it does it: jobs, duplicates, what is done, what is refused, time, energy and CO2.
+
+python -m experiments.plan loss.mini_batch_size=1,4,16 seed=42,43     the line of experiments.train, with -m or without
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobRuntime, setup_globals
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from experiments import checks, sweeps
+from experiments.cli import one_line, resolve
+from experiments.errors import ConfigError
+from experiments.estimate import Estimate, Past, estimate, past_runs
+from experiments.explain import CONF, explain
+from experiments.hints import select
+from experiments.memory import parse_bytes
+from experiments.runs import read_record
+from experiments.tables import markdown_table, shown, time_text
+
+_HELP = """Say what a sweep would do, without doing it; loads no weights.
+
+  python -m experiments.plan [group=option[,option] ...] [key=value[,value] ...]
+
+Type the overrides of the sweep. Exit code 2 if a job would be refused.
+"""
+
+
+@dataclass
+class Job:
+    """A job of the sweep."""
+
+    number: int
+    overrides: list[str]
+    point: dict[str, str]  # the value of each swept key
+    config: dict[str, Any] = field(default_factory=dict)
+    identity: str = ""
+    status: str = "to run"  # or: refused, same as job N, done
+    error: str = ""
+    estimate: Estimate | None = None
+
+
+def compose(overrides: Sequence[str]) -> tuple[DictConfig, list[Job]]:
+    """Return the sweep's config and the jobs that `experiments.train -m` would run, in their order.
+
+    Raises:
+        ConfigError: If another sweeper than Hydra's basic one chooses the jobs while it runs.
+    """
+    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
+    master = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
+    HydraConfig.instance().set_config(master)
+    if not str(master.hydra.sweeper._target_).endswith(".BasicSweeper"):
+        name = master.hydra.runtime.choices["hydra/sweeper"]
+        raise ConfigError(f"hydra/sweeper={name} chooses its jobs while it runs: there is no plan before")
+    params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*params, *master.hydra.overrides.task])
+    keys = [*dict.fromkeys(each.key_or_group for each in parsed if each.is_sweep_override())]
+    (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    bases: dict[tuple[str, ...], DictConfig] = {}
+    jobs = []
+    for number, line in enumerate(batch):
+        values = dict(each.lstrip("+").partition("=")[::2] for each in line)
+        job = Job(number, line, {key: values[key] for key in keys if key in values})
+        try:
+            job.config = _plain(loader, master, line, bases)
+        except ConfigError as error:  # a value is missing
+            job.status, job.error = "refused", str(error)
+        jobs.append(job)
+    return master, jobs
+
+
+def _plain(
+    loader: ConfigLoaderImpl, master: DictConfig, line: list[str], bases: dict[tuple[str, ...], DictConfig]
+) -> dict[str, Any]:
+    """Return a job's config as plain containers.
+
+    Hydra composes the options chosen, which takes a seventh of a second, and then sets values: jobs of the same
+    options share the first part.
+    """
+    values: list[Override] = []
+    chosen = []
+    for override in OverridesParser.create(config_loader=loader).parse_overrides(line):
+        is_group = loader.repository.group_exists(override.key_or_group)
+        chosen += [str(override.input_line)] if is_group else []
+        values += [] if is_group else [override]
+    if (base := bases.get(tuple(chosen))) is None:
+        base = bases[tuple(chosen)] = loader.load_sweep_config(master, chosen)
+    config = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
+    OmegaConf.set_struct(config, True)
+    loader._apply_overrides_to_config(values, config)
+    if OmegaConf.select(config, "trainer.resume") == "auto":
+        with open_dict(config):
+            config.trainer.resume = None  # a sweep takes up its own
+    return resolve(config)
+
+
+def judge(jobs: Sequence[Job], master: DictConfig, past: Sequence[Past]) -> Path | None:
+    """Say of each job whether it is refused, a duplicate, done or to run, and what it will cost.
+
+    Args:
+        jobs: Of the sweep.
+        master: Its config.
+        past: Runs to estimate by.
+
+    Returns:
+        The directory of the sweep that would be taken up.
+    """
+    for job in jobs:
+        job.identity = sweeps.job_identity(job.config)
+        try:
+            if job.status != "refused":
+                checks.check(job.config)
+        except ConfigError as error:
+            job.status, job.error = "refused", str(error)
+    folder = _taken_up(jobs, master)
+    entries = (sweeps.read_sweep(folder) or {})["jobs"] if folder else []
+    first: dict[str, int] = {}
+    for job in jobs:
+        if job.status == "refused":
+            continue
+        if job.identity in first:
+            job.status = f"same as job {first[job.identity]}"
+        elif any(each["identity"] == job.identity and _is_finished(folder, each) for each in entries):
+            job.status = "done"
+        else:
+            job.estimate = estimate(job.config, past)
+        first.setdefault(job.identity, job.number)
+    return folder
+
+
+def _roots(master: DictConfig) -> list[Path]:
+    """Return where a sweep of the same jobs is looked for: in the directory typed, or among all."""
+    wanted = Path(str(master.hydra.sweep.dir))
+    typed = any(each.startswith("hydra.sweep.dir=") for each in master.hydra.overrides.hydra)
+    return [wanted] if typed else [Path("multirun"), wanted.parent]
+
+
+def _taken_up(jobs: Sequence[Job], master: DictConfig) -> Path | None:
+    """Return the sweep that our launchers would go on with, as they choose it."""
+    launcher = master.hydra.launcher
+    if not str(launcher._target_).startswith("hydra_plugins.experiments_launcher."):
+        return None
+    try:
+        limit = parse_bytes(launcher.memory_limit)
+    except ConfigError as error:
+        raise ConfigError(f"hydra.launcher.{error}") from error
+    for folder in sweeps.find_sweeps(_roots(master), [job.identity for job in jobs]):
+        earlier = sweeps.read_sweep(folder) or {}
+        over = earlier["status"] == "ended" or sweeps.is_held(folder)
+        if earlier.get("memory_limit") == limit and not (launcher.repeat and over):
+            return folder
+    return None
+
+
+def _is_finished(folder: Path | None, entry: dict[str, Any]) -> bool:
+    assert folder is not None
+    return (read_record(folder / entry["dir"]) or {}).get("status") == "finished"
+
+
+def page(jobs: Sequence[Job], num_at_once: int, folder: Path | None, country: str | None) -> str:
+    """Return what is printed: a row for each job, refusals, and the sum."""
+    keys = [key for key in dict.fromkeys(key for job in jobs for key in job.point)]
+    short = [key.rpartition(".")[2] for key in keys]
+    names = [name if short.count(name) == 1 else key for key, name in zip(keys, short, strict=True)]
+    rows = []
+    for job in jobs:
+        values = [job.point.get(key, "") for key in keys]
+        rows.append([str(job.number), *values, job.status, *_cells(job)])
+    parts = [markdown_table(["job", *names, "status", "time", "energy", "CO2", "from"], rows)]
+    if refused := [job for job in jobs if job.status == "refused"]:
+        parts.append("\n".join(f"job {job.number} refused: {one_line(job.error)}" for job in refused))
+    return "\n\n".join([*parts, "\n".join(_sums(jobs, num_at_once, folder, country))])
+
+
+def _cells(job: Job) -> list[str]:
+    if job.status != "to run":
+        return ["–"] * 4
+    if (found := job.estimate) is None:
+        return ["?", "?", "?", "no past run"]
+    energy = "?" if found.energy_kwh is None else f"{1000 * found.energy_kwh:.3g} Wh"
+    emissions = "?" if found.emissions_kg is None else f"{1000 * found.emissions_kg:.3g} g"
+    return [time_text(found.seconds), energy, emissions, found.basis]
+
+
+def _sums(jobs: Sequence[Job], num_at_once: int, folder: Path | None, country: str | None) -> list[str]:
+    counts: dict[str, int] = {}
+    for job in jobs:
+        name = "the same as another" if job.status.startswith("same") else job.status
+        counts[name] = counts.get(name, 0) + 1
+    lines = [f"Jobs:   {len(jobs)}: {', '.join(f'{count} {name}' for name, count in counts.items())}"]
+    to_run = [job for job in jobs if job.status == "to run"]
+    known = [job.estimate for job in to_run if job.estimate]
+    if folder is not None:
+        how = "is going on in" if sweeps.is_held(folder) else "goes on with" if to_run else "has ended in"
+        lines.append(f"Sweep:  {how} {shown(folder)}")
+    if known:
+        seconds = sum(each.seconds for each in known)
+        rest = f", and of {len(to_run) - len(known)} more without a past run unknown" * (len(known) < len(to_run))
+        lines.append(f"Time:   about {_at_once(seconds, known, num_at_once)}{rest}")
+        kwh = [each.energy_kwh for each in known if each.energy_kwh is not None]
+        kg = [each.emissions_kg for each in known if each.emissions_kg is not None]
+        if kwh:
+            place = f" with the electricity of {country}" if country else ""
+            partly = "" if len(kwh) == len(to_run) else f" (without {len(to_run) - len(kwh)} jobs)"
+            lines.append(f"Energy: about {sum(kwh):.3g} kWh, {1000 * sum(kg):.3g} g CO2{place}{partly}")
+        if unlike := [*dict.fromkeys(key for each in known for key in each.unlike)]:
+            lines.append(f"        a guess: the past runs differ in {', '.join(unlike)}")
+    elif to_run:
+        lines.append("Time:   unknown: no past run of this model on this data")
+    return lines
+
+
+def _at_once(seconds: float, known: Sequence[Estimate], num_at_once: int) -> str:
+    """Return the time of all jobs: on a CPU, jobs at once share its cores."""
+    spread = max((each.spread for each in known if each.spread == each.spread), default=None)
+    sure = f" (±{spread:.0%})" if spread is not None else ""
+    if num_at_once == 1 or len(known) == 1:
+        return f"{time_text(seconds)}{sure}"
+    longest = max(each.seconds for each in known)
+    least = max(seconds / num_at_once, longest)
+    return f"{time_text(least)} to {time_text(seconds)}{sure}, {num_at_once} jobs at once"
+
+
+def main() -> int:
+    """Print the plan of the sweep on the command line and return the exit code."""
+    if {"--help", "-h"} & {*sys.argv[1:]}:
+        sys.stdout.write(_HELP)
+        return 0
+    if not {"-m", "--multirun"} & {*sys.argv[1:]}:
+        sys.argv.insert(1, "-m")  # so that mistakes are explained as those of a sweep
+    try:
+        overrides = get_args_parser().parse_args().overrides
+        version.setbase("1.3")
+        JobRuntime.instance().set("name", "train")
+        setup_globals()
+        Plugins.instance()
+        master, jobs = compose(overrides)
+    except Exception as error:  # of whatever kind Hydra raises for a mistake
+        sys.stderr.write(f"error: {one_line(explain(error, 'config'))}\n")
+        return 2
+    try:
+        folder = judge(jobs, master, past_runs([Path("outputs"), Path("multirun"), *_roots(master)]))
+    except (ConfigError, OSError) as error:
+        sys.stderr.write(f"error: {one_line(str(error))}\n")
+        return 2
+    num_at_once = int(master.hydra.launcher.get("n_jobs", 1))
+    country = next((code for job in jobs if (code := select(job.config, "tracking.country_iso_code"))), None)
+    sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")
+    refused = any(job.status == "refused" for job in jobs)
+    if not refused:
+        sys.stdout.write(f"Start:  {shlex.join(['python', '-m', 'experiments.train', *sys.argv[1:]])}\n")
+    return 2 if refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,277 @@
+"""Rerankers: the two architectures of the article, made from a generative checkpoint, and any saved one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sentence_transformers import CrossEncoder
+from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
+from sentence_transformers.cross_encoder.modules import LogitScore, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Pooling
+from torch import nn
+
+from experiments import adapters
+from experiments.errors import ConfigError
+from experiments.hub import OFFLINE, require_hub
+from experiments.models import choose_attention, choose_dtype, describe, set_pixel_bounds, speed_up_patches
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
+
+logger = logging.getLogger(__name__)
+
+USER_ONLY = 'message.role == "user"'
+WITH_PAIRS = 'message.role in ["user", "query", "document"]'
+
+
+def any_to_any(
+    name: str,
+    *,
+    true_token: str = "1",
+    false_token: str = "0",
+    prompts: Mapping[str, str] | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    attn_implementation: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    peft: PeftConfig | None = None,
+    merge_adapter: bool = False,
+    card: Mapping[str, Any] | None = None,
+) -> CrossEncoder:
+    """Make a reranker of a generative model: its score is the log-odds of one answer token against another.
+
+    Args:
+        name: A generative checkpoint that takes images: a folder or a name on the Hub.
+        true_token: The answer for a pair that matches, a single token.
+        false_token: The answer for one that doesn't, a single token.
+        prompts: The instruction, by direction; each is the system message of its pairs.
+        min_pixels: As in `models.load_embedder`.
+        max_pixels: As in `models.load_embedder`.
+        attn_implementation: As in `models.load_embedder`.
+        dtype: As in `models.load_embedder`.
+        revision: Branch, tag or commit on the Hub.
+        trust_remote_code: Run code that comes with the model.
+        peft: An adapter to train instead of the model's own weights, for instance `peft.LoraConfig`.
+        merge_adapter: Merge the adapter into the weights: a new one after training, a saved one at once.
+        card: Fields of `CrossEncoderModelCardData`.
+
+    Raises:
+        ConfigError: If the model can't be loaded, an answer is no single token, or its chat template can't be taught.
+    """
+    transformer = _transformer(name, "any-to-any", attn_implementation, dtype, revision, trust_remote_code)
+    true_id, false_id = (token_id(transformer, token) for token in (true_token, false_token))
+    head = LogitScore(true_token_id=true_id, false_token_id=false_id)
+    return _reranker(name, [transformer, head], prompts, min_pixels, max_pixels, peft, card)
+
+
+def feature_extraction(
+    name: str,
+    *,
+    true_token: str = "1",
+    false_token: str = "0",
+    prompts: Mapping[str, str] | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    attn_implementation: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    peft: PeftConfig | None = None,
+    merge_adapter: bool = False,
+    card: Mapping[str, Any] | None = None,
+) -> CrossEncoder:
+    """Make a reranker of a model's last hidden state and one linear layer, without the language modelling head.
+
+    The layer starts as the difference of the two answer tokens' embeddings, which is what `any_to_any` computes where
+    the head shares its weights with them.
+
+    Args:
+        name: As in `any_to_any`.
+        true_token: As in `any_to_any`.
+        false_token: As in `any_to_any`.
+        prompts: As in `any_to_any`.
+        min_pixels: As in `any_to_any`.
+        max_pixels: As in `any_to_any`.
+        attn_implementation: As in `any_to_any`.
+        dtype: As in `any_to_any`.
+        revision: As in `any_to_any`.
+        trust_remote_code: As in `any_to_any`.
+        peft: As in `any_to_any`.
+        merge_adapter: As in `any_to_any`.
+        card: As in `any_to_any`.
+
+    Raises:
+        ConfigError: As `any_to_any`.
+    """
+    transformer = _transformer(name, "feature-extraction", attn_implementation, dtype, revision, trust_remote_code)
+    true_id, false_id = (token_id(transformer, token) for token in (true_token, false_token))
+    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
+    embeddings = transformer.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
+    head = Dense(
+        pooling.get_embedding_dimension(),
+        1,
+        bias=False,
+        activation_function=nn.Identity(),  # the default would be tanh
+        init_weight=(embeddings[true_id] - embeddings[false_id]).unsqueeze(0).clone(),
+        module_output_name="scores",
+    )
+    return _reranker(name, [transformer, pooling, head], prompts, min_pixels, max_pixels, peft, card)
+
+
+def load_reranker(
+    name: str,
+    *,
+    prompts: Mapping[str, str] | None = None,
+    min_pixels: int | None = None,
+    max_pixels: int | None = None,
+    attn_implementation: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    peft: PeftConfig | None = None,
+    merge_adapter: bool = False,
+    card: Mapping[str, Any] | None = None,
+) -> CrossEncoder:
+    """Load a saved reranker.
+
+    Args:
+        name: A folder or a name on the Hub.
+        prompts: The instruction by direction; None: as the model was saved.
+        min_pixels: As in `any_to_any`.
+        max_pixels: As in `any_to_any`.
+        attn_implementation: As in `any_to_any`.
+        dtype: As in `any_to_any`.
+        revision: As in `any_to_any`.
+        trust_remote_code: As in `any_to_any`.
+        peft: As in `any_to_any`.
+        merge_adapter: As in `any_to_any`.
+        card: As in `any_to_any`.
+
+    Raises:
+        ConfigError: If it can't be loaded, or is no reranker.
+    """
+    folder = _find(name)
+    weights_dtype = choose_dtype(dtype)
+    try:
+        model = CrossEncoder(
+            str(folder) if folder.exists() else name,
+            local_files_only=folder.exists(),
+            prompts=dict(prompts) if prompts else None,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            model_card_data=CrossEncoderModelCardData(**(card or {})),
+            model_kwargs={
+                "attn_implementation": choose_attention(attn_implementation, weights_dtype),
+                "dtype": weights_dtype,
+            },
+        )
+    except OSError as error:
+        raise _cannot_load(name, error) from error
+    if merge_adapter and peft is None:
+        adapters.merge_adapter(model)
+    return _ready(model, name, min_pixels, max_pixels, peft)
+
+
+def token_id(transformer: Transformer, token: str) -> int:
+    """Return the id of an answer.
+
+    Raises:
+        ConfigError: If the tokenizer doesn't write it as a single token.
+    """
+    tokenizer: Any = transformer.tokenizer
+    ids = tokenizer.encode(token, add_special_tokens=False)
+    if len(ids) != 1:
+        pieces = tokenizer.convert_ids_to_tokens(ids)
+        raise ConfigError(
+            f"model.true_token and model.false_token: {token!r} is {len(ids)} tokens to this model "
+            f"({', '.join(map(repr, pieces))}); type single ones, such as 1 and 0"
+        )
+    return ids[0]
+
+
+def teach_pair_roles(processor: Any) -> None:
+    """Let the chat template carry a pair: a query and a document, beside what a user says.
+
+    Raises:
+        ConfigError: If the template knows neither these roles nor the place where Qwen's templates ask for the user's.
+    """
+    template = processor.chat_template
+    if template and USER_ONLY in template:
+        processor.chat_template = template.replace(USER_ONLY, WITH_PAIRS)
+    elif not template or not all(f'"{role}"' in template or f"'{role}'" in template for role in ("query", "document")):
+        raise ConfigError(
+            f"model.name: the model's chat template has neither the roles query and document nor {USER_ONLY!r}, where "
+            "they could be added; choose another model, or save this one with a template that has them"
+        )
+
+
+def _find(name: str) -> Path:
+    """Return the folder of that name, which may not be there if the Hub can be asked."""
+    folder = Path(name).expanduser()
+    if not folder.exists():
+        require_hub(f"model {name}")
+    return folder
+
+
+def _cannot_load(name: str, error: OSError) -> ConfigError:
+    reason = str(error).splitlines()[0]
+    return ConfigError(f"model.name={name} can't be loaded ({reason}); check the name, or {OFFLINE}")
+
+
+def _transformer(
+    name: str, task: Any, attn_implementation: str, dtype: str, revision: str | None, trust_remote_code: bool
+) -> Transformer:
+    """Load a generative checkpoint, with or without its head, that answers a pair of query and document."""
+    folder = _find(name)
+    weights_dtype = choose_dtype(dtype)
+    hub_kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        transformer = Transformer(
+            str(folder) if folder.exists() else name,
+            transformer_task=task,
+            model_kwargs={
+                **hub_kwargs,
+                "attn_implementation": choose_attention(attn_implementation, weights_dtype),
+                "dtype": weights_dtype,
+            },
+            processor_kwargs=hub_kwargs,
+            config_kwargs=hub_kwargs,
+            processing_kwargs={"chat_template": {"add_generation_prompt": True}},
+        )
+    except OSError as error:
+        raise _cannot_load(name, error) from error
+    teach_pair_roles(transformer.processor)
+    return transformer
+
+
+def _reranker(
+    name: str,
+    modules: list[nn.Module],
+    prompts: Mapping[str, str] | None,
+    min_pixels: int | None,
+    max_pixels: int | None,
+    peft: PeftConfig | None,
+    card: Mapping[str, Any] | None,
+) -> CrossEncoder:
+    model = CrossEncoder(
+        modules=modules,
+        num_labels=1,
+        prompts=dict(prompts or {}),
+        model_card_data=CrossEncoderModelCardData(**(card or {})),
+    )
+    return _ready(model, name, min_pixels, max_pixels, peft)
+
+
+def _ready(
+    model: CrossEncoder, name: str, min_pixels: int | None, max_pixels: int | None, peft: PeftConfig | None
+) -> CrossEncoder:
+    set_pixel_bounds(model, min_pixels, max_pixels)
+    adapters.add_peft(model, peft)
+    speed_up_patches(model)
+    logger.info("Model %s: %s", name, ", ".join(f"{key}={value}" for key, value in describe(model).items()))
+    return model

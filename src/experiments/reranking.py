@@ -1,0 +1,232 @@
+"""Evaluation of rerankers: several directions at once, end to end and with the right documents always present."""
+
+from __future__ import annotations
+
+import logging
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Value
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from sentence_transformers.base.evaluation import BaseEvaluator
+from sentence_transformers.util.distributed import get_world_size
+from torch import nn
+from tqdm.auto import tqdm
+
+from experiments import metrics
+from experiments.data import Direction
+from experiments.errors import ConfigError
+from experiments.evaluation import RetrievalEvaluator
+from experiments.reranked import PRIMARY_METRIC, RerankingEvaluation, order, query_metrics
+from experiments.resized import ResizedPages, bounds
+
+END_TO_END = "end_to_end_"  # before the name of a metric that counts what the retriever missed
+RETRIEVER = "retriever_"  # before that of the retriever's own order
+ALL = "all"  # the queries of all directions together
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The documents of each query that are put in order: rows of the corpus."""
+
+    retrieved: list[list[int]] | None  # the retriever's, best first; None: drawn at random, nothing is end to end
+    scored: list[list[int]]  # those and the right ones
+    ordered: bool  # whether the order of `retrieved` means anything
+
+
+class RerankingEvaluator(BaseEvaluator):
+    """Reranking of candidates in several directions, each with the model's prompt of its name.
+
+    `ndcg@10`, `mrr@10`, `map` and `accuracy@1` are with the right documents always among the candidates, as the
+    library's `CrossEncoderRerankingEvaluator` has them; `end_to_end_ndcg@10` and so on are over what the retriever
+    found, and what it missed counts as missed; `retriever_ndcg@10` and so on are the retriever's own order. nDCG and
+    MAP divide by all relevant documents, and ties go as in trec_eval.
+
+    Args:
+        directions: Queries, corpus and relevance by direction.
+        name: Put before the metrics' names.
+        retriever: An embedding model that finds each query's candidates. None: every document is a candidate (end to
+            end, without a retriever), or as many as `num_candidates`, drawn at random (not end to end).
+        num_candidates: Of each query, at most 100 with a retriever; None: all, or the retriever's first 100.
+        batch_size: Pairs scored at once (on each device).
+        num_bootstrap: Resamples of the queries behind the 95% interval.
+        seed: Of the resampling and of candidates drawn at random.
+        show_progress_bar: None: if standard error is a terminal.
+
+    Raises:
+        ConfigError: If a number is out of range.
+    """
+
+    metric = PRIMARY_METRIC
+
+    def __init__(
+        self,
+        directions: dict[str, Direction],
+        name: str = "",
+        *,
+        retriever: SentenceTransformer | None = None,
+        num_candidates: int | None = None,
+        batch_size: int = 32,
+        num_bootstrap: int = 1000,
+        seed: int = 0,
+        show_progress_bar: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if num_candidates is not None and not 1 <= num_candidates <= (metrics.DEPTH if retriever else 10**6):
+            raise ConfigError(f"evaluator.num_candidates={num_candidates}: with a retriever type 1 to {metrics.DEPTH}")
+        self.directions = directions
+        self.name = name
+        self.retriever = retriever
+        self.num_candidates = num_candidates
+        self.batch_size = batch_size
+        self.num_bootstrap = num_bootstrap
+        self.seed = seed
+        self.show_progress_bar = show_progress_bar
+        self.primary_metric = f"{name}_{PRIMARY_METRIC}" if name else PRIMARY_METRIC
+        self._candidates: dict[str, Candidates] = {}
+        self._resized: dict[tuple[str, str], ResizedPages] = {}
+        self._of_direction: dict[str, RerankingEvaluator] = {}  # what the model card knows a direction by
+
+    @property
+    def description(self) -> str:
+        """The task's name on the model card, as the library's own evaluator gives it."""
+        return "Cross Encoder Reranking"
+
+    def __call__(  # type: ignore[override]
+        self, model: CrossEncoder, output_path: str | None = None, epoch: int = -1, steps: int = -1
+    ) -> dict[str, float]:
+        """Return the metrics as the trainer wants them: `{name}_ndcg@10`, `{name}-image_to_text_ndcg@10`."""
+        return self._report(model, self._evaluate(model), epoch, steps)
+
+    def evaluate(self, model: CrossEncoder) -> RerankingEvaluation:
+        """Return everything that scoring each query's candidates once tells.
+
+        Raises:
+            FloatingPointError: If a score is not finite.
+        """
+        evaluation = self._evaluate(model)
+        self._report(model, evaluation, -1, -1)
+        return evaluation
+
+    def _evaluate(self, model: CrossEncoder) -> RerankingEvaluation:
+        evaluation = RerankingEvaluation({name: each.relevant_docs for name, each in self.directions.items()})
+        values = {}
+        for name, direction in self.directions.items():
+            if name not in self._candidates:
+                self._candidates[name] = self._choose(name, direction)
+            values[name] = self._rank(evaluation, name, self._score(model, name, direction))
+        self.retriever = None  # its candidates are known now
+        values = {
+            ALL: {k: np.concatenate([each[k] for each in values.values()]) for k in next(iter(values.values()))}
+        } | values
+        for key, each in values.items():
+            evaluation.metrics[key] = {name: float(value.mean()) for name, value in each.items()}
+            evaluation.per_query[key] = each[PRIMARY_METRIC]
+            evaluation.intervals[key] = {
+                name: metrics.bootstrap_interval(value, self.num_bootstrap, self.seed)
+                for name, value in each.items()
+                if name.endswith(PRIMARY_METRIC)
+            }
+        return evaluation
+
+    def _choose(self, name: str, direction: Direction) -> Candidates:
+        """Return the documents to put in order for each query."""
+        row_of = {id_: row for row, id_ in enumerate(direction.corpus["corpus_id"])}
+        query_ids = direction.queries["query_id"]
+        right = [sorted(row_of[id_] for id_ in direction.relevant_docs[query_id]) for query_id in query_ids]
+        everything = list(range(len(row_of)))
+        if self.retriever is not None:
+            inputs = (direction.queries, direction.corpus, direction.relevant_docs)
+            found = RetrievalEvaluator(*inputs, name=f"retriever, {name}", precisions=["float32"]).evaluate(
+                self.retriever
+            )
+            ids = found.rankings[found.full_dim].document_ids[:, : self.num_candidates]
+            retrieved = [[row_of[id_] for id_ in row] for row in ids.tolist()]
+            return Candidates(
+                retrieved, [[*dict.fromkeys([*a, *b])] for a, b in zip(retrieved, right, strict=True)], True
+            )
+        if self.num_candidates is None or self.num_candidates >= len(everything):
+            return Candidates([everything] * len(right), [everything] * len(right), False)
+        rng = np.random.default_rng(self.seed)
+        drawn = []
+        for rows in right:
+            wrong = np.setdiff1d(everything, rows)
+            number = min(max(self.num_candidates - len(rows), 0), len(wrong))
+            drawn.append([*rows, *rng.choice(wrong, number, replace=False).tolist()])
+        return Candidates(None, drawn, False)
+
+    def _score(self, model: CrossEncoder, name: str, direction: Direction) -> list[np.ndarray]:
+        """Return the scores of each query's candidates, in their order, float32."""
+        scored = self._candidates[name].scored
+        pairs = [(query, document) for query, documents in enumerate(scored) for document in documents]
+        query = self._reader(model, name, direction.queries, "query")
+        document = self._reader(model, name, direction.corpus, "document")
+        hide_bar = None if self.show_progress_bar is None else not self.show_progress_bar
+        scores = np.empty(len(pairs), dtype=np.float32)
+        size = self.batch_size * get_world_size()
+        for start in tqdm(range(0, len(pairs), size), desc=f"Reranking {name}", leave=False, disable=hide_bar):
+            inputs = [(query(i), document(j)) for i, j in pairs[start : start + size]]
+            scores[start : start + size] = model.predict(
+                inputs,
+                prompt_name=name if name in model.prompts else None,
+                batch_size=self.batch_size,
+                activation_fn=nn.Identity(),  # a sigmoid would make high scores equal
+                show_progress_bar=False,
+            )
+        if not np.isfinite(scores).all():
+            raise FloatingPointError(f"a score in the evaluation's direction {name} is not finite")
+        return np.split(scores, np.cumsum([len(documents) for documents in scored])[:-1])
+
+    def _reader(self, model: CrossEncoder, name: str, dataset: Dataset, column: str) -> Any:
+        """Return the function that reads a row of a column; images at the size the model sees, decoded once."""
+        if isinstance(dataset.features[column], Value):
+            return dataset[column][:].__getitem__
+        processor: Any = getattr(model.processor, "image_processor", None)
+        if bounds(processor) is None:
+            return lambda row: dataset[row][column]
+        kept = self._resized.get((name, column))
+        if kept is None or kept.bounds != bounds(processor):
+            kept = self._resized[name, column] = ResizedPages(dataset, column, processor)
+        return kept.__getitem__
+
+    def _rank(self, evaluation: RerankingEvaluation, name: str, scores: list[np.ndarray]) -> dict[str, np.ndarray]:
+        """Add the rankings of a direction and return its metrics by query, shape (num_queries,) each."""
+        direction, candidates = self.directions[name], self._candidates[name]
+        ids = np.array(direction.corpus["corpus_id"])
+        query_ids = list(direction.queries["query_id"])
+        relevant = [direction.relevant_docs[query_id] for query_id in query_ids]
+        ordered = [order(ids[rows], values) for rows, values in zip(candidates.scored, scores, strict=True)]
+        evaluation.rankings[name] = dict(zip(query_ids, ordered, strict=True))
+        values = query_metrics(ordered, relevant)
+        if candidates.retrieved is None:
+            return values
+        kept = [{*ids[rows].tolist()} for rows in candidates.retrieved]
+        end_to_end = [[each for each in row if each[0] in ids_] for row, ids_ in zip(ordered, kept, strict=True)]
+        evaluation.rankings[f"{name}_end_to_end"] = dict(zip(query_ids, end_to_end, strict=True))
+        values |= {f"{END_TO_END}{key}": value for key, value in query_metrics(end_to_end, relevant).items()}
+        if candidates.ordered:
+            before = [[(id_, 0.0) for id_ in ids[rows].tolist()] for rows in candidates.retrieved]
+            values |= {f"{RETRIEVER}{key}": value for key, value in query_metrics(before, relevant).items()}
+        return values
+
+    def _report(
+        self, model: CrossEncoder, evaluation: RerankingEvaluation, epoch: int, steps: int
+    ) -> dict[str, float]:
+        """Put each direction's metrics into the log and on the model card; return all of them by name."""
+        named: dict[str, float] = {}
+        for key, values in evaluation.metrics.items():
+            evaluator = self
+            if key != ALL:  # an evaluator of its own, as far as the card is concerned: a column per direction
+                evaluator = self._of_direction.setdefault(key, copy(self))
+                evaluator.name = f"{self.name}-{key}" if self.name else key
+                evaluator.primary_metric = f"{evaluator.name}_{PRIMARY_METRIC}"
+            of_direction = evaluator.prefix_name_to_metrics(values, evaluator.name)
+            evaluator.store_metrics_in_model_card_data(model, of_direction, epoch, steps)
+            named |= of_direction
+        scores = ", ".join(f"{values[PRIMARY_METRIC]:.3f} {key}" for key, values in evaluation.metrics.items())
+        logger.info("%s: nDCG@10 %s", self.name or "reranking", scores)
+        return named

@@ -1,0 +1,138 @@
+"""Settings: finished runs grouped by their config without seeds, and refused where they can't be ranked together."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.errors import ConfigError
+from experiments.hints import select, show
+from experiments.runs import SEEDS, Run, digest, effective, load_run, primary_metric, read_record, run_dirs
+from experiments.tables import shown
+from experiments.trec import QueryValues, read_query_values
+
+_DEFINING = ("evaluator._target_", "evaluator.num_candidates", "evaluator.retriever")  # what the metrics are of
+
+
+@dataclass
+class Setting:
+    """Runs whose configs differ in their seeds alone."""
+
+    label: str
+    runs: list[Run] = field(default_factory=list)
+    values: list[QueryValues] = field(default_factory=list)  # of each run
+
+    @property
+    def keys(self) -> list[str]:
+        """The dimensions that every run was evaluated at, the full one first; or a reranker's directions."""
+        return [key for key in self.values[0].metrics if all(key in each.metrics for each in self.values)]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of the metrics that every run has."""
+        names, *others = [each.metrics[self.keys[0]] for each in self.values]
+        return [name for name in names if all(name in each for each in others)]
+
+    def matrix(self, key: str, metric: str) -> np.ndarray:
+        """Return a metric of every run and query, shape (num_runs, num_queries)."""
+        return np.stack([each.metrics[key][metric] for each in self.values])
+
+    def score(self, key: str, metric: str) -> str:
+        """Return the mean over runs and, with several, their standard deviation."""
+        means = self.matrix(key, metric).mean(axis=1)
+        return f"{means.mean():.3f}" + (f" ± {means.std(ddof=1):.3f}" if len(means) > 1 else "")
+
+
+def load_settings(paths: Sequence[Path]) -> list[Setting]:
+    """Return the settings in the order in which their runs are named.
+
+    Args:
+        paths: Directories of finished runs, or such that hold finished runs. A run of a seed that its setting has
+            already makes a setting of its own.
+
+    Raises:
+        ConfigError: If there are fewer than two runs, one isn't finished, or they can't be ranked together.
+    """
+    runs = _load(paths)
+    _refuse_different_evaluations(runs)
+    values = [read_query_values(run) for run in runs]
+    for run, each in zip(runs, values, strict=True):
+        if _main_queries(each) != _main_queries(values[0]):
+            raise ConfigError(f"not ranked: {shown(runs[0].path)} and {shown(run.path)} were scored on other queries")
+    return _group(runs, values)
+
+
+def _main_queries(values: QueryValues) -> list[str]:
+    return next(iter(values.query_ids.values()))
+
+
+def _load(paths: Sequence[Path]) -> list[Run]:
+    """Return the runs that the directories are or hold, those of one directory by age."""
+    runs: list[Run] = []
+    for path in paths:
+        record = read_record(path)
+        if record is not None and record["status"] != "finished":
+            status = "killed or still running" if record["status"] == "running" else record["status"]
+            raise ConfigError(f"{path} is not finished ({status}); go on with it: trainer.resume={path}")
+        folders = [path] if record else [each for each in run_dirs([path]) if _is_finished(each)]
+        if not folders:
+            what = "holds no finished run" if path.is_dir() else "is no directory"
+            raise ConfigError(f"{path} {what}; name directories of runs, such as outputs/DAY/RUN")
+        runs += sorted((load_run(folder) for folder in folders), key=lambda run: run.record["start"])
+    if len(runs) < 2:
+        report = shown(runs[0].path / "report.md")
+        raise ConfigError(f"{paths[0]} is one run: name another too (before and after its training: {report})")
+    return runs
+
+
+def _is_finished(folder: Path) -> bool:
+    return (read_record(folder) or {}).get("status") == "finished"
+
+
+def _refuse_different_evaluations(runs: Sequence[Run]) -> None:
+    """Refuse runs that were measured on other data or by another metric; the data's name may differ."""
+    first, ours = runs[0], _measured(runs[0])
+    for run in runs[1:]:
+        theirs = _measured(run)
+        differ = [key for key in ours | theirs if key != "name" and ours.get(key) != theirs.get(key)]
+        if differ:
+            what = "metrics" if {*differ} <= {"metric", *_DEFINING} else "evaluation data"
+            one, other = (f"{each['name']} ({_listed(each, differ)})" for each in (ours, theirs))
+            raise ConfigError(
+                f"not ranked: the {what} differ: {shown(first.path)} was evaluated on {one}, "
+                f"{shown(run.path)} on {other}"
+            )
+
+
+def _measured(run: Run) -> dict[str, Any]:
+    """Return what a run's numbers are measured on and by."""
+    defining = {key: show(select(run.record["config"], key)) for key in _DEFINING}
+    return run.metrics["evaluation"] | {"metric": primary_metric(run.metrics)} | defining
+
+
+def _listed(measured: dict[str, Any], keys: Sequence[str]) -> str:
+    return ", ".join(f"{key.removeprefix('num_')} {measured.get(key)}" for key in keys)
+
+
+def _group(runs: Sequence[Run], values: Sequence[QueryValues]) -> list[Setting]:
+    settings: dict[tuple[str, int], Setting] = {}
+    seen: dict[tuple[str, str], int] = {}
+    for run, each in zip(runs, values, strict=True):
+        seeds = digest([select(run.record["config"], key) for key in SEEDS])
+        rest = digest([run.record["job"], effective(run.record["config"], SEEDS)])
+        repeat = seen[rest, seeds] = seen.get((rest, seeds), -1) + 1
+        setting = settings.setdefault((rest, repeat), Setting(_label(len(settings))))
+        setting.runs.append(run)
+        setting.values.append(each)
+    return [*settings.values()]
+
+
+def _label(index: int) -> str:
+    """Return A to Z, then AA and so on."""
+    letters = string.ascii_uppercase
+    return letters[index] if index < 26 else letters[index // 26 - 1] + letters[index % 26]

@@ -1,0 +1,233 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import compare, runs
+from experiments.metrics import CUTOFFS, paired_difference, per_query_metrics, rank
+from experiments.record import keep_record
+from experiments.settings import load_settings
+
+NUM_QUERIES, NUM_DOCUMENTS, DIMS = 40, 60, (16, 8)
+
+
+def write_run(folder, *, seed=42, skill=1.0, dims=DIMS, config=None, num_queries=NUM_QUERIES, **evaluation):
+    """Write a finished run whose scores of the relevant documents are `skill` above those of the others."""
+    from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking
+
+    generator = np.random.default_rng(seed)
+    query_ids = [f"q{number:02d}" for number in range(num_queries)]
+    document_ids = np.array([f"d{NUM_DOCUMENTS - number:02d}" for number in range(NUM_DOCUMENTS)])
+    relevant = {query_id: {document_ids[row], document_ids[-1]} for row, query_id in enumerate(query_ids)}
+    found = Evaluation(query_ids, relevant)
+    for dim in dims:
+        scores = generator.normal(size=(num_queries, NUM_DOCUMENTS))
+        scores[np.arange(num_queries), np.arange(num_queries)] += skill * dim / 8
+        columns, best = rank(scores)
+        found.rankings[dim] = Ranking(document_ids[columns], best)
+        hits = np.array(
+            [[id_ in relevant[q] for id_ in document_ids[row]] for q, row in zip(query_ids, columns, strict=True)]
+        )
+        values = per_query_metrics(hits, np.full(num_queries, 2))
+        found.metrics[dim] = {f"cosine_{name}": float(value.mean()) for name, value in values.items()}
+    found.write_trec(folder / "rankings", "final")
+    full = {"seed": seed, "trainer": {"seed": seed, "learning_rate": 0.001}, "tracking": {"project": folder.name}}
+    counts = {"num_queries": num_queries, "num_documents": NUM_DOCUMENTS}
+    metrics = {
+        "primary_metric": PRIMARY_METRIC,
+        "evaluation": {"name": "pages", "fingerprint": "abc", **counts, **evaluation},
+        "final": found.to_json(),
+    }
+    for key, value in (config or {}).items():
+        full["trainer"][key] = value
+    with keep_record(folder, full, command="python -m experiments.train"):
+        runs.save_json(folder / "metrics.json", metrics)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """Two settings of three seeds each, the second with a far higher skill."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for number, seed in enumerate((42, 43, 44)):
+        write_run(folder / f"{number}", seed=seed)
+        write_run(folder / f"{number + 3}", seed=seed + 100, skill=4.0, config={"learning_rate": 0.002})
+    return folder
+
+
+def refusal(capsys, *arguments):
+    assert compare.main([*map(str, arguments)]) == 2
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1 and not output.out
+    return output.err
+
+
+def rows_of(text):
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def test_per_query_values_from_trec_files_average_to_the_reported_metrics_exactly(sweep):
+    setting, _ = load_settings([sweep / "0", sweep / "3"])
+    for dim in DIMS:
+        for metric, value in setting.runs[0].metrics["final"][str(dim)].items():
+            assert setting.matrix(str(dim), metric).mean() == value
+
+
+def test_runs_that_differ_in_seeds_alone_are_one_setting(sweep):
+    settings = load_settings([sweep])
+    assert sorted([run.record["seed"] for run in setting.runs] for setting in settings) == [
+        [42, 43, 44],
+        [142, 143, 144],
+    ]
+
+
+def test_page_says_which_keys_differ_by_how_much_and_which_setting_is_better(sweep, tmp_path, capsys):
+    page = tmp_path / "out" / "page.md"
+    assert compare.main([str(sweep), "--out", str(page)]) == 0
+    printed = capsys.readouterr().out
+    assert page.read_text() in printed and f"written: {page}" in printed
+    rows = rows_of(printed)
+    assert ["trainer.learning_rate", "0.001", "0.002"] in rows
+    assert "Without effect: tracking.project." in printed
+    first, second = load_settings([sweep])
+    for dim in DIMS:
+        mean = second.matrix(str(dim), "cosine_ndcg@10").mean() - first.matrix(str(dim), "cosine_ndcg@10").mean()
+        (row,) = [row for row in rows if row[:2] == ["nDCG@10", str(dim)]]
+        assert row[4].startswith(f"{mean:+.3f} [") and row[6] == "B"
+        assert "±" in row[2]
+    assert len([row for row in rows if len(row) == 7 and row[1] == "16"]) == 3 * len(CUTOFFS) + 3
+    assert "**nDCG@10: B is better than A at 16, 8 dimensions.**" in printed
+
+
+def test_setting_is_called_better_only_where_the_interval_excludes_0(tmp_path, capsys):
+    write_run(tmp_path / "a", seed=1)
+    write_run(tmp_path / "b", seed=2, skill=1.05, config={"learning_rate": 1})
+    assert compare.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    printed = capsys.readouterr().out
+    assert "neither is shown to be better at 16, 8 dimensions" in printed
+    assert {row[6] for row in rows_of(printed) if row[0] == "nDCG@10" and len(row) == 7} == {"–"}
+
+
+def test_run_against_itself_is_no_difference(sweep, capsys):
+    assert compare.main([str(sweep / "0"), str(sweep / "0")]) == 0
+    assert "**no difference**" in capsys.readouterr().out
+
+
+def test_runs_of_seeds_alone_give_mean_and_standard_deviation(sweep, capsys):
+    assert compare.main([str(sweep / name) for name in "012"]) == 0
+    printed = capsys.readouterr().out
+    (setting,) = load_settings([sweep / name for name in "012"])
+    means = setting.matrix("16", "cosine_ndcg@10").mean(axis=1)
+    assert f"{means.mean():.3f} ± {means.std(ddof=1):.3f}" in printed
+    assert "no other setting" in printed
+
+
+def test_full_dimensions_that_differ_are_compared_and_the_common_ones(tmp_path, sweep, capsys):
+    wide = write_run(tmp_path / "wide", dims=(32, 16), config={"learning_rate": 7})
+    assert compare.main([str(sweep / "0"), str(wide)]) == 0
+    assert [row[1] for row in rows_of(capsys.readouterr().out) if row[0] == "nDCG@10"][1:] == ["16, 32", "16"]
+
+
+def test_other_evaluation_data_or_metric_is_refused_and_named(sweep, tmp_path, capsys):
+    other = write_run(tmp_path / "other", fingerprint="xyz")
+    assert "fingerprint abc" in (said := refusal(capsys, sweep / "0", other)) and "fingerprint xyz" in said
+    fewer = write_run(tmp_path / "fewer", num_queries=30)
+    assert "queries 40" in (said := refusal(capsys, sweep / "0", fewer)) and "queries 30" in said
+    renamed = shutil.copytree(sweep / "0", tmp_path / "renamed")
+    metrics = runs.load_json(renamed / "metrics.json")
+    runs.save_json(renamed / "metrics.json", metrics | {"primary_metric": "cosine_mrr@10"})
+    assert "the metrics differ" in refusal(capsys, sweep / "0", renamed)
+    metrics["final"]["8"]["cosine_ndcg@10"] += 0.01
+    runs.save_json(renamed / "metrics.json", metrics)
+    assert "at 8, but its rankings give" in refusal(capsys, sweep / "1", renamed)
+
+
+def test_mistakes_are_one_line_that_says_what_to_name(sweep, tmp_path, capsys):
+    unfinished = shutil.copytree(sweep / "0", tmp_path / "unfinished")
+    runs.save_json(unfinished / "run.json", runs.load_json(unfinished / "run.json") | {"status": "interrupted"})
+    without = shutil.copytree(sweep / "0", tmp_path / "without")
+    shutil.rmtree(without / "rankings")
+    (tmp_path / "empty").mkdir()
+    assert "name another" in refusal(capsys, sweep / "0")
+    assert f"trainer.resume={unfinished}" in refusal(capsys, sweep / "0", unfinished)
+    assert "holds no finished run" in refusal(capsys, sweep / "0", tmp_path / "empty")
+    assert "is no directory" in refusal(capsys, sweep / "0", Path("nowhere"))
+    assert "qrels.trec can't be read" in refusal(capsys, sweep / "0", without)
+
+
+def test_rerankers_are_compared_in_each_direction_and_in_all(sweep, tmp_path, capsys):
+    for name in "03":  # its two dimensions become the two directions
+        folder = shutil.copytree(sweep / name, tmp_path / name)
+        metrics = runs.load_json(folder / "metrics.json")
+        section = {"all": {}, "image_to_text": metrics["final"]["16"], "text_to_image": metrics["final"]["8"]}
+        for dim, direction in zip(DIMS, [*section][1:], strict=True):
+            section[direction] = {"ndcg@10": section[direction]["cosine_ndcg@10"]}
+            (folder / "rankings" / f"final_dim{dim:04d}.trec").rename(folder / "rankings" / f"final_{direction}.trec")
+            shutil.copy(folder / "rankings" / "qrels.trec", folder / "rankings" / f"qrels_{direction}.trec")
+        section["all"]["ndcg@10"] = (section["image_to_text"]["ndcg@10"] + section["text_to_image"]["ndcg@10"]) / 2
+        runs.save_json(folder / "metrics.json", metrics | {"primary_metric": "ndcg@10", "final": section})
+    assert compare.main([str(tmp_path / "0"), str(tmp_path / "3")]) == 0
+    printed = capsys.readouterr().out
+    assert [row[1] for row in rows_of(printed) if len(row) == 7][2:] == ["all", "image_to_text", "text_to_image"]
+    assert "in direction all" in printed
+    (setting,) = load_settings([tmp_path / "0", tmp_path / "3"])[:1]
+    assert setting.matrix("all", "ndcg@10").shape == (1, 2 * NUM_QUERIES)
+
+
+def coverage(interval, num_runs, seed_spread, *, true=0.1, num_queries=50, num_trials=400):
+    """Return how often an interval holds the true difference of two settings, their queries and seeds drawn anew."""
+    generator = np.random.default_rng(7)
+    covered = []
+    for _ in range(num_trials):
+        hard = generator.normal(0.4, 0.2, num_queries)
+        of_queries = generator.normal(true, 0.1, num_queries)
+        settings = [
+            hard
+            + shift
+            + generator.normal(0, seed_spread, (num_runs, 1))
+            + generator.normal(0, 0.1, (num_runs, num_queries))
+            for shift in (0, of_queries)
+        ]
+        low, high = interval(*settings)
+        covered.append(low <= true <= high)
+    return np.mean(covered)
+
+
+def ours(first, second):
+    return paired_difference(first, second, num_resamples=500, num_flips=1)[1:3]
+
+
+def over_queries_alone(first, second):
+    return paired_difference(first.mean(axis=0)[None], second.mean(axis=0)[None], num_resamples=500, num_flips=1)[1:3]
+
+
+@pytest.mark.parametrize("num_runs, seed_spread", [(1, 0.0), (2, 0.02), (3, 0.0), (3, 0.03), (5, 0.03)])
+def test_95_of_100_intervals_hold_the_true_difference_over_new_queries_and_seeds(num_runs, seed_spread):
+    assert 0.92 <= coverage(ours, num_runs, seed_spread) <= 0.98
+
+
+def test_interval_that_forgets_the_seeds_fails_the_same_check():
+    assert coverage(over_queries_alone, 3, 0.0) > 0.92
+    assert coverage(over_queries_alone, 3, 0.03) < 0.85
+
+
+def test_sign_flip_test_is_calibrated_and_equals_the_enumeration_of_all_flips():
+    generator = np.random.default_rng(3)
+    rejected = [
+        paired_difference(np.zeros((1, 20)), generator.normal(size=(1, 20)), num_resamples=1, num_flips=400).p < 0.05
+        for _ in range(400)
+    ]
+    assert 0.03 <= np.mean(rejected) <= 0.07
+    differences = np.array([0.3, 0.2, 0.5, -0.1, 0.4, 0.0, 0.6, 0.1])
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 8)).reshape(8, -1).T
+    exact = np.mean(np.abs(signs @ differences) >= differences.sum() - 1e-9)
+    found = paired_difference(np.zeros((1, 8)), differences[None], num_resamples=10, num_flips=40_000)
+    assert abs(found.p - exact) < 0.005
+
+
+def test_compare_imports_no_torch():
+    code = "import sys, experiments.compare as c; sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib')))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,387 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytrec_eval
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from sentence_transformers import CrossEncoder
+from sentence_transformers.cross_encoder import losses
+from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from experiments.checks import check
+from experiments.data import drawings
+from experiments.errors import ConfigError
+from experiments.evaluate import evaluate
+from experiments.reranked import order, query_metrics
+from experiments.reranker_training import BinaryCrossEntropyLoss, RerankerTrainingArguments
+from experiments.rerankers import any_to_any, feature_extraction, load_reranker, teach_pair_roles
+from experiments.reranking import Candidates, RerankingEvaluator
+from experiments.tiny_reranker import build_qwen3_5
+from experiments.train import train
+
+CONF = Path(__file__).parents[1] / "conf"
+PROMPTS = {"image_to_text": "Does the text match the image?", "text_to_image": "Does the image match the text?"}
+CHOICES = {"model": "reranker_features_tiny", "data": "drawings"}
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """A tiny Qwen3.5 with random weights: enough for what isn't about quality."""
+    folder = tmp_path_factory.mktemp("model") / "qwen3_5"
+    build_qwen3_5(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def data(cache):
+    return drawings.load(num_train_rows=12, num_eval_rows=6, num_negatives=1, cache_dir=str(cache))
+
+
+def make(backbone, kind=feature_extraction, **options):
+    return kind(backbone, prompts=PROMPTS, max_pixels=4096, dtype="float32", **options)
+
+
+@pytest.fixture(scope="module")
+def model(backbone):
+    return make(backbone)
+
+
+def pairs_of(data, direction="image_to_text", number=4):
+    rows = data.train[direction][:number]
+    return list(zip(rows["query"], rows["document"], strict=True))
+
+
+def test_score_is_the_log_odds_of_the_two_answers_after_prompt_query_and_document(backbone, data):
+    [(image, text)] = pairs_of(data, number=1)
+    score = make(backbone, any_to_any).predict(
+        [(image, text)], prompt_name="image_to_text", activation_fn=torch.nn.Identity()
+    )
+    turns = [
+        f"system\n{PROMPTS['image_to_text']}",
+        "query\n<|vision_start|><|image_pad|><|vision_end|>",
+        f"document\n{text}",
+    ]
+    conversation = "".join(f"<|im_start|>{turn}<|im_end|>\n" for turn in turns) + "<|im_start|>assistant\n"
+    processor = AutoProcessor.from_pretrained(backbone)
+    size = {"shortest_edge": 3136, "longest_edge": 4096}
+    inputs = processor(text=conversation, images=[image], return_tensors="pt", images_kwargs={"size": size})
+    with torch.inference_mode():
+        logits = AutoModelForImageTextToText.from_pretrained(backbone)(**inputs).logits[0, -1]
+    true_id, false_id = (processor.tokenizer.convert_tokens_to_ids(token) for token in "10")
+    assert score[0] == pytest.approx(float(logits[true_id] - logits[false_id]), abs=1e-5)
+
+
+def test_both_architectures_start_with_the_same_scores_where_head_and_embeddings_are_tied(backbone, model, data):
+    pairs, options = pairs_of(data), {"prompt_name": "image_to_text", "activation_fn": torch.nn.Identity()}
+    scores = make(backbone, any_to_any).predict(pairs, **options)
+    assert model.predict(pairs, **options) == pytest.approx(scores, abs=1e-5)
+    assert len({*scores.round(5)}) > 1
+
+
+@pytest.mark.parametrize("kind", [any_to_any, feature_extraction])
+def test_an_answer_of_several_tokens_is_refused(backbone, kind):
+    with pytest.raises(ConfigError, match="'maybe not' is .* tokens to this model"):
+        make(backbone, kind, false_token="maybe not")
+
+
+def test_a_template_that_cannot_carry_a_pair_is_refused(backbone):
+    processor = AutoProcessor.from_pretrained(backbone)
+    processor.chat_template = "{{ messages[0].content }}"
+    with pytest.raises(ConfigError, match="chat template"):
+        teach_pair_roles(processor)
+
+
+def test_a_saved_reranker_keeps_prompts_and_scores(backbone, model, data, tmp_path):
+    model.save_pretrained(str(tmp_path))
+    pairs = pairs_of(data)
+    for again in (CrossEncoder(str(tmp_path)), load_reranker(str(tmp_path))):
+        assert again.prompts == PROMPTS
+        expected = model.predict(pairs, prompt_name="image_to_text")
+        assert again.predict(pairs, prompt_name="image_to_text") == pytest.approx(expected, abs=1e-6)
+
+
+def make_trainer(model, data, folder, **options):
+    arguments = {"num_train_epochs": 1, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "seed": 7}
+    args = RerankerTrainingArguments(str(folder), save_strategy="no", **arguments | options)
+    return args.trainer_class(
+        model=model, args=args, train_dataset=dict(data.train), loss=BinaryCrossEntropyLoss(model)
+    )
+
+
+def test_every_batch_carries_the_prompt_of_its_direction_and_both_directions_come(model, data, tmp_path):
+    trainer = make_trainer(model, data, tmp_path)
+    seen = set()
+    for batch in trainer.get_train_dataloader():
+        texts = model.tokenizer.batch_decode(batch["features"]["input_ids"])
+        assert all(f"<|im_start|>system\n{PROMPTS[batch['dataset_name']]}<|im_end|>" in text for text in texts)
+        images = [text.index("<|vision_start|>") < text.index("<|im_start|>document") for text in texts]
+        assert all(first == (batch["dataset_name"] == "image_to_text") for first in images)
+        assert len(batch["label"]) == 4
+        seen.add(batch["dataset_name"])
+    assert seen == {*PROMPTS}
+
+
+def test_loss_is_the_librarys(model, data):
+    pairs, labels = pairs_of(data), torch.tensor([1, 0, 1, 0])
+    features = model.preprocess(pairs, prompt=PROMPTS["image_to_text"])
+    library = losses.BinaryCrossEntropyLoss(model, pos_weight=torch.tensor(2.0))
+    expected = library([*zip(*pairs, strict=True)], labels, prompt=PROMPTS["image_to_text"])
+    assert BinaryCrossEntropyLoss(model, pos_weight=2.0)([features], labels).item() == pytest.approx(expected.item())
+
+
+def test_workers_change_no_weight(backbone, data, tmp_path):
+    found = []
+    for workers in (0, 2):
+        model = make(backbone)
+        make_trainer(model, data, tmp_path, dataloader_num_workers=workers, max_steps=3).train()
+        found.append({name: weight.detach().clone() for name, weight in model.state_dict().items()})
+    start = make(backbone).state_dict()
+    assert any(not torch.equal(found[0][name], start[name]) for name in start)
+    assert all(torch.equal(found[0][name], found[1][name]) for name in start)
+
+
+def test_an_adapter_alone_is_trained_and_saved_and_loads_with_the_library(backbone, data, tmp_path):
+    peft = pytest.importorskip("peft")
+    modules = r".*language_model.*\.(q_proj|v_proj)"
+    model = make(backbone, any_to_any, peft=peft.LoraConfig(task_type="FEATURE_EXTRACTION", target_modules=modules))
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    make_trainer(model, data, tmp_path, max_steps=2).train()
+    moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
+    assert moved and all("lora" in name for name in moved)
+    model.save_pretrained(str(tmp_path / "final"))
+    assert (tmp_path / "final" / "adapter_config.json").exists()
+    pairs, options = pairs_of(data), {"prompt_name": "image_to_text"}
+    expected = model.predict(pairs, **options)
+    assert CrossEncoder(str(tmp_path / "final")).predict(pairs, **options) == pytest.approx(expected, abs=1e-6)
+    merged = load_reranker(str(tmp_path / "final"), merge_adapter=True)
+    assert merged.predict(pairs, **options) == pytest.approx(expected, abs=1e-5)
+
+
+def library_samples(direction, candidates, key):
+    documents, ids = direction.corpus["document"][:], direction.corpus["corpus_id"][:]
+    for row, query_id in enumerate(direction.queries["query_id"]):
+        right = [i for i, id_ in enumerate(ids) if id_ in direction.relevant_docs[query_id]]
+        others = candidates[row] if key == "documents" else [i for i in range(len(ids)) if i not in right]
+        query = direction.queries[row]["query"]
+        yield {"query": query, "positive": [documents[i] for i in right], key: [documents[i] for i in others]}
+
+
+def test_metrics_are_the_librarys_where_definitions_agree(model, data):
+    for name, direction in data.directions.items():
+        evaluator = RerankingEvaluator({name: direction}, name="own")
+        retrieved = [[0, 1, 2, 3, 4]] * 6  # of six documents: one query's right one is missing
+        evaluator._candidates[name] = Candidates(retrieved, [[*range(6)]] * 6, True)
+        ours = evaluator(model)
+        for key, prefix in (("negative", ""), ("documents", "end_to_end_")):
+            samples = [*library_samples(direction, retrieved, key)]
+            library = CrossEncoderRerankingEvaluator(
+                samples, prompt_name=name, always_rerank_positives=not prefix, batch_size=6, write_csv=False
+            )(model)
+            for metric in ("ndcg@10", "mrr@10", "map"):
+                assert ours[f"own_{prefix}{metric}"] == pytest.approx(library[metric], abs=1e-9), (
+                    name,
+                    prefix,
+                    metric,
+                )
+        assert ours["own_end_to_end_ndcg@10"] < ours["own_ndcg@10"]
+
+
+def test_a_retriever_chooses_the_candidates_and_its_own_order_is_reported(backbone, model, data):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    transformer = Transformer(backbone, transformer_task="feature-extraction")
+    retriever = SentenceTransformer(modules=[transformer, Pooling(64, "lasttoken")])
+    evaluation = RerankingEvaluator(data.directions, retriever=retriever, num_candidates=2).evaluate(model)
+    for name, direction in data.directions.items():
+        values, kept = evaluation.metrics[name], evaluation.rankings[f"{name}_end_to_end"]
+        assert all(len(documents) == 2 for documents in kept.values())
+        found = np.mean([any(id_ in direction.relevant_docs[q] for id_, _ in kept[q]) for q in kept])
+        assert values["end_to_end_accuracy@1"] <= found <= 1
+        assert values["end_to_end_mrr@10"] <= values["mrr@10"]
+        assert 0 <= values["retriever_ndcg@10"] <= found
+    both = [evaluation.per_query[name] for name in data.directions]
+    assert np.array_equal(evaluation.per_query["all"], np.concatenate(both))
+
+
+def test_candidates_drawn_at_random_are_not_called_end_to_end(model, data):
+    evaluation = RerankingEvaluator(data.directions, num_candidates=3).evaluate(model)
+    assert all(len(ranking) == 3 for ranking in evaluation.rankings["image_to_text"].values())
+    assert not [name for name in evaluation.metrics["all"] if name.startswith("end_to_end")]
+
+
+def test_ties_go_to_the_higher_id_and_metrics_by_hand():
+    ranking = order(np.array(["a", "c", "b"]), np.array([0.5, 0.5, 0.9], dtype=np.float32))
+    assert [id_ for id_, _ in ranking] == ["b", "c", "a"]
+    values = query_metrics([ranking, [("x", 1.0)]], [{"c", "a"}, {"missing"}])
+    assert values["mrr@10"].tolist() == [0.5, 0.0] and values["accuracy@1"].tolist() == [0.0, 0.0]
+    assert values["map"].tolist() == [pytest.approx((1 / 2 + 2 / 3) / 2), 0.0]
+    ideal = 1 + 1 / np.log2(3)
+    assert values["ndcg@10"][0] == pytest.approx((1 / np.log2(3) + 1 / 2) / ideal)
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", [*overrides]), resolve=True)
+
+
+@pytest.fixture(scope="module")
+def run(backbone, cache, tmp_path_factory):
+    """A short run from beginning to end, from random weights."""
+    folder = tmp_path_factory.mktemp("outputs") / "run"
+    config = composed(
+        "experiment=reranker_features_tiny",
+        f"model.name={backbone}",
+        "evaluator=reranking",
+        "evaluator.num_candidates=null",
+        "evaluator.num_bootstrap=50",
+        "data.num_train_rows=16",
+        "data.num_eval_rows=4",
+        f"data.cache_dir={cache}",
+        "trainer.per_device_train_batch_size=8",
+        "trainer.num_train_epochs=2",
+        "trainer.eval_strategy=steps",
+        "trainer.eval_steps=0.5",
+        "trainer.eval_loss=true",
+        "trainer.save_steps=0.5",
+        "tracking=none",
+    )
+    return folder, train(config, folder, name="short", choices=CHOICES)
+
+
+def test_a_run_leaves_metrics_report_rankings_and_checkpoints(run):
+    folder, metrics = run
+    written = json.loads((folder / "metrics.json").read_text())
+    assert list(written["base"]) == list(written["final"]) == ["all", "image_to_text", "text_to_image"]
+    assert written["primary_metric"] == "ndcg@10" and len(written["final"]["all"]["ndcg@10_ci95"]) == 2
+    assert written["final"]["all"]["end_to_end_ndcg@10"] == written["final"]["all"]["ndcg@10"]  # all are candidates
+    report = (folder / "report.md").read_text()
+    for line in ("| direction", "| text_to_image |", "import CrossEncoder", "model=reranker", "## All metrics, all"):
+        assert line in report
+    history = written["training"]["history"]
+    logged = {key for entry in history for key in entry}
+    assert {
+        "loss",
+        "eval_image_to_text_loss",
+        "eval_drawings_ndcg@10",
+        "eval_drawings-text_to_image_ndcg@10",
+    } <= logged
+    assert len([*(folder / "checkpoints").glob("checkpoint-*")]) == 2
+    assert "text_to_image" in (folder / "final" / "README.md").read_text()
+
+
+def test_pytrec_eval_gives_the_reported_metrics_from_the_files(run):
+    folder, metrics = run
+    for direction in PROMPTS:
+        with (folder / "rankings" / f"qrels_{direction}.trec").open() as file:
+            judge = pytrec_eval.RelevanceEvaluator(pytrec_eval.parse_qrel(file), {"ndcg_cut_10", "map"})
+        with (folder / "rankings" / f"final_{direction}_end_to_end.trec").open() as file:
+            scores = judge.evaluate(pytrec_eval.parse_run(file)).values()
+        for measure, metric in (("ndcg_cut_10", "end_to_end_ndcg@10"), ("map", "end_to_end_map")):
+            expected = metrics["final"][direction][metric]
+            assert np.mean([score[measure] for score in scores]) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_saved_model_gives_the_same_scores_with_the_library_alone(run, cache):
+    folder, _ = run
+    data = drawings.load(num_train_rows=16, num_eval_rows=4, num_negatives=1, cache_dir=str(cache))
+    model = CrossEncoder(str(folder / "final"))
+    for name, direction in data.directions.items():
+        query = dict(zip(direction.queries["query_id"], direction.queries["query"], strict=True))
+        document = dict(zip(direction.corpus["corpus_id"], direction.corpus["document"], strict=True))
+        lines = [line.split() for line in (folder / "rankings" / f"final_{name}.trec").read_text().splitlines()]
+        pairs = [(query[line[0]], document[line[2]]) for line in lines]
+        scores = model.predict(pairs, prompt_name=name, activation_fn=torch.nn.Identity())
+        assert scores == pytest.approx([float(line[4]) for line in lines], abs=1e-5)
+
+
+def test_evaluating_the_saved_reranker_gives_the_same_metrics(run, cache, tmp_path):
+    folder, metrics = run
+    config = composed(
+        "model=reranker",
+        f"model.name={folder / 'final'}",
+        "data=drawings",
+        "data.num_train_rows=16",
+        "data.num_eval_rows=4",
+        f"data.cache_dir={cache}",
+        "evaluator.num_candidates=null",
+        "evaluator.num_bootstrap=50",
+        "tracking=none",
+    )
+    again = evaluate(config, tmp_path / "run", name="again", choices=CHOICES)
+    assert again["base"] == json.loads(json.dumps(metrics["final"]))
+    assert again["evaluation"] == metrics["evaluation"]
+
+
+def test_a_resumed_run_ends_with_the_same_weights(run, cache, tmp_path):
+    folder, metrics = run
+    config = json.loads((folder / "run.json").read_text())["config"]
+    half = tmp_path / "run"
+    shutil.copytree(
+        folder / "checkpoints" / f"checkpoint-{metrics['training']['steps'] // 2}",
+        half / "checkpoints" / "checkpoint-4",
+    )
+    train(config, half, name="resumed", choices=CHOICES)
+    ours, theirs = (load_file(str(path / "final" / "model.safetensors")) for path in (half, folder))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["matryoshka=default"], "type matryoshka=none"),
+        (["data=report_pages"], "labelled pairs: type data=drawings"),
+        (["loss=mnrl"], "for another kind of model"),
+        (["trainer=tiny"], "for another kind of model"),
+        (["evaluator=retrieval"], "for another kind of model"),
+        (["loss=reranker_mnrl"], "type data.num_negatives=0"),
+        (["data.num_negatives=0"], "type data.num_negatives=4"),
+        (["loss._target_=sentence_transformers.cross_encoder.losses.list_net.ListNetLoss"], "type loss=bce"),
+        (["evaluator.num_candidates=0"], "at least 1"),
+        (["trainer.multi_dataset_batch_sampler=robin"], "did you mean round_robin"),
+    ],
+)
+def test_what_does_not_fit_a_reranker_is_refused_in_words(overrides, message):
+    config = composed("experiment=reranker_any_to_any_tiny", *overrides)
+    if "list_net" in overrides[0]:
+        del config["loss"]["pos_weight"]
+    with pytest.raises(ConfigError, match=message):
+        check(config)
+
+
+def test_labelled_pairs_are_refused_for_an_embedding_model():
+    with pytest.raises(ConfigError, match="rows without labels"):
+        check(composed("data=drawings"))
+
+
+def test_in_batch_negatives_train_a_reranker_too(backbone, cache, tmp_path):
+    config = composed("experiment=reranker_features_tiny", "loss=reranker_mnrl", "data.num_negatives=0")
+    check(config)
+    from experiments.evaluate import build
+
+    data = drawings.load(num_train_rows=8, num_eval_rows=2, num_negatives=0, cache_dir=str(cache))
+    model = make(backbone)
+    args = RerankerTrainingArguments(str(tmp_path), max_steps=2, per_device_train_batch_size=4, save_strategy="no")
+    trainer = args.trainer_class(
+        model=model, args=args, train_dataset=dict(data.train), loss=build(config["loss"])(model)
+    )
+    assert np.isfinite(trainer.train().training_loss)
+
+
+def test_a_saved_model_of_the_other_kind_is_refused(model, tiny_folder, tmp_path):
+    model.save_pretrained(str(tmp_path))
+    with pytest.raises(ConfigError, match="is a reranker; type model=reranker"):
+        check(composed("model=saved", f"model.name={tmp_path}"))
+    with pytest.raises(ConfigError, match="is no reranker; type model=saved"):
+        check(composed("model=reranker", f"model.name={tiny_folder}"))
