@@ -287,5 +287,5 @@ def test_a_missing_file_is_refused_instead_of_being_read_as_text(tmp_path):
         table = config("data=table", f"data.train={tmp_path}/rows.jsonl", documents)
         saved = config("data=hub", f"data.path={tmp_path / ending}", "data.eval=null", documents)
         for options in (table, saved):
-            with pytest.raises(ConfigError, match=f"no page file .*absent-0.{ending}"):
+            with pytest.raises(ConfigError, match=f"no (image|audio|video|page) file .*absent-0.{ending}"):
                 build(options["data"])
