@@ -29,6 +29,11 @@ MANDATORY = {  # what a person must type with an option
             *("evaluator=reranking", "evaluator=reranking_tiny"),
         )
     },
+    **{
+        f"model={path.stem}": ["model.trust_remote_code=true"]
+        for path in (CONF / "model").glob("*.yaml")
+        if "needs_remote_code: true" in path.read_text()
+    },
 }
 ARTICLE = {
     "model.name": "Qwen/Qwen3-VL-Embedding-2B",

@@ -6,6 +6,7 @@ No torch, transformers or datasets is imported here, so that a mistake is answer
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import math
 import re
 import tempfile
@@ -16,11 +17,12 @@ from typing import Any
 from experiments import fits
 from experiments.errors import ConfigError
 from experiments.hints import dotted_keys, hint, select, show
-from experiments.signatures import in_words, matches, read
+from experiments.signatures import Signature, in_words, matches, read
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None"}  # what stands beside the groups
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+_EXTRAS = {"peft": "lora"}  # package of a target -> the extra that installs it
 _CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
 
 _AT_LEAST_1 = (
@@ -54,6 +56,7 @@ _BOUNDS = (
 _STEPS_OR_SHARES = tuple(f"trainer.{key}" for key in ("eval_steps", "save_steps", "logging_steps", "warmup_steps"))
 
 _CHOICES: dict[str, tuple[Any, ...]] = {
+    "model.pooling": ("mean", "lasttoken", "cls", "max", "mean_sqrt_len_tokens", "weightedmean"),
     "model.attn_implementation": ("auto", "flash_attention_2", "sdpa", "eager"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "data.on_bad_image": ("error", "skip"),
@@ -144,13 +147,25 @@ def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _targets(value, f"{key}.{index}")
 
 
+def _read(key: str, target: str) -> Signature:
+    """Read a target's signature.
+
+    Raises:
+        ConfigError: If there is no such target; it names the extra that installs its package, if one does.
+    """
+    package = target.partition(".")[0]
+    if package in _EXTRAS and importlib.util.find_spec(package) is None:
+        raise ConfigError(f"{key}: {package} isn't installed; type pip install -e '.[{_EXTRAS[package]}]'")
+    try:
+        return read(target)
+    except LookupError as error:
+        raise ConfigError(f"{key}._target_={target}: {error.args[0]}; give the full path of its file") from error
+
+
 def _check_node(key: str, node: dict[str, Any]) -> None:
     """Check the keys and values of a node against the signature of its target."""
     target = node["_target_"]
-    try:
-        known = read(target)
-    except LookupError as error:
-        raise ConfigError(f"{key}._target_={target}: {error.args[0]}; give the full path of its file") from error
+    known = _read(key, target)
     for name, value in node.items():
         if name in _HYDRA_KEYS:
             continue

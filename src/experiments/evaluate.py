@@ -133,7 +133,7 @@ def describe(
     """
     from experiments.models import describe as describe_model
 
-    name = config["model"].get("name")
+    name = config["model"].get("name")  # a node that builds a tiny twin has no name of its own
     return {
         "primary_metric": evaluator.metric,
         "evaluation": data.describe(),

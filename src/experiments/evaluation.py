@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from datasets import Dataset, Image
@@ -20,7 +19,7 @@ from tqdm.auto import tqdm
 from experiments import embedding_cache, metrics
 from experiments.errors import ConfigError
 from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking, sample_retrievals
-from experiments.resized import ResizedPages, batches, bounds
+from experiments.resized import ResizedPages, batches, bounds, image_processor
 
 __all__ = ["PRIMARY_METRIC", "Evaluation", "RetrievalEvaluator", "sample_retrievals"]
 
@@ -180,7 +179,7 @@ class RetrievalEvaluator(BaseEvaluator):
 
     def _resized_corpus(self, model: SentenceTransformer) -> ResizedPages | None:
         """Return the corpus at the size the model sees, kept from one evaluation to the next; None for texts."""
-        processor: Any = getattr(model.processor, "image_processor", None)
+        processor = image_processor(model)
         if not isinstance(self.corpus.features["document"], Image) or bounds(processor) is None:
             return None
         if self._resized is None or self._resized.bounds != bounds(processor):

@@ -59,8 +59,8 @@ def explain(error: Exception, config_name: str) -> str:
 
 def _unknown_option(group: str, option: str, options: Sequence[str]) -> str:
     near = nearest(option, options)
-    did_you_mean = f"; did you mean {group}={near[0]}?" if near else ""
-    return f"{group}={option} is unknown: {group} is one of {', '.join(options)}{did_you_mean}"
+    did_you_mean = f"; did you mean {group}={near[0]}? " if near else ": "  # before the list, which may be cut
+    return f"{group}={option} is unknown{did_you_mean}{group} is one of {', '.join(options)}"
 
 
 def _explain_overrides(overrides: list[str], config_name: str, multirun: bool) -> str | None:

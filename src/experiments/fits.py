@@ -11,7 +11,9 @@ from typing import Any
 from experiments.errors import ConfigError
 from experiments.hints import hint, select, show
 from experiments.memory import parse_bytes
+from experiments.sources import local_folder, untrusted
 
+_MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # one of them is in a model's folder
 _COLUMNS = ("query", "positive", "negatives")
 _PAIR_COLUMNS = ("image", "text")
 # As the tables in the library's docstrings have it (tests/test_fits.py compares them).
@@ -84,8 +86,36 @@ def _check_model(model: dict[str, Any]) -> None:
             "type model.dtype=bfloat16 too, or model.attn_implementation=auto"
         )
     if isinstance(model.get("name"), str):
-        _check_source("model.name", model["name"], ("modules.json", "config.json"))
+        _check_source("model.name", model["name"], _MODEL_FILES)
+        if model.get("needs_remote_code") and not model.get("trust_remote_code"):
+            raise ConfigError(untrusted(model["name"]))
         _check_kind(model["_target_"], model["name"])
+    _check_adapter(model)
+    _check_encoders(model)
+
+
+def _check_encoders(model: dict[str, Any]) -> None:
+    """Refuse encoders of a Router that can't be there, and routes that lead to none of them."""
+    encoders = model.get("encoders", {})
+    for route, encoder in encoders.items():
+        if isinstance(name := encoder.get("name"), str):
+            _check_source(f"model.encoders.{route}.name", name, _MODEL_FILES)
+    for mapping in model.get("route_mappings") or []:
+        if unknown := set(mapping) - {"task", "modality", "route"}:
+            raise ConfigError(f"model.route_mappings: {min(unknown)} is unknown; give task, modality and route")
+        if mapping.get("route") not in encoders:
+            known = ", ".join(encoders)
+            raise ConfigError(f"model.route_mappings: route={mapping.get('route')} is no encoder; choose from {known}")
+
+
+def _check_adapter(model: dict[str, Any]) -> None:
+    """Refuse an adapter that PEFT can't make, and a saved one where PEFT isn't there."""
+    peft = model.get("peft")
+    if peft is not None and not (isinstance(peft, dict) and "_target_" in peft):
+        raise ConfigError(f"model.peft={show(peft)}: choose an adapter, +model/peft=lora, or type model.peft=null")
+    saved = (Path(str(model.get("name"))).expanduser() / "adapter_config.json").is_file()
+    if saved and importlib.util.find_spec("peft") is None:
+        raise ConfigError(f"model.name={model['name']} is an adapter of PEFT; type pip install -e '.[lora]'")
 
 
 def _check_kind(target: str, name: str) -> None:
@@ -103,7 +133,7 @@ def _check_kind(target: str, name: str) -> None:
 
 def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
     """Refuse a path that isn't there, which no Hub name can be, and a folder that holds none of the files."""
-    path = Path(name).expanduser()
+    path = local_folder(name, key) or Path(name).expanduser()
     if path.is_dir():
         if files and not any((path / file).is_file() for file in files):
             raise ConfigError(f"{key}={name}: this folder holds no {' or '.join(files)}")
@@ -247,5 +277,5 @@ def _architecture(target: str) -> str | None:
     for word, kind in (kinds | {"multi_vector": "late interaction", "sparse_encoder": "sparse"}).items():
         if word in path:
             return kind
-    ours = tuple(f"experiments.{module}." for module in ("models", "losses", "training", "evaluation"))
+    ours = tuple(f"experiments.{module}." for module in ("models", "encoders", "losses", "training", "evaluation"))
     return "embedding" if path.startswith((*ours, "sentence_transformers.sentence_transformer.")) else None

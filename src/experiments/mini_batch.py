@@ -30,7 +30,7 @@ from torch import nn
 from experiments.data.pages import encoded_values
 from experiments.errors import ConfigError
 from experiments.memory import is_out_of_memory, parse_bytes, peak_of
-from experiments.resized import bounds
+from experiments.resized import bounds, image_processor
 
 MARGIN = 1.1  # what a step takes is measured; training may take a tenth more
 OPTIMIZER_COPIES = 2  # AdamW's two moments, which exist only after the first step
@@ -131,7 +131,7 @@ def _page_cost(page: bytes, model: BaseModel) -> int:
     """Return the patches of a page, or its pixels where the model has a processor that doesn't say."""
     with PIL.Image.open(BytesIO(page)) as image:
         width, height = image.size
-    processor: Any = getattr(model.processor, "image_processor", None)
+    processor = image_processor(model)
     return width * height if bounds(processor) is None else processor.get_number_of_image_patches(height, width)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import PartialState
@@ -19,11 +18,18 @@ from PIL import Image
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
+from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import nn
 
+from experiments import adapters, encoders
+from experiments.encoders import choose_attention, choose_dtype
 from experiments.errors import ConfigError
-from experiments.hub import OFFLINE, require_hub
+from experiments.resized import image_processor
 from experiments.runs import is_main_process
+from experiments.sources import untrusted
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 logger = logging.getLogger(__name__)
 
@@ -36,51 +42,75 @@ def load_embedder(
     embedding_dim: int | None = None,
     min_pixels: int | None = None,
     max_pixels: int | None = None,
+    pooling: str | None = None,
+    modality_config: dict[str, dict[str, Any]] | None = None,
+    module_output_name: str | None = None,
+    processing_kwargs: dict[str, dict[str, Any]] | None = None,
     attn_implementation: str = "auto",
     dtype: str = "auto",
     prompts: dict[str, str] | None = None,
     revision: str | None = None,
+    needs_remote_code: bool = False,
     trust_remote_code: bool = False,
+    freeze: Sequence[str] = (),
+    peft: PeftConfig | None = None,
+    merge_adapter: bool = False,
     card: dict[str, Any] | None = None,
 ) -> SentenceTransformer:
     """Load an embedding model, apply what was asked for, and make sure that it took effect.
 
     Args:
-        name: A folder or a name on the Hub.
+        name: A folder, `package:PACKAGE/FOLDER` (inside an installed Python package), or a name on the Hub.
         embedding_dim: The dimension that the model must have; None: whatever it has.
         min_pixels: Pages with fewer pixels are enlarged to it; None: as the model was saved.
         max_pixels: Pages with more pixels are reduced to it; None: as the model was saved.
+        pooling: Put this pooling and unit length on the bare transformer; None: as the model was saved, and the
+            library's choice for a checkpoint that was never saved as an embedder.
+        modality_config: As in `encoders.load_encoder`, instead of what the model was saved with.
+        module_output_name: As in `encoders.load_encoder`.
+        processing_kwargs: Arguments of each call of the processor, by modality, added to those saved with the model.
         attn_implementation: `auto`, or a name that transformers knows.
         dtype: `auto`, `float32`, `bfloat16` or `float16`: of the weights.
         prompts: Text put before the inputs, by prompt name (`query`, `document`).
         revision: Branch, tag or commit on the Hub.
+        needs_remote_code: The model can't be loaded without code that comes with it.
         trust_remote_code: Run code that comes with the model.
+        freeze: Parts that aren't trained, see `adapters.freeze_parts`.
+        peft: An adapter to train instead of the model's own weights, for instance `peft.LoraConfig`.
+        merge_adapter: Merge the adapter into the weights: a new one after training, a saved one at once.
         card: Fields of `SentenceTransformerModelCardData`.
 
     Raises:
         ConfigError: If the Hub can't be reached, flash attention isn't there, or the dimension or the pixel bounds
             differ from what was asked for.
     """
-    folder = Path(name).expanduser()
-    if folder.exists():
-        name = str(folder)
+    if needs_remote_code and not trust_remote_code:
+        raise ConfigError(untrusted(name))
+    path, shared = encoders.locate(name, revision, trust_remote_code)
+    options: dict[str, Any] = {"prompts": prompts, "model_card_data": SentenceTransformerModelCardData(**(card or {}))}
+    if pooling is None and modality_config is None:
+        weights_dtype = choose_dtype(dtype)
+        attention = choose_attention(attn_implementation, weights_dtype)
+        kwargs = {"attn_implementation": attention, "dtype": weights_dtype}
+        with encoders.one_line_errors(name):
+            model = SentenceTransformer(path, **shared, **options, model_kwargs=kwargs)
     else:
-        require_hub(f"model {name}")
-    weights_dtype = choose_dtype(dtype)
-    attention = choose_attention(attn_implementation, weights_dtype)
-    try:
-        model = SentenceTransformer(
+        modules: list[Any] = encoders.load_encoder(
             name,
-            local_files_only=folder.exists(),
-            prompts=prompts,
+            pooling=pooling,
+            modality_config=modality_config,
+            module_output_name=module_output_name,
+            attn_implementation=attn_implementation,
+            dtype=dtype,
             revision=revision,
             trust_remote_code=trust_remote_code,
-            model_card_data=SentenceTransformerModelCardData(**(card or {})),
-            model_kwargs={"attn_implementation": attention, "dtype": weights_dtype},
         )
-    except OSError as error:
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"model.name={name} can't be loaded ({reason}); check the name, or {OFFLINE}") from error
+        model = SentenceTransformer(modules=[*modules, Normalize()], **options)
+    if processing_kwargs:
+        first: Any = model[0]
+        first.processing_kwargs |= {
+            key: first.processing_kwargs.get(key, {}) | new for key, new in processing_kwargs.items()
+        }
     if model.truncate_dim is not None:
         logger.info("The model was saved with truncate_dim %d: loaded with all its dimensions", model.truncate_dim)
         model.truncate_dim = None
@@ -89,6 +119,10 @@ def load_embedder(
         raise ConfigError(f"model.embedding_dim={embedding_dim}: {name} has {actual_dim} dimensions; type that")
     set_pixel_bounds(model, min_pixels, max_pixels)
     speed_up_patches(model)
+    if merge_adapter and peft is None:
+        adapters.merge_adapter(model)
+    adapters.add_peft(model, peft)
+    adapters.freeze_parts(model, freeze)
     logger.info("Model %s: %s", name, ", ".join(f"{key}={value}" for key, value in describe(model).items()))
     return model
 
@@ -114,38 +148,6 @@ def speed_up_patches(model: nn.Module) -> None:
             module.__class__ = PatchProjection
 
 
-def choose_attention(attn_implementation: str, dtype: torch.dtype) -> str:
-    """Resolve `auto` to flash attention where it is installed, the GPU has it and the weights are half, else to sdpa.
-
-    Raises:
-        ConfigError: If flash attention is asked for by name and can't run here.
-    """
-    if dtype == torch.float32:
-        if attn_implementation == "flash_attention_2":
-            raise ConfigError("model.attn_implementation=flash_attention_2 needs model.dtype=bfloat16; or type auto")
-        return "sdpa" if attn_implementation == "auto" else attn_implementation
-    installed = importlib.util.find_spec("flash_attn") is not None
-    capable = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
-    if attn_implementation == "auto":
-        return "flash_attention_2" if installed and capable else "sdpa"
-    if attn_implementation == "flash_attention_2" and not (installed and capable):
-        missing = "pip install -e '.[flash-attn]'" if not installed else "a GPU of the Ampere generation or later"
-        raise ConfigError(f"model.attn_implementation=flash_attention_2 needs {missing}; or type auto")
-    return attn_implementation
-
-
-def choose_dtype(dtype: str) -> torch.dtype:
-    """Resolve `auto` to bfloat16 where the GPU has it, else to float32."""
-    if dtype == "auto":
-        return torch.bfloat16 if has_bfloat16() else torch.float32
-    return getattr(torch, dtype)
-
-
-def has_bfloat16() -> bool:
-    """Return whether the GPU computes in bfloat16 itself."""
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-
-
 def set_pixel_bounds(model: BaseModel, min_pixels: int | None, max_pixels: int | None) -> None:
     """Bound the pixels of a page, and prove it on a page larger and one smaller than the bounds.
 
@@ -154,7 +156,7 @@ def set_pixel_bounds(model: BaseModel, min_pixels: int | None, max_pixels: int |
     """
     if min_pixels is None and max_pixels is None:
         return
-    processor: Any = getattr(model.processor, "image_processor", None)
+    processor = image_processor(model)
     size = getattr(processor, "size", None)
     if not size or not {"shortest_edge", "longest_edge"} <= {key for key, value in dict(size).items() if value}:
         raise ConfigError(
@@ -179,7 +181,7 @@ def page_cost(model: BaseModel, page_size: tuple[int, int] = PAGE_SIZE) -> tuple
     if "image_grid_thw" not in features:
         return tokens, None
     patches = int(features["image_grid_thw"].prod(dim=1).sum())
-    return tokens, patches * model.processor.image_processor.patch_size**2
+    return tokens, patches * image_processor(model).patch_size ** 2
 
 
 def embedding_dim(model: BaseModel) -> int | None:
@@ -198,9 +200,11 @@ def describe(model: BaseModel) -> dict[str, Any]:
         "attn_implementation": getattr(model.config, "_attn_implementation", None),
         "device": str(model.device),
     }
+    if not all(parameter.requires_grad for parameter in parameters):
+        facts["trained_parameters"] = sum(each.numel() for each in parameters if each.requires_grad)
     if "image" in model.modalities:
         tokens, pixels = page_cost(model)
-        size = getattr(getattr(model.processor, "image_processor", None), "size", None)
+        size = getattr(image_processor(model), "size", None)
         if size and pixels is not None:
             facts["min_pixels"], facts["max_pixels"] = size["shortest_edge"], size["longest_edge"]
         facts["tokens_per_page"] = tokens

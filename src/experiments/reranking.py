@@ -20,7 +20,7 @@ from experiments.data import Direction
 from experiments.errors import ConfigError
 from experiments.evaluation import RetrievalEvaluator
 from experiments.reranked import PRIMARY_METRIC, RerankingEvaluation, order, query_metrics
-from experiments.resized import ResizedPages, bounds
+from experiments.resized import ResizedPages, bounds, image_processor
 
 END_TO_END = "end_to_end_"  # before the name of a metric that counts what the retriever missed
 RETRIEVER = "retriever_"  # before that of the retriever's own order
@@ -185,7 +185,7 @@ class RerankingEvaluator(BaseEvaluator):
         """Return the function that reads a row of a column; images at the size the model sees, decoded once."""
         if isinstance(dataset.features[column], Value):
             return dataset[column][:].__getitem__
-        processor: Any = getattr(model.processor, "image_processor", None)
+        processor = image_processor(model)
         if bounds(processor) is None:
             return lambda row: dataset[row][column]
         kept = self._resized.get((name, column))

@@ -19,6 +19,8 @@ import xxhash
 from datasets import Dataset, Value
 from datasets.features.image import Image as ImageFeature
 from PIL import Image
+from sentence_transformers.base.modules import Transformer
+from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import Qwen2VLImageProcessor
 
@@ -26,6 +28,13 @@ from experiments.data.pages import content_hashes, remember_hashes
 
 _TEXT_BATCHES = 64  # read at once: enough to be sorted by length, few enough for a progress bar
 Rows = TypeVar("Rows", Dataset, dict[str, Dataset])
+
+
+def image_processor(model: nn.Module) -> Any:
+    """Return what prepares a model's images; None where it takes none, or its routes prepare them differently."""
+    takes_images = [m for m in model.modules() if isinstance(m, Transformer) and "image" in m.modalities]
+    found = [getattr(module.processor, "image_processor", module.processor) for module in takes_images]
+    return found[0] if len(found) == 1 else None
 
 
 class PageStore:
@@ -164,7 +173,7 @@ def resized_rows(dataset: Rows, processor: Any, *, keep: bool = False) -> Rows:
     if isinstance(dataset, dict):
         return {name: resized_rows(rows, processor, keep=keep) for name, rows in dataset.items()}
     columns = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
-    if not columns or bounds(processor) is None:
+    if not columns or bounds(processor) is None or dataset.format["type"] == "custom":  # read in a way of its own
         return dataset
     rows = dataset
     for column in columns:

@@ -52,23 +52,25 @@ three four five six columns rows values value data document with document
 """
 
 
-def train_tokenizer(text: str = TOKENIZER_TEXT, vocab_size: int = 768) -> PreTrainedTokenizerFast:
+def train_tokenizer(
+    text: str = TOKENIZER_TEXT, vocab_size: int = 768, special_tokens: dict[str, str] = SPECIAL_TOKENS
+) -> PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer: every string is representable, and the same text gives the same merges."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS.values()),
+        special_tokens=list(special_tokens.values()),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator((" " + line for line in text.split()), trainer)
-    extra = {key: token for key, token in SPECIAL_TOKENS.items() if key not in ("pad_token", "eos_token", "im_start")}
+    extra = {key: token for key, token in special_tokens.items() if key not in ("pad_token", "eos_token", "im_start")}
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token=SPECIAL_TOKENS["pad_token"],
-        eos_token=SPECIAL_TOKENS["eos_token"],
+        pad_token=special_tokens["pad_token"],
+        eos_token=special_tokens["eos_token"],
         extra_special_tokens=extra,
         model_max_length=4096,
     )
@@ -121,18 +123,23 @@ def qwen3vl_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qw
     )
 
 
+def qwen3vl_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
+    """Return the processor of a Qwen3-VL: 16-pixel patches, merged two by two."""
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(patch_size=16, merge_size=2, temporal_patch_size=2),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(patch_size=16, merge_size=2, temporal_patch_size=2),
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
 def build_qwen3vl(folder: Path, *, embedding_dim: int, seed: int) -> None:
     """Write a Qwen3-VL embedder with random weights: last-token pooling and unit length, as the real one."""
     tokenizer = train_tokenizer()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = Qwen3VLModel(qwen3vl_config(tokenizer, embedding_dim))
-    processor = Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(patch_size=16, merge_size=2, temporal_patch_size=2),
-        tokenizer=tokenizer,
-        video_processor=Qwen3VLVideoProcessor(patch_size=16, merge_size=2, temporal_patch_size=2),
-        chat_template=CHAT_TEMPLATE,
-    )
+    processor = qwen3vl_processor(tokenizer)
     backbone_folder = folder.with_name(folder.name + ".backbone")
     backbone.save_pretrained(backbone_folder)
     processor.save_pretrained(backbone_folder)

@@ -46,9 +46,10 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     from transformers import set_seed
 
     from experiments import mini_batch
+    from experiments.adapters import merge_adapter
     from experiments.models import embedding_dim
     from experiments.record import keep_record
-    from experiments.resized import resized_rows
+    from experiments.resized import image_processor, resized_rows
 
     check_push(config["trainer"], name)
     mini_batch.check(config["loss"])
@@ -72,7 +73,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics = describe(config, choices, data, model, evaluator)
         metrics |= evaluate_base(evaluator, model, output_dir)
 
-        processor = getattr(model.processor, "image_processor", None)
+        processor = image_processor(model)
         trainer: RunTrainer = args.trainer_class(
             model=model,
             args=args,
@@ -84,6 +85,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         )
         fit(trainer)
         record.update(mini_batch=trainer.mini_batch)
+        if config["model"].get("merge_adapter"):
+            merge_adapter(model)
 
         evaluation = run_evaluator(evaluator, model, output_dir, "final")
         if evaluation is None:  # what follows is for the main process

