@@ -266,6 +266,7 @@ def media(tmp_path_factory):
     [
         ("qwen25omni_tiny", "table data.train={}/wav.jsonl"),
         ("qwen25omni_tiny", "hub data.path={}/sounds data.eval=null"),
+        ("qwen3vl_instruct_tiny", "table data.train={}/mp4.jsonl"),
         ("qwen3vl_instruct_tiny", "hub data.path={}/clips data.eval=null"),
     ],
 )
