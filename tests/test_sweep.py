@@ -137,9 +137,9 @@ def test_a_finished_sweep_is_repeated_on_request_in_a_directory_of_its_own(tmp_p
 
 
 def test_ctrl_c_ends_jobs_cleanly_and_the_same_sweep_twice_at_once_is_refused(tmp_path):
-    process = start(tmp_path, "seed=30000,0")
+    process = start(tmp_path, "seed=300000,0")
     wait_for(lambda: [*tmp_path.rglob("starts")], process)
-    code, _, err = sweep(tmp_path, "seed=30000,0")
+    code, _, err = sweep(tmp_path, "seed=300000,0")
     assert (code, len(summaries(tmp_path))) == (2, 1)
     assert "is going on" in err and len(err.splitlines()) == 1
     process.send_signal(signal.SIGINT)
