@@ -178,7 +178,7 @@ def _verdict(found: dict[str, Difference], first: Setting, other: Setting, metri
         if keys:
             said.append(f"{setting.label} is better than {worse.label} {_listed(keys)}")
     if unclear := [key for key, difference in found.items() if not difference.is_clear]:
-        said.append(f"neither is shown to be better {_listed(unclear)} (the interval holds 0)")
+        said.append(f"neither is shown to be better {_listed(unclear)} (the interval holds 0, or p is 0.05 or more)")
     return f"{metric_label(metric)}: {'; '.join(said)}."
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from experiments.hints import dotted_keys, select, show
 from experiments.run_report import best_section, counts, primary_metric, score
-from experiments.runs import Run, dimensions, duration_s, main_values
+from experiments.runs import SEEDS, Run, dimensions, duration_s, main_values
 from experiments.tables import markdown_table, metric_label, short_count, shown, time_text
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
@@ -112,7 +112,7 @@ def _differences(run: Run, others: Sequence[Run]) -> str:
     keys = dict.fromkeys(key for config in configs for key in dotted_keys(config))
     found = {}
     for key in keys:
-        if key in _NO_DIFFERENCE or key.startswith(_NO_DIFFERENCES):
+        if key in _NO_DIFFERENCE or key.startswith(_NO_DIFFERENCES) or (key in SEEDS and key != "seed"):
             continue
         values = [select(config, key) for config in configs]
         if not any(isinstance(value, dict) for value in values) and any(value != values[0] for value in values):

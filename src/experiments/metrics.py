@@ -104,8 +104,8 @@ class Difference(NamedTuple):
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval excludes 0 and the test agrees: with few queries the interval alone is too narrow."""
+        return (self.low > 0 or self.high < 0) and self.p < 0.05
 
 
 def paired_difference(

@@ -142,6 +142,9 @@ def _comparison(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     rows = [
         [key, *(score(sections[each], name, key, interval=True) for name, each in columns)] for key in keys(section)
     ]
+    if f"retriever_{metric}" in main_values(section):
+        headers.append("retriever alone")
+        rows = [[*row, score(section, f"retriever_{metric}", row[0])] for row in rows]
     if not dims:
         return headers, rows
     return [*headers, "% of full"], [[*row, _percent(kept[dim])] for row, dim in zip(rows, dims, strict=True)]
@@ -239,8 +242,10 @@ def _commands(run: Run) -> list[str]:
         lines += ["# Load the model", f"python -i -c {shlex.quote(code)}"]
         choices = (_hydra(run.path, "hydra.yaml") or {}).get("hydra", {}).get("runtime", {}).get("choices", {})
         data = [f"data={choices['data']}"] if choices.get("data") else []
-        data += [each for each in overrides if each.lstrip("+~").startswith("data.")]
         option = _SAVED.get(kind, "saved")
+        if option == "saved" and choices.get("matryoshka"):
+            data.append(f"matryoshka={choices['matryoshka']}")
+        data += [each for each in overrides if each.lstrip("+~").startswith(("data.", "evaluator.", "matryoshka."))]
         again = ["python", "-m", "experiments.evaluate", f"model={option}", f"model.name={shown(final)}", *data]
         lines += ["# Evaluate the saved model again", shlex.join(again)]
     if dashboard := run.record.get("dashboard"):

@@ -105,7 +105,7 @@ def load_json(path: Path) -> Any:
     """Return what a JSON file holds, or None where there is none that can be read."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         logger.warning("%s can't be read: %s", path, error)

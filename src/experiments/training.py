@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -113,6 +114,15 @@ class RunTrainer(BaseTrainer):
             )
         return super().create_scheduler(num_training_steps, optimizer)
 
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor | int | None]:
+        """Choose the mini-batch, if that is still open, before the first batch takes memory."""
+        if self.cached_loss is not None and self.cached_loss.mini_batch_is_open:
+            self.current_gradient_accumulation_steps = num_batches  # set only once the batches are there
+            self.choose_mini_batch(self.model_wrapped, self.cached_loss)
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
@@ -121,8 +131,6 @@ class RunTrainer(BaseTrainer):
         Raises:
             TrainingDivergedError: If the loss is infinite or not a number.
         """
-        if self.cached_loss is not None and self.cached_loss.mini_batch_is_open:
-            self.choose_mini_batch(model, self.cached_loss)
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not math.isfinite(loss.item()):
             raise TrainingDivergedError(
@@ -132,7 +140,7 @@ class RunTrainer(BaseTrainer):
         return loss
 
     def choose_mini_batch(self, model: nn.Module, loss: CachedMultipleNegativesRankingLoss) -> None:
-        """Set the loss's mini-batch size, at the first step, where everything is as in the steps to come.
+        """Set the loss's mini-batch size, before the first step, where all but the batch is as in the steps to come.
 
         A run that goes on from a checkpoint keeps the size that it began with.
         """
@@ -144,11 +152,15 @@ class RunTrainer(BaseTrainer):
                 raise ConfigError("loss.mini_batch_size=auto works with one data set alone; type a number, e.g. 16")
             batch_size = self.args.per_device_train_batch_size
             rows = mini_batch.costliest_rows(self.train_dataset, self.model, batch_size)
-            step = super().training_step
+            step, num_dataset_rows = super().training_step, len(self.train_dataset)
 
             def try_out(size: int, num_rows: int) -> None:
                 loss.mini_batch_size = size
-                step(model, self.data_collator(rows[:num_rows]))
+                batch = self.data_collator(rows[:num_rows])
+                # The data loader holds the next batch too, unless there is none.
+                ahead = num_rows == len(rows) < num_dataset_rows and self.data_collator(rows)
+                step(model, batch)
+                del ahead
 
             self.mini_batch = mini_batch.choose(model, try_out, len(rows), loss.memory_limit)
             self.log({"mini_batch_size": self.mini_batch["mini_batch_size"]})
