@@ -21,6 +21,7 @@ from experiments.embedding_cache import key_parts, load_or_compute
 from experiments.evaluate import evaluate
 from experiments.evaluation import RetrievalEvaluator
 from experiments.models import load_embedder, set_pixel_bounds
+from experiments.runs import digest
 
 CONF = Path(__file__).parents[1] / "conf"
 
@@ -106,7 +107,7 @@ def test_a_change_of_data_batch_threads_versions_or_source_misses(tiny_model, re
     before = parts(tiny_model)["source"]
     source.write_text("a = 2")
     assert parts(tiny_model)["source"] != before
-    assert len({embedding_cache.key(reference), embedding_cache.key(reference | {"truncate_dim": 1})}) == 2
+    assert len({digest(reference), digest(reference | {"truncate_dim": 1})}) == 2
 
 
 def test_neither_the_folder_nor_earlier_use_changes_the_key(tiny_folder, tiny_model, reference, tmp_path):
@@ -215,12 +216,12 @@ def test_what_was_used_last_stays_when_the_folder_is_full(tmp_path, monkeypatch)
     os.utime(tmp_path / ".killed.1.tmp", (0, 0))
     for number in range(3):
         load_or_compute(tmp_path, {"n": number}, lambda: embeddings)
-        path = tmp_path / f"{embedding_cache.key({'n': number})}.npz"
+        path = tmp_path / f"{digest({'n': number})}.npz"
         os.utime(path, (1000 + number, 1000 + number))
     assert load_or_compute(tmp_path, {"n": 0}, lambda: embeddings)[1] is not None
     load_or_compute(tmp_path, {"n": 3}, lambda: embeddings)
     kept = {path.stem for path in tmp_path.glob("*.npz")}
-    assert kept == {embedding_cache.key({"n": number}) for number in (0, 2, 3)}
+    assert kept == {digest({"n": number}) for number in (0, 2, 3)}
     assert len(list(tmp_path.iterdir())) == 6
 
 

@@ -11,8 +11,9 @@ from PIL import Image as PILImage
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
 from experiments.errors import ConfigError
-from experiments.evaluation import PRIMARY_METRIC, Evaluation, RetrievalEvaluator, sample_retrievals
+from experiments.evaluation import PRIMARY_METRIC, RetrievalEvaluator
 from experiments.models import load_embedder
+from experiments.rankings import sample_retrievals
 
 DIMS = [96, 48, 24, 12]
 COLORS = ["red", "green", "blue", "yellow", "black", "white", "purple", "orange"]
@@ -231,7 +232,8 @@ def test_no_relevant_document_at_all_is_a_config_error(data):
 
 def test_samples_are_misses_first_with_decoded_pages(model, data):
     evaluation = RetrievalEvaluator(*data).evaluate(model)
-    samples = sample_retrievals(evaluation, *data, num=16, top=3)
+    ranked = dict(zip(evaluation.query_ids, evaluation.rankings[96].document_ids.tolist(), strict=True))
+    samples = sample_retrievals(ranked, *data, num=16, top=3)
     missed = [sample["right_rank"] != 1 for sample in samples]
     assert missed == sorted(missed, reverse=True)
     assert sum(missed) == round(16 * (1 - evaluation.metrics[96]["cosine_accuracy@1"]))
@@ -245,8 +247,5 @@ def test_samples_are_misses_first_with_decoded_pages(model, data):
 def test_a_right_page_beyond_the_ranking_has_no_rank():
     corpus = Dataset.from_dict({"corpus_id": ["a", "b"], "document": ["first", "second"]})
     queries = Dataset.from_dict({"query_id": ["q"], "query": ["which"]})
-    from experiments.rankings import Ranking
-
-    evaluation = Evaluation(["q"], {"q": {"b"}}, {4: {}}, rankings={4: Ranking(np.array([["a"]]), np.ones((1, 1)))})
-    [sample] = sample_retrievals(evaluation, queries, corpus, {"q": {"b"}})
+    [sample] = sample_retrievals({"q": ["a"]}, queries, corpus, {"q": {"b"}})
     assert sample == {"query": "which", "right": "second", "right_rank": None, "top": [("first", False)]}

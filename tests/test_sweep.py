@@ -25,7 +25,14 @@ STATUS = {0: "finished", 1: "failed", 2: "exited", 3: "exited", 4: "killed", 5: 
 def start(folder, *overrides, module="sweep_task"):
     command = [sys.executable, "-m", module, "-m", *overrides]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(
+        command, cwd=folder, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True, preexec_fn=_as_in_the_foreground
+    )
+
+
+def _as_in_the_foreground():
+    """Take Ctrl-C, which processes that a script starts in the background ignore from birth."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def sweep(folder, *overrides, module="sweep_task"):

@@ -23,7 +23,12 @@ GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracki
 _VALUES = {"seed": "int", "run_name": "str | None"}  # what stands beside the groups
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _EXTRAS = {"peft": "lora"}  # package of a target -> the extra that installs it
-_CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
+_EMBEDDER_CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
+_CARDS = {  # of the models that a file of ours makes
+    "experiments.models": _EMBEDDER_CARD,
+    "experiments.encoders": _EMBEDDER_CARD,
+    "experiments.rerankers": "sentence_transformers.cross_encoder.model_card.CrossEncoderModelCardData",
+}
 
 _AT_LEAST_1 = (
     *(f"model.{key}" for key in ("embedding_dim", "min_pixels", "max_pixels")),
@@ -87,13 +92,14 @@ def check(config: dict[str, Any], groups: Sequence[str] = GROUPS) -> None:
         ConfigError: At the first mistake; it says what to type instead.
     """
     _check_groups(config, groups)
-    for key, node in _targets(config):
+    for key, node in targets(config):
         _check_node(key, node)
     _check_ranges(config)
     _check_choices(config)
     model = config.get("model", {})
-    if str(model.get("_target_")).startswith("experiments.models.") and isinstance(model.get("card"), dict):
-        _check_node("model.card", {"_target_": _CARD} | model["card"])
+    card = _CARDS.get(str(model.get("_target_")).rpartition(".")[0])
+    if card and isinstance(model.get("card"), dict):
+        _check_node("model.card", {"_target_": card} | model["card"])
     fits.check(config)
     _check_rest(config)
 
@@ -135,16 +141,16 @@ def _check_groups(config: dict[str, Any], groups: Sequence[str]) -> None:
             raise ConfigError(f"{group} is missing: choose one of its options ({group}=NAME, see --help)")
 
 
-def _targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+def targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield every node that names a `_target_`, with its dotted key."""
     if isinstance(node, dict):
         if "_target_" in node:
             yield key, node
         for name, value in node.items():
-            yield from _targets(value, f"{key}.{name}" if key else str(name))
+            yield from targets(value, f"{key}.{name}" if key else str(name))
     elif isinstance(node, list):
         for index, value in enumerate(node):
-            yield from _targets(value, f"{key}.{index}")
+            yield from targets(value, f"{key}.{index}")
 
 
 def _read(key: str, target: str) -> Signature:

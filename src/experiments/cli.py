@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments import run_folder
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, one_line
 from experiments.explain import CONF, config_groups, explain
 from experiments.memory import is_out_of_memory, lift_memory_limit
 
@@ -260,9 +260,3 @@ def _record_failure(error: Exception, output_dir: Path) -> str:
 
 def _relative(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-
-
-def one_line(text: str, limit: int = 600) -> str:
-    """Return a text with its line breaks as spaces, cut to `limit` characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= limit else f"{text[: limit - 3]}..."

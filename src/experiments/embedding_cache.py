@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from experiments import runs
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer
@@ -55,7 +57,7 @@ def load_or_compute(
     Returns:
         Embeddings of queries and documents, and the file that they were read from (None: they were computed).
     """
-    path = folder / f"{key(parts)}.npz"
+    path = folder / f"{runs.digest(parts)}.npz"
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -72,11 +74,6 @@ def load_or_compute(
         except OSError as error:
             logger.warning("The embeddings are not kept: %s", error)
     return embeddings, None
-
-
-def key(parts: dict[str, Any]) -> str:
-    """Return the SHA-256 of the parts, in hexadecimal digits."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def key_parts(model: SentenceTransformer, queries: Dataset, corpus: Dataset, batch_size: int) -> dict[str, Any]:

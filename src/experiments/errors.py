@@ -3,3 +3,9 @@
 
 class ConfigError(ValueError):
     """A mistake in what was typed: one line that says what is wrong and what to type instead (exit code 2)."""
+
+
+def one_line(text: str, limit: int = 600) -> str:
+    """Return a text with its line breaks as spaces, cut to `limit` characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

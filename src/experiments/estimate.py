@@ -90,7 +90,7 @@ def estimate(config: dict[str, Any], past: Iterable[Past]) -> Estimate | None:
         config: The job's resolved config.
         past: What `past_runs` found.
     """
-    alike = [each for each in past if all(select(each.run.record["config"], k) == select(config, k) for k in _SAME)]
+    alike = [each for each in past if _is_alike(config, each.run.record["config"])]
     if not alike:
         return None
     distances = [_distance(config, each.run.record["config"]) for each in alike]
@@ -106,6 +106,14 @@ def estimate(config: dict[str, Any], past: Iterable[Past]) -> Estimate | None:
         _basis(config, nearest, spread),
         spread,
         (*_differing(config, nearest[-1].run.record["config"]),),
+    )
+
+
+def _is_alike(config: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether a run's time tells another's: the same work on the same data, rows counted in both or neither."""
+    rows = ("data.num_train_rows", "data.num_eval_rows")
+    return all(select(config, key) == select(other, key) for key in _SAME) and all(
+        (select(config, key) is None) == (select(other, key) is None) for key in rows
     )
 
 
@@ -199,5 +207,6 @@ def _num_evaluations(config: dict[str, Any]) -> float:
         return math.ceil(1 / every)
     rows = config["data"].get("num_train_rows") or 0
     steps = trainer["max_steps"] if (trainer.get("max_steps") or -1) > 0 else None
-    steps = steps or math.ceil(rows / trainer["per_device_train_batch_size"]) * epochs
+    batch = trainer["per_device_train_batch_size"] * trainer.get("gradient_accumulation_steps", 1)
+    steps = steps or math.ceil(rows / batch) * epochs
     return steps // every

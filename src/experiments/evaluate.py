@@ -59,7 +59,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
             return {}
         metrics = describe(config, choices, data, model, evaluator) | {
             "base": evaluation.to_json(),
-            "base_from_cache": getattr(evaluation, "cache_file", None) is not None,
+            "base_from_cache": evaluation.cache_file is not None,
             "attributes": evaluation.attributes,
         }
         metrics["energy"] = tracker.energy()
@@ -106,11 +106,10 @@ def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag:
     from sentence_transformers.util.distributed import distributed_evaluation
 
     with distributed_evaluation(model) as is_main:
-        options = {"cached": True} if tag == "base" and hasattr(evaluator, "cache_dir") else {}
-        evaluation = evaluator.evaluate(model, **options) if is_main else None
+        evaluation = evaluator.evaluate(model, cached=tag == "base") if is_main else None
     if evaluation is not None:
-        if cache_file := getattr(evaluation, "cache_file", None):
-            logger.info("Base evaluation: embeddings from the cache (%s)", cache_file)
+        if evaluation.cache_file:
+            logger.info("Base evaluation: embeddings from the cache (%s)", evaluation.cache_file)
         evaluation.write_trec(output_dir / "rankings", tag)
     return evaluation
 

@@ -18,10 +18,8 @@ from tqdm.auto import tqdm
 
 from experiments import embedding_cache, metrics
 from experiments.errors import ConfigError
-from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking, sample_retrievals
+from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking
 from experiments.resized import ResizedPages, batches, bounds, image_processor
-
-__all__ = ["PRIMARY_METRIC", "Evaluation", "RetrievalEvaluator", "sample_retrievals"]
 
 PRECISIONS = ("float32", "int8", "binary")
 

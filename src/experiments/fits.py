@@ -214,8 +214,18 @@ def _check_reranker(config: dict[str, Any], model: str | None) -> None:
     """Refuse a reranker on data without labelled pairs, another model on data with them, and dimensions it hasn't."""
     if model is None:
         return
+    number = select(config, "evaluator.num_candidates")
+    if select(config, "evaluator.retriever") and number is not None and number > 100:
+        raise ConfigError(
+            f"evaluator.num_candidates={number}: a retriever finds 100; type evaluator.num_candidates=100"
+        )
     if model == "reranker" and str(select(config, "matryoshka._target_")).endswith(".matryoshka"):
         raise ConfigError("matryoshka: a reranker makes scores, which have no dimensions; type matryoshka=none")
+    if model == "reranker" and select(config, "matryoshka.truncate_dim") is not None:
+        raise ConfigError(
+            "matryoshka.truncate_dim: a reranker makes scores, which have no dimensions; "
+            "type matryoshka.truncate_dim=null"
+        )
     target = select(config, "data._target_") or ""
     if target.startswith("experiments.data.") and (model == "reranker") != _yields_pairs(config["data"]):
         source = target.rpartition(".")[0].rpartition(".")[2]

@@ -12,14 +12,11 @@ import yaml
 
 from experiments.hints import dotted_keys, select, show
 from experiments.run_report import best_section, counts, primary_metric, score
-from experiments.runs import SEEDS, Run, dimensions, duration_s, main_values
+from experiments.runs import SEEDS, Run, dimensions, duration_s, effective, main_values
 from experiments.tables import markdown_table, metric_label, short_count, shown, time_text
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 FINETUNED, AS_IT_IS, AS_PUBLISHED = "finetuned", "as it is", "published"
-# Swept keys that tell runs apart are the user's own: not where a run's model lies, nor how it was tracked or cached.
-_NO_DIFFERENCE = ("model.name", "run_name", "data.cache_dir")
-_NO_DIFFERENCES = ("tracking.", "model.card")
 
 
 class Entry(NamedTuple):
@@ -108,11 +105,12 @@ def _model_label(name: str) -> str:
 
 def _differences(run: Run, others: Sequence[Run]) -> str:
     """Return the config keys, with their values, in which a run differs from any of the others."""
-    configs = [other.record["config"] for other in others]
+    configs = [effective(other.record["config"]) for other in others]
     keys = dict.fromkeys(key for config in configs for key in dotted_keys(config))
     found = {}
     for key in keys:
-        if key in _NO_DIFFERENCE or key.startswith(_NO_DIFFERENCES) or (key in SEEDS and key != "seed"):
+        # Not where a run's model lies, and each seed once.
+        if key == "model.name" or key.startswith("model.card") or (key in SEEDS and key != "seed"):
             continue
         values = [select(config, key) for config in configs]
         if not any(isinstance(value, dict) for value in values) and any(value != values[0] for value in values):

@@ -22,6 +22,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import nn
 
 from experiments import adapters, encoders
+from experiments.atomic import write_once
 from experiments.encoders import choose_attention, choose_dtype
 from experiments.errors import ConfigError
 from experiments.resized import image_processor
@@ -252,22 +253,27 @@ def qwen3vl_tiny(
 
 
 @contextmanager
-def built(build: Callable[[Path], None], name: str, cache_dir: str | None = None) -> Iterator[Path]:
+def built(
+    build: Callable[[Path], None], name: str, cache_dir: str | None = None, *, alone: str = ""
+) -> Iterator[Path]:
     """Give a folder that holds what `build` writes; under torchrun the main process builds it for all.
 
     Args:
         build: Called with a folder that isn't there yet, unless an earlier call has left it.
         name: Of the folder; it tells all that `build` depends on.
         cache_dir: Where the folder is kept; None: a temporary one, removed at the end.
+        alone: What is trained, if `build` trains, which takes a process that torchrun didn't start.
+
+    Raises:
+        ConfigError: If it would have to be trained under torchrun.
     """
     many = int(os.environ.get("WORLD_SIZE", 1)) > 1
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(cache_dir or (broadcast_object_list([scratch])[0] if many else scratch)) / name
+        if alone and many and not folder.exists():
+            raise ConfigError(f"{alone} is trained first, in one process: run once without torchrun")
         if is_main_process() and not folder.exists():
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{name}.") as partial_folder:
-                build(Path(partial_folder) / name)
-                os.replace(Path(partial_folder) / name, folder)
+            write_once(folder, build)
         if many:
             PartialState().wait_for_everyone()
         yield folder

@@ -25,14 +25,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments import checks, sweeps
-from experiments.cli import one_line, resolve
-from experiments.errors import ConfigError
+from experiments.cli import resolve
+from experiments.errors import ConfigError, one_line
 from experiments.estimate import Estimate, Past, estimate, past_runs
 from experiments.explain import CONF, explain
 from experiments.hints import select
-from experiments.memory import parse_bytes
-from experiments.runs import read_record
+from experiments.runs import is_finished
 from experiments.tables import markdown_table, shown, time_text
+from hydra_plugins.experiments_launcher._jobs import visible_gpus
+from hydra_plugins.experiments_launcher._options import check_options
 
 _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
@@ -80,7 +81,7 @@ def compose(overrides: Sequence[str]) -> tuple[DictConfig, list[Job]]:
         try:
             job.config = _plain(loader, master, line, bases)
         except ConfigError as error:  # a value is missing
-            job.status, job.error = "refused", str(error)
+            job.status, job.error, job.config = "refused", str(error), {"overrides": [*line]}
         jobs.append(job)
     return master, jobs
 
@@ -136,7 +137,9 @@ def judge(jobs: Sequence[Job], master: DictConfig, past: Sequence[Past]) -> Path
             continue
         if job.identity in first:
             job.status = f"same as job {first[job.identity]}"
-        elif any(each["identity"] == job.identity and _is_finished(folder, each) for each in entries):
+        elif folder and any(
+            each["identity"] == job.identity and is_finished(folder / each["dir"]) for each in entries
+        ):
             job.status = "done"
         else:
             job.estimate = estimate(job.config, past)
@@ -144,33 +147,15 @@ def judge(jobs: Sequence[Job], master: DictConfig, past: Sequence[Past]) -> Path
     return folder
 
 
-def _roots(master: DictConfig) -> list[Path]:
-    """Return where a sweep of the same jobs is looked for: in the directory typed, or among all."""
-    wanted = Path(str(master.hydra.sweep.dir))
-    typed = any(each.startswith("hydra.sweep.dir=") for each in master.hydra.overrides.hydra)
-    return [wanted] if typed else [Path("multirun"), wanted.parent]
-
-
 def _taken_up(jobs: Sequence[Job], master: DictConfig) -> Path | None:
     """Return the sweep that our launchers would go on with, as they choose it."""
     launcher = master.hydra.launcher
     if not str(launcher._target_).startswith("hydra_plugins.experiments_launcher."):
         return None
-    try:
-        limit = parse_bytes(launcher.memory_limit)
-    except ConfigError as error:
-        raise ConfigError(f"hydra.launcher.{error}") from error
-    for folder in sweeps.find_sweeps(_roots(master), [job.identity for job in jobs]):
-        earlier = sweeps.read_sweep(folder) or {}
-        over = earlier["status"] == "ended" or sweeps.is_held(folder)
-        if earlier.get("memory_limit") == limit and not (launcher.repeat and over):
-            return folder
-    return None
-
-
-def _is_finished(folder: Path | None, entry: dict[str, Any]) -> bool:
-    assert folder is not None
-    return (read_record(folder / entry["dir"]) or {}).get("status") == "finished"
+    limit = check_options(launcher)
+    typed = any(each.startswith("hydra.sweep.dir=") for each in master.hydra.overrides.hydra)
+    wanted = Path(str(master.hydra.sweep.dir))
+    return sweeps.choose(wanted, typed, [job.identity for job in jobs], limit, launcher.repeat)
 
 
 def page(jobs: Sequence[Job], num_at_once: int, folder: Path | None, country: str | None) -> str:
@@ -255,11 +240,13 @@ def main() -> int:
         sys.stderr.write(f"error: {one_line(explain(error, 'config'))}\n")
         return 2
     try:
-        folder = judge(jobs, master, past_runs([Path("outputs"), Path("multirun"), *_roots(master)]))
+        roots = [Path("outputs"), Path("multirun"), Path(str(master.hydra.sweep.dir)).parent]
+        folder = judge(jobs, master, past_runs(roots))
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {one_line(str(error))}\n")
         return 2
-    num_at_once = int(master.hydra.launcher.get("n_jobs", 1))
+    num_at_once = int(master.hydra.launcher.get("n_jobs", len(jobs)))  # Slurm takes them all
+    num_at_once = min(num_at_once, len(visible_gpus()) or num_at_once)
     country = next((code for job in jobs if (code := select(job.config, "tracking.country_iso_code"))), None)
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")
     refused = any(job.status == "refused" for job in jobs)

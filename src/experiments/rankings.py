@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -12,14 +12,14 @@ import numpy as np
 from datasets import Dataset
 
 from experiments.data import RetrievalData
-
-PRIMARY_METRIC = "cosine_ndcg@10"
+from experiments.runs import PRIMARY_METRIC
 
 
 class Result(Protocol):
     """What an evaluator found, of whatever kind the model is."""
 
     attributes: dict[str, float] | None  # share of queries whose right document beats the one that differs in it alone
+    cache_file: Path | None  # where the embeddings were read, if they were
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Return a section of metrics.json; the first key is what runs are ranked by."""
@@ -36,8 +36,8 @@ class Evaluator(Protocol):
 
     metric: str  # the primary one, as it stands in metrics.json
 
-    def evaluate(self, model: Any) -> Result:
-        """Return everything that one pass over the evaluation tells."""
+    def evaluate(self, model: Any, *, cached: bool = False) -> Result:
+        """Return everything that one pass over the evaluation tells; cached: from what an earlier run kept of it."""
 
 
 class Ranking(NamedTuple):
@@ -79,7 +79,8 @@ class Evaluation:
 
     def samples(self, data: RetrievalData) -> list[dict[str, Any]]:
         """Return a few queries with what was retrieved; see `sample_retrievals`."""
-        return sample_retrievals(self, data.queries, data.corpus, data.relevant_docs)
+        ranked = dict(zip(self.query_ids, self.rankings[self.full_dim].document_ids.tolist(), strict=True))
+        return sample_retrievals(ranked, data.queries, data.corpus, data.relevant_docs)
 
     def write_trec(self, folder: Path, tag: str) -> None:
         """Write `{tag}_dim0096.trec`, a run file per dimension, and `qrels.trec`, each whole or not at all.
@@ -89,30 +90,28 @@ class Evaluation:
         """
         folder.mkdir(parents=True, exist_ok=True)
         for dim, ranking in self.rankings.items():
-            run = f"{tag}_dim{dim:04d}"
-            write_lines(
-                folder / f"{run}.trec",
-                (
-                    f"{query_id} Q0 {document_id} {rank} {score} {run}"
-                    for query_id, ids, scores in zip(self.query_ids, *ranking, strict=True)
-                    for rank, (document_id, score) in enumerate(zip(ids, scores, strict=True), start=1)
-                ),
-            )
-        write_lines(
-            folder / "qrels.trec",
-            (f"{query_id} 0 {id_} 1" for query_id in self.query_ids for id_ in sorted(self.relevant_docs[query_id])),
-        )
+            ranked = ((ids, zip(*found, strict=True)) for ids, *found in zip(self.query_ids, *ranking, strict=True))
+            write_run(folder, f"{tag}_dim{dim:04d}", ranked)
+        write_qrels(folder, "qrels", {query_id: self.relevant_docs[query_id] for query_id in self.query_ids})
 
 
 def sample_retrievals(
-    evaluation: Evaluation,
+    ranked: Mapping[str, Sequence[str]],
     queries: Dataset,
     corpus: Dataset,
     relevant_docs: dict[str, set[str]],
     num: int = 8,
     top: int = 5,
 ) -> list[dict[str, Any]]:
-    """Return a few queries with what was retrieved at the full dimension: first misses, then hits, in query order.
+    """Return a few queries with what was ranked first: first misses, then hits, in query order.
+
+    Args:
+        ranked: query_id -> corpus_ids, best first.
+        queries: Columns `query_id` and `query`.
+        corpus: Columns `corpus_id` and `document`.
+        relevant_docs: query_id -> the corpus_ids that answer it.
+        num: Queries.
+        top: Documents of each.
 
     Returns:
         One dict a query: `query`, `right` (its best ranked relevant document), `right_rank` (from 1, or None if below
@@ -120,11 +119,10 @@ def sample_retrievals(
     """
     query_rows = {query_id: row for row, query_id in enumerate(queries["query_id"])}
     document_rows = {corpus_id: row for row, corpus_id in enumerate(corpus["corpus_id"])}
-    ranked = dict(zip(evaluation.query_ids, evaluation.rankings[evaluation.full_dim].document_ids, strict=True))
     hits = {query_id: ids[0] in relevant_docs[query_id] for query_id, ids in ranked.items()}
     samples = []
     for query_id in sorted(ranked, key=hits.__getitem__)[:num]:  # stable: misses first, each kind in query order
-        ids, right_ids = ranked[query_id].tolist(), relevant_docs[query_id]
+        ids, right_ids = ranked[query_id], relevant_docs[query_id]
         right_rank = next((rank for rank, id_ in enumerate(ids, start=1) if id_ in right_ids), None)
         right_id = ids[right_rank - 1] if right_rank else min(right_ids)
         samples.append(
@@ -138,7 +136,30 @@ def sample_retrievals(
     return samples
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
+def write_run(folder: Path, name: str, ranked: Iterable[tuple[str, Iterable[tuple[str, np.float32]]]]) -> None:
+    """Write a TREC run file, `{name}.trec`.
+
+    Args:
+        folder: Where it goes.
+        name: Of the run.
+        ranked: Each query's id with its documents' ids and scores, best first; a float32 is written with the digits
+            that tell it from others.
+    """
+    lines = (
+        f"{query_id} Q0 {document_id} {rank} {score} {name}"
+        for query_id, documents in ranked
+        for rank, (document_id, score) in enumerate(documents, start=1)
+    )
+    _write_lines(folder / f"{name}.trec", lines)
+
+
+def write_qrels(folder: Path, name: str, relevant_docs: Mapping[str, set[str]]) -> None:
+    """Write a TREC file of relevant documents, `{name}.trec`."""
+    lines = (f"{query_id} 0 {id_} 1" for query_id, ids in relevant_docs.items() for id_ in sorted(ids))
+    _write_lines(folder / f"{name}.trec", lines)
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write a text file, whole or not at all."""
     unfinished = path.with_name(f".{path.name}.tmp")
     with unfinished.open("w", encoding="utf-8") as file:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments.errors import ConfigError
+from experiments.errors import ConfigError, one_line
 from experiments.memory import lift_memory_limit, peak
 from experiments.provenance import hardware, provenance
 from experiments.runs import (
@@ -48,9 +48,7 @@ class Record:
 
     def _close(self, status: str, error: BaseException | None = None) -> None:
         end = now()
-        line = " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split()) if error else None
-        if line and len(line) > 300:
-            line = line[:299] + "…"
+        line = one_line(f"{type(error).__name__}: {error}".rstrip(": "), limit=300) if error else None
         self.fields["attempts"][-1].update(end=end, status=status)
         try:
             self.update(status=status, end=end, error=line, hardware=hardware(), **peak())  # the GPU is known only now

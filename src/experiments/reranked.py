@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from experiments import metrics
-from experiments.data import Direction, RerankingData
-from experiments.rankings import write_lines
+from experiments.data import RerankingData
+from experiments.rankings import sample_retrievals, write_qrels, write_run
 
 PRIMARY_METRIC = "ndcg@10"
 
@@ -27,6 +27,7 @@ class RerankingEvaluation:
     # By name (direction, or direction_end_to_end): query_id -> documents and scores, best first.
     rankings: dict[str, dict[str, list[tuple[str, float]]]] = field(default_factory=dict)
     attributes: None = None
+    cache_file: None = None
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Return a section of metrics.json: by direction its metrics and intervals."""
@@ -39,51 +40,21 @@ class RerankingEvaluation:
         """Write a TREC run file for each direction (`{tag}_image_to_text.trec`), end to end too, and its qrels."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, ranking in self.rankings.items():
-            run = f"{tag}_{name}"
-            write_lines(
-                folder / f"{run}.trec",
-                (
-                    f"{query_id} Q0 {document_id} {rank} {np.float32(score)} {run}"
-                    for query_id, documents in ranking.items()
-                    for rank, (document_id, score) in enumerate(documents, start=1)
-                ),
-            )
+            write_run(folder, f"{tag}_{name}", ((id_, _float32(documents)) for id_, documents in ranking.items()))
         for direction, relevant in self.relevant_docs.items():
-            lines = (f"{query_id} 0 {id_} 1" for query_id, ids in relevant.items() for id_ in sorted(ids))
-            write_lines(folder / f"qrels_{direction}.trec", lines)
+            write_qrels(folder, f"qrels_{direction}", relevant)
 
-    def samples(self, data: RerankingData, num: int = 4, top: int = 5) -> list[dict[str, Any]]:
-        """Return a few queries of each direction as `rankings.sample_retrievals` does, first those that went wrong."""
-        return [
-            sample
-            for direction, relevant in self.relevant_docs.items()
-            for sample in self._samples(data.directions[direction], self.rankings[direction], relevant, num, top)
-        ]
+    def samples(self, data: RerankingData) -> list[dict[str, Any]]:
+        """Return a few queries of each direction; see `sample_retrievals`."""
+        found = []
+        for name, each in data.directions.items():
+            ranked = {query_id: [id_ for id_, _ in documents] for query_id, documents in self.rankings[name].items()}
+            found += sample_retrievals(ranked, each.queries, each.corpus, each.relevant_docs, num=4)
+        return found
 
-    @staticmethod
-    def _samples(
-        direction: Direction,
-        ranking: dict[str, list[tuple[str, float]]],
-        relevant: dict[str, set[str]],
-        num: int,
-        top: int,
-    ) -> Iterator[dict[str, Any]]:
-        query_rows = {id_: row for row, id_ in enumerate(direction.queries["query_id"])}
-        document_rows = {id_: row for row, id_ in enumerate(direction.corpus["corpus_id"])}
 
-        def document(id_: str) -> Any:
-            return direction.corpus[document_rows[id_]]["document"]
-
-        hits = {query_id: documents[0][0] in relevant[query_id] for query_id, documents in ranking.items()}
-        for query_id in sorted(ranking, key=hits.__getitem__)[:num]:
-            ids, right = [id_ for id_, _ in ranking[query_id]], relevant[query_id]
-            right_rank = next(rank for rank, id_ in enumerate(ids, start=1) if id_ in right)
-            yield {
-                "query": direction.queries[query_rows[query_id]]["query"],
-                "right": document(ids[right_rank - 1]),
-                "right_rank": right_rank,
-                "top": [(document(id_), id_ in right) for id_ in ids[:top]],
-            }
+def _float32(documents: list[tuple[str, float]]) -> Iterator[tuple[str, np.float32]]:
+    return ((id_, np.float32(score)) for id_, score in documents)
 
 
 def order(ids: np.ndarray, scores: np.ndarray) -> list[tuple[str, float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sentence_transformers import CrossEncoder
@@ -13,10 +12,9 @@ from sentence_transformers.cross_encoder.modules import LogitScore, Transformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 from torch import nn
 
-from experiments import adapters
+from experiments import adapters, encoders
 from experiments.errors import ConfigError
-from experiments.hub import OFFLINE, require_hub
-from experiments.models import choose_attention, choose_dtype, describe, set_pixel_bounds, speed_up_patches
+from experiments.models import describe, set_pixel_bounds, speed_up_patches
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -66,7 +64,7 @@ def any_to_any(
     transformer = _transformer(name, "any-to-any", attn_implementation, dtype, revision, trust_remote_code)
     true_id, false_id = (token_id(transformer, token) for token in (true_token, false_token))
     head = LogitScore(true_token_id=true_id, false_token_id=false_id)
-    return _reranker(name, [transformer, head], prompts, min_pixels, max_pixels, peft, card)
+    return _reranker(name, [transformer, head], prompts, min_pixels, max_pixels, peft, merge_adapter, card)
 
 
 def feature_extraction(
@@ -120,7 +118,7 @@ def feature_extraction(
         init_weight=(embeddings[true_id] - embeddings[false_id]).unsqueeze(0).clone(),
         module_output_name="scores",
     )
-    return _reranker(name, [transformer, pooling, head], prompts, min_pixels, max_pixels, peft, card)
+    return _reranker(name, [transformer, pooling, head], prompts, min_pixels, max_pixels, peft, merge_adapter, card)
 
 
 def load_reranker(
@@ -155,26 +153,18 @@ def load_reranker(
     Raises:
         ConfigError: If it can't be loaded, or is no reranker.
     """
-    folder = _find(name)
-    weights_dtype = choose_dtype(dtype)
-    try:
+    path, shared = encoders.locate(name, revision, trust_remote_code)
+    weights_dtype = encoders.choose_dtype(dtype)
+    attention = encoders.choose_attention(attn_implementation, weights_dtype)
+    with encoders.one_line_errors(name):
         model = CrossEncoder(
-            str(folder) if folder.exists() else name,
-            local_files_only=folder.exists(),
+            path,
+            **shared,
             prompts=dict(prompts) if prompts else None,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
             model_card_data=CrossEncoderModelCardData(**(card or {})),
-            model_kwargs={
-                "attn_implementation": choose_attention(attn_implementation, weights_dtype),
-                "dtype": weights_dtype,
-            },
+            model_kwargs={"attn_implementation": attention, "dtype": weights_dtype},
         )
-    except OSError as error:
-        raise _cannot_load(name, error) from error
-    if merge_adapter and peft is None:
-        adapters.merge_adapter(model)
-    return _ready(model, name, min_pixels, max_pixels, peft)
+    return _ready(model, name, min_pixels, max_pixels, peft, merge_adapter)
 
 
 def token_id(transformer: Transformer, token: str) -> int:
@@ -210,41 +200,22 @@ def teach_pair_roles(processor: Any) -> None:
         )
 
 
-def _find(name: str) -> Path:
-    """Return the folder of that name, which may not be there if the Hub can be asked."""
-    folder = Path(name).expanduser()
-    if not folder.exists():
-        require_hub(f"model {name}")
-    return folder
-
-
-def _cannot_load(name: str, error: OSError) -> ConfigError:
-    reason = str(error).splitlines()[0]
-    return ConfigError(f"model.name={name} can't be loaded ({reason}); check the name, or {OFFLINE}")
-
-
 def _transformer(
     name: str, task: Any, attn_implementation: str, dtype: str, revision: str | None, trust_remote_code: bool
 ) -> Transformer:
     """Load a generative checkpoint, with or without its head, that answers a pair of query and document."""
-    folder = _find(name)
-    weights_dtype = choose_dtype(dtype)
-    hub_kwargs: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    try:
+    path, shared = encoders.locate(name, revision, trust_remote_code)
+    weights_dtype = encoders.choose_dtype(dtype)
+    attention = encoders.choose_attention(attn_implementation, weights_dtype)
+    with encoders.one_line_errors(name):
         transformer = Transformer(
-            str(folder) if folder.exists() else name,
+            path,
             transformer_task=task,
-            model_kwargs={
-                **hub_kwargs,
-                "attn_implementation": choose_attention(attn_implementation, weights_dtype),
-                "dtype": weights_dtype,
-            },
-            processor_kwargs=hub_kwargs,
-            config_kwargs=hub_kwargs,
+            model_kwargs=shared | {"attn_implementation": attention, "dtype": weights_dtype},
+            processor_kwargs=shared,
+            config_kwargs=shared,
             processing_kwargs={"chat_template": {"add_generation_prompt": True}},
         )
-    except OSError as error:
-        raise _cannot_load(name, error) from error
     teach_pair_roles(transformer.processor)
     return transformer
 
@@ -256,6 +227,7 @@ def _reranker(
     min_pixels: int | None,
     max_pixels: int | None,
     peft: PeftConfig | None,
+    merge_adapter: bool,
     card: Mapping[str, Any] | None,
 ) -> CrossEncoder:
     model = CrossEncoder(
@@ -264,12 +236,19 @@ def _reranker(
         prompts=dict(prompts or {}),
         model_card_data=CrossEncoderModelCardData(**(card or {})),
     )
-    return _ready(model, name, min_pixels, max_pixels, peft)
+    return _ready(model, name, min_pixels, max_pixels, peft, merge_adapter)
 
 
 def _ready(
-    model: CrossEncoder, name: str, min_pixels: int | None, max_pixels: int | None, peft: PeftConfig | None
+    model: CrossEncoder,
+    name: str,
+    min_pixels: int | None,
+    max_pixels: int | None,
+    peft: PeftConfig | None,
+    merge_adapter: bool,
 ) -> CrossEncoder:
+    if merge_adapter and peft is None:
+        adapters.merge_adapter(model)
     set_pixel_bounds(model, min_pixels, max_pixels)
     adapters.add_peft(model, peft)
     speed_up_patches(model)

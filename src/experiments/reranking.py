@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from copy import copy
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -102,8 +103,8 @@ class RerankingEvaluator(BaseEvaluator):
         """Return the metrics as the trainer wants them: `{name}_ndcg@10`, `{name}-image_to_text_ndcg@10`."""
         return self._report(model, self._evaluate(model), epoch, steps)
 
-    def evaluate(self, model: CrossEncoder) -> RerankingEvaluation:
-        """Return everything that scoring each query's candidates once tells.
+    def evaluate(self, model: CrossEncoder, *, cached: bool = False) -> RerankingEvaluation:
+        """Return everything that scoring each query's candidates once tells; nothing of it is kept, cached or not.
 
         Raises:
             FloatingPointError: If a score is not finite.
@@ -141,9 +142,14 @@ class RerankingEvaluator(BaseEvaluator):
         everything = list(range(len(row_of)))
         if self.retriever is not None:
             inputs = (direction.queries, direction.corpus, direction.relevant_docs)
-            found = RetrievalEvaluator(*inputs, name=f"retriever, {name}", precisions=["float32"]).evaluate(
-                self.retriever
-            )
+            found = RetrievalEvaluator(
+                *inputs,
+                name=f"retriever, {name}",
+                truncate_dims=[],
+                precisions=["float32"],
+                num_bootstrap=1,
+                batch_size=self.batch_size,
+            ).evaluate(self.retriever)
             ids = found.rankings[found.full_dim].document_ids[:, : self.num_candidates]
             retrieved = [[row_of[id_] for id_ in row] for row in ids.tolist()]
             return Candidates(
@@ -182,12 +188,13 @@ class RerankingEvaluator(BaseEvaluator):
         return np.split(scores, np.cumsum([len(documents) for documents in scored])[:-1])
 
     def _reader(self, model: CrossEncoder, name: str, dataset: Dataset, column: str) -> Any:
-        """Return the function that reads a row of a column; images at the size the model sees, decoded once."""
+        """Return the function that reads a row; images are decoded once, small if the model tells its size."""
         if isinstance(dataset.features[column], Value):
             return dataset[column][:].__getitem__
         processor = image_processor(model)
         if bounds(processor) is None:
-            return lambda row: dataset[row][column]
+            # The pairs of a query stand together.
+            return lru_cache(maxsize=2 * self.batch_size)(lambda row: dataset[row][column])
         kept = self._resized.get((name, column))
         if kept is None or kept.bounds != bounds(processor):
             kept = self._resized[name, column] = ResizedPages(dataset, column, processor)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from experiments import runs
 from experiments.errors import ConfigError
 from experiments.hints import select
 
@@ -17,7 +17,7 @@ def check(output_dir: Path, config: dict[str, Any]) -> None:
     """Refuse a directory that holds a finished run, and folders that can't be written."""
     from experiments import checks
 
-    if _is_finished(output_dir):
+    if runs.is_finished(output_dir):
         raise ConfigError(
             f"{output_dir} holds a finished run, which is never overwritten; set hydra.run.dir to another"
         )
@@ -31,15 +31,8 @@ def refuse_finished(arguments: list[str]) -> None:
     """Refuse a directory given by hand before Hydra writes its files there."""
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key == "hydra.run.dir" and _is_finished(Path(value.strip("'\""))):
+        if key == "hydra.run.dir" and runs.is_finished(Path(value.strip("'\""))):
             raise ConfigError(f"{argument} holds a finished run, which is never overwritten; type another folder")
-
-
-def _is_finished(folder: Path) -> bool:
-    try:
-        return json.loads((folder / "run.json").read_text()).get("status") == "finished"
-    except (OSError, ValueError):
-        return False
 
 
 def discard(folder: Path) -> None:

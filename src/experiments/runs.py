@@ -25,12 +25,16 @@ PRIMARY_METRIC = "cosine_ndcg@10"
 # Keys of the resolved config that cannot change weights or metrics.
 _WITHOUT_EFFECT = (
     *("run_name", "tracking", "experiment", "data.cache_dir", "model.cache_dir", "evaluator.cache_dir"),
+    *("model.name.cache_dir", "model.encoders.image.name.cache_dir", "evaluator.retriever.cache_dir"),
     *("evaluator.num_workers", "evaluator.show_progress_bar", "trainer.resume"),
     *(f"trainer.dataloader_{key}" for key in ("num_workers", "prefetch_factor", "pin_memory", "persistent_workers")),
     *("trainer.logging_steps", "trainer.logging_strategy", "trainer.logging_first_step", "trainer.disable_tqdm"),
     *("trainer.report_to", "trainer.run_name", "trainer.output_dir", "trainer.push_to_hub", "trainer.hub_model_id"),
 )
-SEEDS = ("seed", "trainer.seed", "trainer.data_seed", "model.seed", "evaluator.seed")  # data.seed is another data set
+SEEDS = (  # not data.seed: that is another data set
+    *("seed", "trainer.seed", "trainer.data_seed", "model.seed", "evaluator.seed"),
+    *("model.name.seed", "model.encoders.image.name.seed", "evaluator.retriever.seed"),
+)
 _NOT_RUNS = {"checkpoints", "final", "figures", "rankings"}  # folders inside a run: large, and no run is in them
 _HEARTBEAT_LOST_S = 300.0
 
@@ -148,6 +152,11 @@ def command_line() -> str:
 def now() -> str:
     """Return the time with its zone, to the second."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+def is_finished(run_dir: Path) -> bool:
+    """Return whether a directory holds a finished run."""
+    return (read_record(run_dir) or {}).get("status") == "finished"
 
 
 def is_live(run_dir: Path, fields: dict[str, Any]) -> bool:

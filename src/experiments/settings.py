@@ -12,7 +12,17 @@ import numpy as np
 
 from experiments.errors import ConfigError
 from experiments.hints import select, show
-from experiments.runs import SEEDS, Run, digest, effective, load_run, primary_metric, read_record, run_dirs
+from experiments.runs import (
+    SEEDS,
+    Run,
+    digest,
+    effective,
+    is_finished,
+    load_run,
+    primary_metric,
+    read_record,
+    run_dirs,
+)
 from experiments.tables import shown
 from experiments.trec import QueryValues, read_query_values
 
@@ -79,7 +89,7 @@ def _load(paths: Sequence[Path]) -> list[Run]:
         if record is not None and record["status"] != "finished":
             status = "killed or still running" if record["status"] == "running" else record["status"]
             raise ConfigError(f"{path} is not finished ({status}); go on with it: trainer.resume={path}")
-        folders = [path] if record else [each for each in run_dirs([path]) if _is_finished(each)]
+        folders = [path] if record else [each for each in run_dirs([path]) if is_finished(each)]
         if not folders:
             what = "holds no finished run" if path.is_dir() else "is no directory"
             raise ConfigError(f"{path} {what}; name directories of runs, such as outputs/DAY/RUN")
@@ -88,10 +98,6 @@ def _load(paths: Sequence[Path]) -> list[Run]:
         report = shown(runs[0].path / "report.md")
         raise ConfigError(f"{paths[0]} is one run: name another too (before and after its training: {report})")
     return runs
-
-
-def _is_finished(folder: Path) -> bool:
-    return (read_record(folder) or {}).get("status") == "finished"
 
 
 def _refuse_different_evaluations(runs: Sequence[Run]) -> None:

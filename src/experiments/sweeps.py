@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from experiments.errors import ConfigError
 from experiments.hints import select
 from experiments.runs import digest, effective, load_json, save_json
 
@@ -81,22 +82,19 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any] | None:
     return sweep if isinstance(sweep, dict) and "jobs" in sweep else None
 
 
-def write_summary(sweep_dir: Path, sweep: dict[str, Any] | None = None) -> dict[str, Any]:
+def write_summary(sweep_dir: Path, sweep: dict[str, Any]) -> None:
     """Fill in what the jobs' own files say and rewrite `summary.json`, `.csv` and `.md`, each atomically.
 
     Args:
         sweep_dir: The sweep's directory.
-        sweep: Its state; None: as `summary.json` has it.
+        sweep: Its state.
     """
     from experiments import sweep_summary
 
-    sweep = sweep or read_sweep(sweep_dir)
-    assert sweep is not None, f"{sweep_dir} holds no summary.json"
     for job in sweep["jobs"]:
         job.update(sweep_summary.results(sweep_dir / job["dir"], job))
     save_json(sweep_dir / "summary.json", sweep)
     sweep_summary.write_tables(sweep_dir, sweep)
-    return sweep
 
 
 def find_sweeps(roots: Iterable[Path], identities: Sequence[str]) -> list[Path]:
@@ -114,6 +112,38 @@ def find_sweeps(roots: Iterable[Path], identities: Sequence[str]) -> list[Path]:
             unfinished = any(job["status"] not in FINAL for job in sweep["jobs"])
             found[folder] = (unfinished, sweep["start"], (folder / "summary.json").stat().st_mtime_ns)
     return sorted(found, key=lambda folder: found[folder], reverse=True)
+
+
+def choose(
+    wanted: Path, typed: bool, identities: Sequence[str], memory_limit: int | None, repeat: bool
+) -> Path | None:
+    """Return the sweep of the same jobs that a line goes on with, or None where it begins one.
+
+    Args:
+        wanted: The directory that the config names.
+        typed: It was given on the command line: that one or none.
+        identities: Of the jobs of the first batch.
+        memory_limit: Of each job, bytes; a sweep under another limit is another sweep.
+        repeat: Leave alone a sweep of these jobs that has ended or is going on.
+
+    Raises:
+        ConfigError: If the directory typed holds what is to be repeated.
+    """
+    for folder in find_sweeps([wanted] if typed else [root_of(wanted), wanted.parent], identities):
+        sweep = read_sweep(folder)
+        if sweep is None or sweep["memory_limit"] != memory_limit or (typed and folder != wanted):
+            continue
+        if repeat and typed and sweep["status"] == "ended":
+            raise ConfigError(f"hydra.sweep.dir={folder} holds this sweep already; to repeat it, type another")
+        if repeat and not typed and (sweep["status"] == "ended" or is_held(folder)):
+            continue
+        return folder
+    return None
+
+
+def root_of(wanted: Path) -> Path:
+    """Return the directory below which sweeps are chosen: that of all days, or the one above."""
+    return Path("multirun") if wanted.parts[:1] == ("multirun",) else wanted.parent
 
 
 def sweep_dirs(roots: Iterable[Path]) -> Iterator[Path]:

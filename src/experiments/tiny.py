@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -26,6 +27,9 @@ SPECIAL_TOKENS = {
     "image_token": "<|image_pad|>",
     "video_token": "<|video_pad|>",
 }
+
+# The usual 0.02 suits layers of a thousand; in layers of a hundred the signal would start near nothing.
+INIT: dict[str, Any] = {"initializer_range": 0.06}
 
 # The turns of a conversation as Qwen3-VL writes them.
 CHAT_TEMPLATE = """{%- for message in messages -%}
@@ -79,12 +83,10 @@ def train_tokenizer(
 def qwen3vl_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qwen3VLConfig:
     """Return a Qwen3-VL of 1.4 M parameters at the default dimension: 2 vision and 2 text layers."""
     head_dim = 32
-    # The usual 0.02 suits layers of a thousand; in layers of a hundred the signal would start near nothing.
-    init = {"initializer_range": 0.06}
     vocabulary = tokenizer.get_vocab()
     ids = {key: vocabulary[token] for key, token in SPECIAL_TOKENS.items()}
     return Qwen3VLConfig(
-        text_config=init
+        text_config=INIT
         | {
             "vocab_size": len(tokenizer),
             "hidden_size": embedding_dim,
@@ -102,7 +104,7 @@ def qwen3vl_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qw
                 "mrope_interleaved": True,
             },
         },
-        vision_config=init
+        vision_config=INIT
         | {
             "depth": 2,
             "hidden_size": 128,
@@ -123,13 +125,13 @@ def qwen3vl_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qw
     )
 
 
-def qwen3vl_processor(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLProcessor:
+def qwen3vl_processor(tokenizer: PreTrainedTokenizerFast, chat_template: str | None = None) -> Qwen3VLProcessor:
     """Return the processor of a Qwen3-VL: 16-pixel patches, merged two by two."""
     return Qwen3VLProcessor(
         image_processor=Qwen2VLImageProcessor(patch_size=16, merge_size=2, temporal_patch_size=2),
         tokenizer=tokenizer,
         video_processor=Qwen3VLVideoProcessor(patch_size=16, merge_size=2, temporal_patch_size=2),
-        chat_template=CHAT_TEMPLATE,
+        chat_template=chat_template or CHAT_TEMPLATE,
     )
 
 

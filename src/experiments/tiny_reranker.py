@@ -16,17 +16,11 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
-from transformers import (
-    PreTrainedTokenizerFast,
-    Qwen2VLImageProcessor,
-    Qwen3_5Config,
-    Qwen3_5ForConditionalGeneration,
-    Qwen3VLProcessor,
-    Qwen3VLVideoProcessor,
-)
+from transformers import PreTrainedTokenizerFast, Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
 from experiments.data import drawings
-from experiments.tiny import SPECIAL_TOKENS, train_tokenizer
+from experiments.models import built
+from experiments.tiny import INIT, SPECIAL_TOKENS, qwen3vl_processor, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +49,11 @@ def tokenizer_text() -> str:
 
 
 def qwen3_5_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qwen3_5Config:
-    """Return a Qwen3.5 of 0.6 M parameters: as the real one, linear and full attention take turns."""
-    init = {"initializer_range": 0.06}  # as in tiny.py: the usual 0.02 suits layers of a thousand
+    """Return a Qwen3.5 of 0.4 M parameters: as the real one, linear and full attention take turns."""
     vocabulary = tokenizer.get_vocab()
     ids = {key: vocabulary[token] for key, token in SPECIAL_TOKENS.items()}
     return Qwen3_5Config(
-        text_config=init
+        text_config=INIT
         | {
             "vocab_size": len(tokenizer),
             "hidden_size": embedding_dim,
@@ -85,7 +78,7 @@ def qwen3_5_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qw
                 "mrope_interleaved": True,
             },
         },
-        vision_config=init
+        vision_config=INIT
         | {
             "depth": 2,
             "hidden_size": 64,
@@ -111,12 +104,7 @@ def build_qwen3_5(folder: Path, *, embedding_dim: int = 64, seed: int = 42) -> N
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen3_5ForConditionalGeneration(qwen3_5_config(tokenizer, embedding_dim))
-    processor = Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(patch_size=16, merge_size=2, temporal_patch_size=2),
-        tokenizer=tokenizer,
-        video_processor=Qwen3VLVideoProcessor(patch_size=16, merge_size=2, temporal_patch_size=2),
-        chat_template=CHAT_TEMPLATE,
-    )
+    processor = qwen3vl_processor(tokenizer, CHAT_TEMPLATE)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
@@ -134,11 +122,16 @@ def warm_backbone(
     """
     sources = (Path(__file__), Path(drawings.__file__))
     version = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
-    folder = Path(cache_dir) / f"qwen3_5-tiny-warm-{version}-{num_steps}x{batch_size}-seed{seed}"
-    if not folder.exists():
-        logger.info("Warm start: training the backbone as an embedder for %d steps (kept in %s)", num_steps, folder)
-        drawings.write_once(folder, lambda scratch: _train_embedder(scratch, seed, num_steps, batch_size, cache_dir))
-    return str(folder)
+    name = f"qwen3_5-tiny-warm-{version}-{num_steps}x{batch_size}-seed{seed}"
+    logger.info("Warm start: %d steps as an embedder of drawings, kept in %s", num_steps, Path(cache_dir) / name)
+
+    def build(folder: Path) -> None:
+        build_qwen3_5(folder, seed=seed)
+        with torch.random.fork_rng(devices=[]):  # what follows is the same, whether this was cached or not
+            _fit_embedder(folder, seed, num_steps, batch_size, cache_dir)
+
+    with built(build, name, cache_dir, alone="the tiny reranker's backbone") as folder:
+        return str(folder)
 
 
 def warm_embedder(
@@ -149,20 +142,14 @@ def warm_embedder(
     return SentenceTransformer(folder, local_files_only=True)
 
 
-def _train_embedder(folder: Path, seed: int, num_steps: int, batch_size: int, cache_dir: str) -> None:
-    """Train on drawings of the training combinations alone, and write the embedder."""
-    build_qwen3_5(folder, seed=seed)
-    with torch.random.fork_rng(devices=[]):  # what follows is the same, whether this was cached or not
-        _fit_embedder(folder, seed, num_steps, batch_size, cache_dir)
-
-
 def _fit_embedder(folder: Path, seed: int, num_steps: int, batch_size: int, cache_dir: str) -> None:
+    """Train on drawings of the training combinations alone, and write the embedder."""
     rows = drawings.captioned(num_steps * batch_size // 4, 40, 0, cache_dir)["train"].select_columns(["text", "image"])
     transformer = Transformer(str(folder), transformer_task="feature-extraction")
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
     model = SentenceTransformer(modules=[transformer, pooling, Normalize()])
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder / "trainer"),
+        output_dir=str(folder.with_name("trainer")),
         max_steps=num_steps,
         per_device_train_batch_size=batch_size,
         learning_rate=3e-3,

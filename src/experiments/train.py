@@ -74,6 +74,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics |= evaluate_base(evaluator, model, output_dir)
 
         processor = image_processor(model)
+        args = make_arguments(config, output_dir, data)  # again: a warm start leaves its precision in accelerate
         trainer: RunTrainer = args.trainer_class(
             model=model,
             args=args,
@@ -84,7 +85,6 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             callbacks=[tracker.callback(data.name, embedding_dim(model))],
         )
         fit(trainer)
-        record.update(mini_batch=trainer.mini_batch)
         if config["model"].get("merge_adapter"):
             merge_adapter(model)
 

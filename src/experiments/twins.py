@@ -17,11 +17,10 @@ from tokenizers.processors import TemplateProcessing
 
 from experiments import tiny
 from experiments.models import built
+from experiments.tiny import INIT
 
 DIM = 96
 IMAGE_SIZE = 128  # of the models that resize every page to one size
-# The usual 0.02 suits layers of a thousand; in layers of a hundred the signal would start near nothing.
-INIT: dict[str, Any] = {"initializer_range": 0.06}
 PATCHES: dict[str, Any] = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
 VIDEO_SIZE: Any = {"shortest_edge": 4096, "longest_edge": 65536}  # pixels; the usual enlarge a small clip tenfold
 WINDOWS: dict[str, Any] = {"window_size": 56, "fullatt_block_indexes": [1]}

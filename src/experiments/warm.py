@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 from pathlib import Path
 
 import torch
@@ -12,7 +11,6 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 
 from experiments import tiny
 from experiments.data import report_pages
-from experiments.errors import ConfigError
 from experiments.models import built, qwen3vl_tiny
 from experiments.resized import image_processor, resized_rows
 from experiments.training import Trainer, TrainingArguments
@@ -37,8 +35,6 @@ def qwen3vl(
     version = hashlib.sha256(sources).hexdigest()[:8]
     name = f"qwen3vl-warm-{version}-{num_train_rows}x{num_train_epochs}-seed{seed}"
     cache = Path(cache_dir).expanduser()
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not (cache / name).exists():
-        raise ConfigError("model=qwen3vl_warm_tiny is trained first, in one process: run once without torchrun")
     logger.info(
         "Warm start: %s epochs over %s drawn pages, kept in %s", num_train_epochs, num_train_rows, cache / name
     )
@@ -60,5 +56,5 @@ def qwen3vl(
             Trainer(model=model, args=args, train_dataset=rows, loss=MultipleNegativesRankingLoss(model)).train()
         model.save_pretrained(str(folder), create_model_card=False)
 
-    with built(build, name, str(cache)) as folder:
+    with built(build, name, str(cache), alone="model=qwen3vl_warm_tiny") as folder:
         return str(folder.resolve())

@@ -10,11 +10,8 @@ import hashlib
 import io
 import itertools
 import math
-import os
 import random
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +19,7 @@ from datasets import Dataset, DatasetDict, Features, Image, Value, load_from_dis
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
+from experiments.atomic import write_once
 from experiments.data import RerankingData, pairs
 from experiments.errors import ConfigError
 
@@ -175,21 +173,6 @@ def _rows(drawings: Sequence[Drawing], seed: str) -> Dataset:
         images.append({"bytes": buffer.getvalue(), "path": None})
         texts.append(rng.choice(WORDINGS).format(**drawing._asdict()))
     return Dataset.from_dict({"image": images, "text": texts}, features=Features(image=Image(), text=Value("string")))
-
-
-def write_once(folder: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a scratch folder and rename it, so that the folder is complete or absent."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        write(scratch)
-        os.replace(scratch, folder)
-    except OSError:
-        # Another process that made the same was first: its folder is as good as ours.
-        if not folder.exists():
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _check(num_train_rows: int, num_eval_rows: int) -> None:

@@ -11,10 +11,7 @@ import io
 import itertools
 import logging
 import math
-import os
 import random
-import shutil
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +19,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Features, Image, Value, load_from_disk
 from tqdm.auto import tqdm
 
+from experiments.atomic import write_once
 from experiments.data import RetrievalData, common, drawing
 from experiments.data.drawing import CHARTS, COLORS, DIVISIONS, LAYOUTS, QUARTERS, Page, draw_page
 from experiments.errors import ConfigError
@@ -168,25 +166,12 @@ def _check(num_train_rows: int, num_eval_rows: int, num_negatives: int, page_siz
 
 def _build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tuple[int, int], seed: int) -> None:
     """Draw each page once and write both data sets, complete or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     wanted = dict.fromkeys(itertools.chain.from_iterable(train_rows + eval_rows))
     progress = tqdm(wanted, desc="Drawing report pages", unit="page", mininterval=0.5)
     drawn = {page: _png(page, size, seed) for page in progress}
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        DatasetDict(
-            {
-                name: _dataset(rows, drawn, f"{seed}/{name}")
-                for name, rows in (("train", train_rows), ("eval", eval_rows))
-            }
-        ).save_to_disk(str(scratch))
-        os.replace(scratch, folder)
-    except OSError:
-        # Another process that drew the same pages was first: its folder is as good as ours.
-        if not (folder / "dataset_dict.json").exists():
-            raise
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    parts = {"train": train_rows, "eval": eval_rows}
+    data = DatasetDict({name: _dataset(rows, drawn, f"{seed}/{name}") for name, rows in parts.items()})
+    write_once(folder, lambda scratch: data.save_to_disk(str(scratch)))
 
 
 def _png(page: Page, size: tuple[int, int], seed: int) -> bytes:

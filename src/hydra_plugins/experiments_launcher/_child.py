@@ -12,7 +12,6 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,8 @@ from hydra.core.utils import JobRuntime, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
-from experiments import cli, memory
+from experiments import checks, cli, memory
+from experiments.errors import one_line
 from experiments.runs import save_json
 
 
@@ -38,8 +38,8 @@ def main() -> int:
     sys.orig_argv = ["python", "-m", module, *overrides]  # type: ignore[misc]  # the record's command
     task = getattr(importlib.import_module(module), name)
     if frozen["memory_limit"] is not None:
-        for target in _targets(OmegaConf.to_container(config)):
-            importlib.import_module(target.rpartition(".")[0])
+        for _, node in checks.targets(OmegaConf.to_container(config)):  # the heavy imports come before the limit
+            importlib.import_module(node["_target_"].rpartition(".")[0])
         memory.limit_memory(frozen["memory_limit"])
     failures: list[Exception] = []
     outcome: dict[str, Any] = {"status": "exited", "error": None}
@@ -58,10 +58,10 @@ def main() -> int:
         )
         outcome = {"status": "finished", "error": None}
         if failures:
-            outcome = {"status": _status(failures[0]), "error": cli.one_line(str(failures[0]))}
+            outcome = {"status": _status(failures[0]), "error": one_line(str(failures[0]))}
             sys.stderr.write(f"error: {outcome['error']}\n")
     except Exception as error:
-        outcome = {"status": "OOM" if memory.is_out_of_memory(error) else "failed", "error": cli.one_line(repr(error))}
+        outcome = {"status": "OOM" if memory.is_out_of_memory(error) else "failed", "error": one_line(repr(error))}
         raise
     finally:  # sys.exit in the job comes by here too
         memory.lift_memory_limit()
@@ -74,16 +74,6 @@ def _status(failure: Exception) -> str:
         return "refused"
     out_of_memory = isinstance(failure, cli.TaskError) and failure.out_of_memory
     return "OOM" if out_of_memory else "failed"
-
-
-def _targets(node: Any) -> Iterator[str]:
-    """Yield what the config says is built: its modules are the heavy imports."""
-    if isinstance(node, dict):
-        if isinstance(target := node.get("_target_"), str):
-            yield target
-        node = [*node.values()]
-    for value in node if isinstance(node, list) else ():
-        yield from _targets(value)
 
 
 def _die_with(parent: int) -> None:

@@ -27,33 +27,26 @@ def claim(
     """Choose a sweep's directory; while the body runs nobody else chooses.
 
     Args:
-        wanted: The directory that the config names; one with a number added where that is taken.
-        typed: It was given on the command line: that one or none.
-        identities: Of the jobs of the first batch.
-        memory_limit: Of each job, bytes; a sweep under another limit is another sweep.
-        repeat: Leave alone a sweep of these jobs that has ended or is going on.
+        wanted: As in `sweeps.choose`; a new directory has a number added where that is taken.
+        typed: As in `sweeps.choose`.
+        identities: As in `sweeps.choose`.
+        memory_limit: As in `sweeps.choose`.
+        repeat: As in `sweeps.choose`.
 
     Raises:
         ConfigError: If a sweep of these jobs is going on, or the directory typed holds something else.
     """
     from experiments import sweeps
 
-    root = Path("multirun") if wanted.parts[0] == "multirun" and not typed else wanted.parent
-    with sweeps.exclusive(root):
-        for folder in sweeps.find_sweeps([wanted] if typed else [root, wanted.parent], identities):
+    with sweeps.exclusive(wanted.parent if typed else sweeps.root_of(wanted)):
+        if (folder := sweeps.choose(wanted, typed, identities, memory_limit, repeat)) is not None:
             earlier = sweeps.read_sweep(folder)
             assert earlier is not None
-            if earlier["memory_limit"] != memory_limit:
-                continue
-            if repeat and not typed and (earlier["status"] == "ended" or sweeps.is_held(folder)):
-                continue
             if (lock := sweeps.hold(folder)) is None:
                 raise ConfigError(
                     f"{folder} is this sweep and is going on (process {earlier['pid']}); wait for it, "
                     "or type hydra.launcher.repeat=true to run it once more beside it"
                 )
-            if repeat and earlier["status"] == "ended":
-                raise ConfigError(f"hydra.sweep.dir={folder} holds this sweep already; to repeat it, type another")
             _read_ends(folder, earlier)
             yield Claim(folder, lock, earlier)
             return
@@ -68,7 +61,7 @@ def _read_ends(folder: Path, sweep: dict[str, Any]) -> None:
     from experiments import runs
 
     for job in sweep["jobs"]:
-        finished = (runs.read_record(folder / job["dir"]) or {}).get("status") == "finished"
+        finished = runs.is_finished(folder / job["dir"])
         job["reused"] = finished and job["status"] != "duplicate"
         job["status"] = "finished" if job["reused"] else "pending"
 

@@ -104,8 +104,7 @@ class Pool:
         self.running.remove(child)
         self.gpus.append(child.gpu)
         _kill_group(child.process.pid)  # what it may have left behind
-        child.job.update(self._end(child), end=runs.now())
-        child.job["wall_s"] = round((child.job.get("wall_s") or 0.0) + time.monotonic() - child.started, 2)
+        _note(child, self._end(child))
         self.save()
         self.progress.ended(child.job)
         return True
@@ -134,9 +133,15 @@ class Pool:
                 _kill_group(child.process.pid)
                 child.process.wait()
                 ended = self._end(child) if child.process.returncode == 0 else {"status": "interrupted"}
-                child.job.update(ended, end=runs.now())
+                _note(child, ended)
             self.running.clear()
             self.save()
+
+
+def _note(child: Child, ended: dict[str, Any]) -> None:
+    """Note in a job's entry how its process ended and how long it and those before it took."""
+    seconds = (child.job.get("wall_s") or 0.0) + time.monotonic() - child.started
+    child.job.update(ended, end=runs.now(), wall_s=round(seconds, 2))
 
 
 def frozen_path(sweep_dir: Path, job: dict[str, Any]) -> Path:

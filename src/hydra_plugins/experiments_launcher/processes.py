@@ -25,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments.errors import ConfigError
 from hydra_plugins.experiments_launcher._claim import Claim, claim
+from hydra_plugins.experiments_launcher._options import check_options
 
 
 class ProcessLauncher(Launcher):
@@ -46,22 +47,8 @@ class ProcessLauncher(Launcher):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the options, and give the sweeper a folder for its file until it is known which sweep this is."""
-        from experiments import memory
-
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        expected = {
-            "n_jobs": (type(self.n_jobs) is int and self.n_jobs > 0, "a whole number, 1 or more"),
-            "on_failure": (self.on_failure in ("continue", "stop"), "continue or stop"),
-            "skip_dominated": (isinstance(self.skip_dominated, bool), "true or false"),
-            "repeat": (isinstance(self.repeat, bool), "true or false"),
-        }
-        for key, (is_right, what) in expected.items():
-            if not is_right:
-                raise ConfigError(f"hydra.launcher.{key}={getattr(self, key)}: expected {what}")
-        try:
-            self.budget = memory.parse_bytes(self.memory_limit)
-        except ConfigError as error:
-            raise ConfigError(f"hydra.launcher.{error}") from error
+        self.budget = check_options(self)
         self.wanted = Path(str(config.hydra.sweep.dir))
         self.typed = any(each.startswith("hydra.sweep.dir=") for each in config.hydra.overrides.hydra)
         self.wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -75,8 +62,11 @@ class ProcessLauncher(Launcher):
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
-        composed = [self._compose(overrides, initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        refusals = [_refusal(plain) for _, plain in composed]
+        composed, refusals = [], []
+        for number, overrides in enumerate(job_overrides, start=initial_job_idx):
+            config, plain, refusal = self._compose(overrides, number)
+            composed.append((config, plain))
+            refusals.append(refusal)
         if self.sweep is None and all(refusals):
             raise ConfigError("; ".join(dict.fromkeys(map(str, refusals))))
         identities = [sweeps.job_identity(plain, self.config.hydra.job.name) for _, plain in composed]
@@ -100,9 +90,9 @@ class ProcessLauncher(Launcher):
         self.batch += 1
         return [self._job_return(job, overrides) for job, overrides in zip(entries, job_overrides, strict=True)]
 
-    def _compose(self, overrides: Sequence[str], number: int) -> tuple[DictConfig, dict[str, Any]]:
-        """Return a job's config as Hydra runs it and as plain values."""
-        from experiments import cli
+    def _compose(self, overrides: Sequence[str], number: int) -> tuple[DictConfig, dict[str, Any], str | None]:
+        """Return a job's config as Hydra runs it and as plain values, and why it can't work, if it can't."""
+        from experiments import checks, cli
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
@@ -113,7 +103,13 @@ class ProcessLauncher(Launcher):
         with read_write(config.hydra):
             config.hydra.sweep.subdir = str(config.hydra.sweep.subdir)  # resolved for this job, not a later one
         job = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-        return config, cli.resolve(job)
+        plain: dict[str, Any] = {"overrides": [*overrides]}  # if a value is missing
+        try:
+            plain = cli.resolve(job)
+            checks.check(plain)
+        except ConfigError as error:
+            return config, plain, str(error)
+        return config, plain, None
 
     def _begin(self, claim: Claim) -> None:
         """Make a directory this sweep's."""
@@ -182,8 +178,9 @@ class ProcessLauncher(Launcher):
             numbers.setdefault(identity, job["number"])
             entries.append(job)
         jobs[:] = sorted([*jobs, *entries], key=lambda job: job["number"])
-        if len({job["dir"] for job in jobs}) < len(jobs):
-            raise ConfigError(f"hydra.sweep.subdir gives two jobs one folder, such as {jobs[0]['dir']}; leave it out")
+        folders = [job["dir"] for job in jobs]
+        if shared := [folder for folder in folders if folders.count(folder) > 1]:
+            raise ConfigError(f"hydra.sweep.subdir gives two jobs one folder, such as {shared[0]}; leave it out")
         return entries
 
     def _run(self, entries: list[dict[str, Any]], composed: list[tuple[DictConfig, dict[str, Any]]]) -> None:
@@ -211,6 +208,9 @@ class ProcessLauncher(Launcher):
             return False
 
         pending = [job for job in entries if job["status"] == "pending"]
+        stopped = any(job["batch"] < self.batch and job["status"] in ("failed", "killed", "exited") for job in jobs)
+        if self.on_failure == "stop" and stopped:
+            pending = []
         if self.skip_dominated:  # small ones first, so that what they show saves the large ones
             pending.sort(key=lambda job: sweeps.memory_rank(plain[job["number"]]))
         self._execute(pending, blocked, progress)
@@ -269,17 +269,6 @@ class ProcessLauncher(Launcher):
         if same["status"] != "finished" and not is_basic:
             result.status, result.return_value = JobStatus.FAILED, RuntimeError(f"job {job['number']} {job['status']}")
         return result
-
-
-def _refusal(config: dict[str, Any]) -> str | None:
-    """Return why a config can't work; None if nothing speaks against it."""
-    from experiments import checks
-
-    try:
-        checks.check(config)
-    except ConfigError as error:
-        return str(error)
-    return None
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import Any
 
 from hydra_plugins.experiments_launcher.processes import ProcessLauncher
@@ -32,18 +33,26 @@ class SubmititLauncher(ProcessLauncher):
         self._save("running")
         self.submitit.setup(hydra_context=self.hydra_context, task_function=None, config=self.config)
         paths = [[str(frozen_path(self.dir, job).resolve()), str(self.dir / job["log"])] for job in pending]
-        with ThreadPoolExecutor(1) as thread:
-            ended = thread.submit(self.submitit.launch, paths, 0)
-            waiting = list(pending)
-            while waiting:
-                is_over = ended.done()
-                if is_over and (error := ended.exception()) is not None and not (self.dir / ".submitit").exists():
+        ended: Future = Future()
+
+        def submit() -> None:
+            try:
+                ended.set_result(self.submitit.launch(paths, 0))
+            except BaseException as error:
+                ended.set_exception(error)
+
+        threading.Thread(target=submit, daemon=True).start()  # after Ctrl-C nobody waits for it
+        waiting, heard = list(pending), False
+        while waiting:
+            is_over = ended.done()
+            for job in [*waiting]:
+                told = runs.load_json(frozen_path(self.dir, job).with_suffix(".json")) or {}
+                heard |= "code" in told
+                if is_over and not heard and (error := ended.exception()) is not None:
                     raise error  # nothing was submitted
-                for job in [*waiting]:
-                    told = runs.load_json(frozen_path(self.dir, job).with_suffix(".json")) or {}
-                    if "code" in told or is_over:
-                        waiting.remove(job)
-                        job.update(outcome(self.dir, job, None), end=runs.now())
-                        self._save("running")
-                        show.ended(job)
-                time.sleep(_POLL_S)
+                if "code" in told or is_over:
+                    waiting.remove(job)
+                    job.update(outcome(self.dir, job, None), end=runs.now())
+                    self._save("running")
+                    show.ended(job)
+            time.sleep(_POLL_S)
