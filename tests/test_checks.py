@@ -83,7 +83,7 @@ def test_help_names_groups_options_and_examples(tmp_path):
 
 
 def test_finished_run_is_never_overwritten(tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"status": "finished"}))
+    (tmp_path / "run.json").write_text(json.dumps({"status": "finished", "attempts": []}))
     result = run(f"hydra.run.dir={tmp_path}", cwd=tmp_path)
     assert (result.returncode, os.listdir(tmp_path)) == (2, ["run.json"])
     assert "type another folder" in result.stderr

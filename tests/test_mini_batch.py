@@ -69,10 +69,10 @@ def chosen(step, free_mib, batch_size=64):
 
 
 def test_the_largest_that_fits_is_found_with_a_margin():
-    assert chosen(allocate(16, 0), 150) == 8  # 128 MiB and a tenth; 16 would need 256
-    assert chosen(allocate(16, 0), 135) == 4  # 128 would fit, but not with the tenth
-    assert chosen(allocate(1, 0), 100, batch_size=48) == 48
-    assert chosen(allocate(16, 3), 220, batch_size=32) == 4  # 8 of the worst rows fit, with a batch of 32 they don't
+    assert chosen(allocate(64, 0), 600) == 8  # 512 MiB and a tenth; 16 would need 1,024
+    assert chosen(allocate(64, 0), 540) == 4  # 512 would fit, but not with the tenth
+    assert chosen(allocate(4, 0), 400, batch_size=48) == 48
+    assert chosen(allocate(64, 12), 880, batch_size=32) == 4  # 8 of the worst rows fit, with a batch of 32 they don't
     with pytest.raises(MemoryError, match="not even loss.mini_batch_size=1 fits .*max_pixels"):
         chosen(allocate(100, 0), 60)
 
