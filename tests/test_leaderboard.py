@@ -78,6 +78,14 @@ def test_base_of_a_sweep_is_one_row_and_its_runs_are_told_apart_by_what_was_swep
     ]
 
 
+def test_bases_of_a_sweep_are_told_apart_by_what_they_depend_on(tmp_path):
+    for size, pixels in ((1, 4096), (4, 16384)):
+        config = {"loss": {"mini_batch_size": size}, "model": {"max_pixels": pixels}}
+        finished_run(tmp_path / str(size), config=config, model=model("tiny"), base={96: size / 100})
+    labels = [entry.label for entry in leaderboard.entries(runs.load_finished([tmp_path])) if entry.kind == "as it is"]
+    assert labels == ["tiny max_pixels=16384", "tiny max_pixels=4096"]
+
+
 def test_labels_are_the_given_name_the_model_the_run_of_a_saved_model_or_the_time(tmp_path):
     names = ("owner/name", "outputs/2026-11-23/01-02-03_tiny/final", "twin", "twin")
     for i, name in enumerate(names):

@@ -10,7 +10,7 @@ import importlib.util
 import math
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,17 +81,16 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
 }
 
 
-def check(config: dict[str, Any], groups: Sequence[str] = GROUPS) -> None:
+def check(config: dict[str, Any]) -> None:
     """Refuse a config that can't work, before anything heavy is imported.
 
     Args:
         config: The resolved config, as plain containers.
-        groups: The groups that must be there.
 
     Raises:
         ConfigError: At the first mistake; it says what to type instead.
     """
-    _check_groups(config, groups)
+    _check_groups(config)
     for key, node in targets(config):
         _check_node(key, node)
     _check_ranges(config)
@@ -124,7 +123,7 @@ def check_writable(path: Path, key: str) -> None:
         raise ConfigError(f"{path} can't be written ({reason}); set {key} to a folder that can") from error
 
 
-def _check_groups(config: dict[str, Any], groups: Sequence[str]) -> None:
+def _check_groups(config: dict[str, Any]) -> None:
     for key, value in config.items():
         if key in _VALUES:
             if not matches(_VALUES[key], value):
@@ -136,7 +135,7 @@ def _check_groups(config: dict[str, Any], groups: Sequence[str]) -> None:
                 f"{key}={show(value)}: {key} is a group: choose one of its options ({key}=NAME, see --help) "
                 f"and set values inside it ({key}.KEY=VALUE)"
             )
-    for group in groups:
+    for group in GROUPS:
         if group not in config:
             raise ConfigError(f"{group} is missing: choose one of its options ({group}=NAME, see --help)")
 

@@ -26,7 +26,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments import run_folder
 from experiments.errors import ConfigError, one_line
-from experiments.explain import CONF, config_groups, explain
+from experiments.explain import CONF, CONFIG_NAME, config_groups, explain
 from experiments.memory import is_out_of_memory, lift_memory_limit
 
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
@@ -34,24 +34,23 @@ HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes th
 logger = logging.getLogger(__name__)
 
 
-def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn:
+def launch(task: Callable[..., object]) -> NoReturn:
     """Compose the config from the command line, check it, run the task, and exit.
 
     Args:
         task: Called with the resolved config (plain containers), the run's directory (an earlier one where
             `trainer.resume` says so), `name=`, the run's name, and `choices=`, the option chosen of each group;
             under `--multirun` once for each job.
-        config_name: The primary config in `conf/`.
     """
     if {"--help", "-h"} & {*sys.argv[1:]}:
-        _print_help(config_name)
+        _print_help()
     failures: list[Exception] = []
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     job = make_job(task, failures, wants_traceback)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
         run_folder.refuse_finished(sys.argv[1:])
-        hydra.main(config_path=str(CONF), config_name=config_name, version_base=HYDRA_VERSION_BASE)(job)()
+        hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n" if _sweep_dir(job) is None else "interrupted; the same line goes on\n")
         sys.exit(130)
@@ -61,7 +60,7 @@ def launch(task: Callable[..., object], config_name: str = "config") -> NoReturn
         if _sweep_dir(job) is not None and not isinstance(error, ConfigError):  # the launcher's own
             failures.append(error)
         if not failures:  # not in a job: a mistake in what was typed
-            failures.append(ConfigError(explain(error, config_name)))
+            failures.append(ConfigError(explain(error)))
     if not failures and (sweep_dir := _sweep_dir(job)) is not None:
         from experiments import sweep_summary
 
@@ -105,9 +104,9 @@ def _sweep_dir(job: Callable[[DictConfig], None]) -> Path | None:
     return vars(job).get("sweep_dir")
 
 
-def _print_help(config_name: str) -> NoReturn:
+def _print_help() -> NoReturn:
     """Print `hydra.help` of the primary config; Hydra takes a second and a half to list the groups."""
-    template = OmegaConf.load(CONF / f"{config_name}.yaml").hydra.help.template
+    template = OmegaConf.load(CONF / f"{CONFIG_NAME}.yaml").hydra.help.template
     options = "".join(f"  {group}: {', '.join(names)}\n" for group, names in config_groups().items())
     sys.stdout.write(Template(template).substitute(APP_CONFIG_GROUPS=options))
     sys.exit(0)

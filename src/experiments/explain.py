@@ -16,6 +16,7 @@ from experiments.errors import ConfigError
 from experiments.hints import dotted_keys, hint, nearest, show
 
 CONF = Path(__file__).parents[2] / "conf"
+CONFIG_NAME = "config"  # the primary config in it
 
 
 def config_groups() -> dict[str, list[str]]:
@@ -24,12 +25,11 @@ def config_groups() -> dict[str, list[str]]:
     return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
 
 
-def explain(error: Exception, config_name: str) -> str:
+def explain(error: Exception) -> str:
     """Say in one line what was wrong with the command line and what to type instead.
 
     Args:
         error: What Hydra or OmegaConf raised.
-        config_name: The primary config in `conf/`.
     """
     if isinstance(error, ConfigError):
         return str(error)
@@ -47,7 +47,7 @@ def explain(error: Exception, config_name: str) -> str:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return _unknown_option(group, option, error.options)
     try:
-        found = _explain_overrides(arguments.overrides, arguments.config_name or config_name, arguments.multirun)
+        found = _explain_overrides(arguments.overrides, arguments.config_name or CONFIG_NAME, arguments.multirun)
     except Exception:  # what it composes to find out may be as wrong
         found = None
     if found is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from experiments.runs import PRIMARY_METRIC, dimensions, retention
+from experiments.runs import PRIMARY_METRIC, best_section, dimensions, retention
 from experiments.tables import metric_label
 
 # Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/).
@@ -24,29 +24,39 @@ STYLE: Any = {
 }
 
 
-def matryoshka_curve(metrics: dict[str, Any], path: Path) -> None:
+def dimensions_against_quality(
+    metrics: dict[str, Any], title: str, path: Path, published: Mapping[int, Sequence[float]] | None = None
+) -> None:
     """Draw the primary metric against the dimension, before and after training, with 95% intervals.
 
     Args:
         metrics: What metrics.json holds.
+        title: Above the figure.
         path: The PNG to write.
+        published: By dimension the published metrics, base and finetuned; their marks are hollow.
     """
     metric = metrics.get("primary_metric", PRIMARY_METRIC)
-    evaluation = metrics["evaluation"]
+    is_trained = bool(metrics.get("final"))
+    curves = (("base", BASE, "o", "base" if is_trained else "as it is", -1), ("final", FINETUNED, "s", "finetuned", 1))
     with rc_context(STYLE):
-        figure, axes = new_figure(7, 4.4)
-        dims = dimensions(metrics.get("final") or metrics["base"])
-        if metrics.get("base"):
-            draw_curve(axes, metrics["base"], metric, color=BASE, marker="o", label="base", annotate=-1)
-        if metrics.get("final"):
-            draw_curve(axes, metrics["final"], metric, color=FINETUNED, marker="s", label="finetuned", annotate=1)
+        figure, axes = new_figure(8, 5)
+        for key, color, marker, label, side in curves:
+            if dimensions(metrics.get(key) or {}):
+                draw_curve(axes, metrics[key], metric, color=color, marker=marker, label=label, annotate=side)
+        rows = sorted((published or {}).items())
+        for index, (_, color, marker, label, _) in enumerate(curves if rows else ()):
+            values = [row[index] for _, row in rows]
+            hollow: Any = {"markerfacecolor": "white", "linestyle": ":", "linewidth": 1}
+            axes.plot(
+                [dim for dim, _ in rows], values, color=color, marker=marker, label=f"{label}, published", **hollow
+            )
+        dims = sorted({*dimensions(best_section(metrics)), *(published or {})})
         axes.set_xscale("log", base=2)
         axes.set_xticks(dims, [str(dim) for dim in dims])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.margins(x=0.07, y=0.16)
         axes.set(xlabel="dimensions (percentages: share of the full dimension)", ylabel=metric_label(metric))
-        counts = f"{evaluation['num_queries']:,} queries, {evaluation['num_documents']:,} documents, 95% intervals"
-        axes.set_title(f"{evaluation['name']}: {counts}", loc="left")
+        axes.set_title(title, loc="left")
         axes.legend(loc="best")
         save(figure, path)
 
@@ -89,8 +99,7 @@ def training_curve(history: Sequence[dict[str, Any]], path: Path) -> None:
     if metric is not None:
         panels.append((metric, f"evaluation {metric_label(metric)}", FINETUNED, "s"))
     with rc_context(STYLE):
-        figure = Figure(figsize=(7, 2.4 * len(panels) + 0.4), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = empty_figure(7, 2.4 * len(panels) + 0.4)
         columns = figure.subplots(len(panels), 1, sharex=True, squeeze=False)
         for axes, (key, label, color, marker) in zip(columns[:, 0], panels, strict=True):
             points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
@@ -104,9 +113,15 @@ def training_curve(history: Sequence[dict[str, Any]], path: Path) -> None:
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure of this size in inches and its axes."""
+    figure = empty_figure(width, height)
+    return figure, figure.subplots()
+
+
+def empty_figure(width: float, height: float) -> Figure:
+    """Return a figure of this size in inches, without axes."""
     figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots()
+    return figure
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -17,6 +17,7 @@ from experiments.tables import markdown_table, metric_label, short_count, shown,
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 FINETUNED, AS_IT_IS, AS_PUBLISHED = "finetuned", "as it is", "published"
+_OF_BASE = ("seed", "model.", "evaluator.")  # keys that the metrics before training depend on
 
 
 class Entry(NamedTuple):
@@ -62,31 +63,46 @@ def _value(run: Run) -> float:
 
 def entries(runs: Sequence[Run]) -> list[Entry]:
     """Return what was measured, best first: each run and, of trained ones, the model before, once for equal values."""
-    metric, names, found = primary_metric(runs[0].metrics), labels(runs), []
-    for run, name in zip(runs, names, strict=True):
-        base, final = main_values(run.metrics.get("base")), main_values(run.metrics.get("final"))
-        best, bounds = final or base, (final or base).get(f"{metric}_ci95")
-        kind = FINETUNED if final else AS_IT_IS
-        interval = (bounds[0], bounds[1]) if bounds else None
-        before = base.get(metric) if final else None
-        found.append(Entry(name, kind, run.metrics["model"]["parameters"], best[metric], interval, before, run))
+    found = []
+    for run, label in zip(runs, labels(runs), strict=True):
+        if run.metrics.get("final"):
+            base = main_values(run.metrics.get("base")).get(primary_metric(run.metrics))
+            found.append(_entry(run, "final", label)._replace(base=base, run=run))
+        else:
+            found.append(_entry(run, "base", label)._replace(run=run))
     seen = {(entry.run.metrics["model"]["name"], entry.value) for entry in found if entry.run and entry.base is None}
-    for entry in [*found]:
-        model = entry.run.metrics["model"]["name"] if entry.run else ""
-        if entry.run and entry.base is not None and (model, entry.base) not in seen:
-            seen.add((model, entry.base))
-            bounds = main_values(entry.run.metrics["base"]).get(f"{metric}_ci95")
-            interval = (bounds[0], bounds[1]) if bounds else None
-            found.append(Entry(_model_label(model), AS_IT_IS, entry.parameters, entry.base, interval))
+    before = []  # runs whose model as it was has no row yet
+    for run in [entry.run for entry in found if entry.run and entry.base is not None]:
+        model = run.metrics["model"]["name"]
+        if (key := (model, _entry(run, "base", model).value)) not in seen:
+            seen.add(key)
+            before.append(run)
+    names = _told_apart(before, [_model_label(run.metrics["model"]["name"]) for run in before], _OF_BASE)
+    found += [_entry(run, "base", name) for run, name in zip(before, names, strict=True)]
     return sorted(found, key=lambda entry: -entry.value)
+
+
+def _entry(run: Run, tag: str, label: str) -> Entry:
+    """Return the row of a run's model before (`base`) or after training (`final`)."""
+    metric, values = primary_metric(run.metrics), main_values(run.metrics[tag])
+    low, high = values.get(f"{metric}_ci95") or (None, None)
+    interval = None if low is None or high is None else (low, high)
+    kind = FINETUNED if tag == "final" else AS_IT_IS
+    return Entry(label, kind, run.metrics["model"]["parameters"], values[metric], interval)
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """Return a name for each run: the one it was given, or its model's, and what tells it from others of that name."""
     names = [run.record["config"].get("run_name") or _model_label(run.metrics["model"]["name"]) for run in runs]
+    return _told_apart(runs, names)
+
+
+def _told_apart(runs: Sequence[Run], names: Sequence[str], within: tuple[str, ...] = ("",)) -> list[str]:
+    """Return the names, those that several runs have with what differs in the config, of keys that begin so."""
+    names = [*names]
     for name in {name for name in names if names.count(name) > 1}:
         alike = [i for i, other in enumerate(names) if other == name]
-        told = [_differences(runs[i], [runs[k] for k in alike]) for i in alike]
+        told = [_differences(runs[i], [runs[k] for k in alike], within) for i in alike]
         for i, difference in zip(alike, told, strict=True):
             if told.count(difference) > 1 or not difference:
                 start = datetime.fromisoformat(runs[i].record["start"])
@@ -103,10 +119,10 @@ def _model_label(name: str) -> str:
     return name if name.count("/") < 2 else path.name
 
 
-def _differences(run: Run, others: Sequence[Run]) -> str:
+def _differences(run: Run, others: Sequence[Run], within: tuple[str, ...]) -> str:
     """Return the config keys, with their values, in which a run differs from any of the others."""
     configs = [effective(other.record["config"]) for other in others]
-    keys = dict.fromkeys(key for config in configs for key in dotted_keys(config))
+    keys = dict.fromkeys(key for config in configs for key in dotted_keys(config) if key.startswith(within))
     found = {}
     for key in keys:
         # Not where a run's model lies, and each seed once.

@@ -10,12 +10,10 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from experiments.figures import BASE, FINETUNED, STYLE, draw_curve, new_figure, save
+from experiments.figures import BASE, FINETUNED, STYLE, new_figure
 from experiments.labels import Label, place_labels
-from experiments.leaderboard import AS_IT_IS, AS_PUBLISHED, Entry, by_dimension
+from experiments.leaderboard import AS_IT_IS, AS_PUBLISHED, Entry
 from experiments.leaderboard import FINETUNED as TRAINED
-from experiments.run_report import best_section, primary_metric
-from experiments.runs import Run, dimensions
 from experiments.tables import metric_label, short_count
 
 PUBLISHED = "#777777"
@@ -86,46 +84,3 @@ def _label(entry: Entry) -> Label:
     text = f"{name}, finetuned" if entry.kind == TRAINED and entry.base is not None else name
     color = PUBLISHED if entry.kind == AS_PUBLISHED else "black"
     return Label(text, entry.parameters, entry.value, entry.interval, color)
-
-
-def dimensions_against_quality(
-    run: Run, title: str, path: Path, published: dict[int, Sequence[float]] | None = None
-) -> None:
-    """Draw a metric against the dimension, base and finetuned with 95% intervals; published values are hollow.
-
-    Args:
-        run: With metrics by dimension.
-        title: Above the figure.
-        path: The PNG to write.
-        published: By dimension the published metrics, base and finetuned.
-    """
-    metric = primary_metric(run.metrics)
-    with rc_context(STYLE):
-        figure, axes = new_figure(8, 5)
-        for key, color, marker, label, side in (
-            ("base", BASE, "o", "base" if run.metrics.get("final") else "as it is", -1),
-            ("final", FINETUNED, "s", "finetuned", 1),
-        ):
-            if section := by_dimension(run.metrics.get(key)):
-                draw_curve(axes, section, metric, color=color, marker=marker, label=label, annotate=side)
-        for k, (color, marker, label) in enumerate(((BASE, "o", "base"), (FINETUNED, "s", "finetuned"))):
-            if published:
-                rows = sorted(published.items())
-                hollow: Any = {"markerfacecolor": "white", "linestyle": ":", "linewidth": 1}
-                label = f"{label}, {AS_PUBLISHED}"
-                axes.plot(
-                    *zip(*[(dim, values[k]) for dim, values in rows], strict=True),
-                    color=color,
-                    marker=marker,
-                    label=label,
-                    **hollow,
-                )
-        dims = sorted({*dimensions(by_dimension(best_section(run.metrics))), *(published or {})})
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(dims, [str(dim) for dim in dims])
-        axes.xaxis.set_minor_locator(NullLocator())
-        axes.margins(x=0.07, y=0.16)
-        axes.set(xlabel="dimensions (percentages: share of the full dimension)", ylabel=metric_label(metric))
-        axes.set_title(title, loc="left")
-        axes.legend(loc="lower right")
-        save(figure, path)

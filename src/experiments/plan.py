@@ -28,7 +28,7 @@ from experiments import checks, sweeps
 from experiments.cli import resolve
 from experiments.errors import ConfigError, one_line
 from experiments.estimate import Estimate, Past, estimate, past_runs
-from experiments.explain import CONF, explain
+from experiments.explain import CONF, CONFIG_NAME, explain
 from experiments.hints import select
 from experiments.runs import is_finished
 from experiments.tables import markdown_table, shown, time_text
@@ -64,7 +64,7 @@ def compose(overrides: Sequence[str]) -> tuple[DictConfig, list[Job]]:
         ConfigError: If another sweeper than Hydra's basic one chooses the jobs while it runs.
     """
     loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
-    master = loader.load_configuration("config", [*overrides], RunMode.MULTIRUN)
+    master = loader.load_configuration(CONFIG_NAME, [*overrides], RunMode.MULTIRUN)
     HydraConfig.instance().set_config(master)
     if not str(master.hydra.sweeper._target_).endswith(".BasicSweeper"):
         name = master.hydra.runtime.choices["hydra/sweeper"]
@@ -237,7 +237,7 @@ def main() -> int:
         Plugins.instance()
         master, jobs = compose(overrides)
     except Exception as error:  # of whatever kind Hydra raises for a mistake
-        sys.stderr.write(f"error: {one_line(explain(error, 'config'))}\n")
+        sys.stderr.write(f"error: {one_line(explain(error))}\n")
         return 2
     try:
         roots = [Path("outputs"), Path("multirun"), Path(str(master.hydra.sweep.dir)).parent]

@@ -66,7 +66,6 @@ def keep_record(
     name: str | None = None,
     job: str = "train",
     command: str | None = None,
-    fingerprint: str | None = None,
 ) -> Iterator[Record]:
     """Keep `run.json` true while the body runs; "finished" is written last, after everything in the body.
 
@@ -80,7 +79,6 @@ def keep_record(
         name: Readable name; by default the config's `run_name` or else the directory's name.
         job: "train" or "evaluate".
         command: The shell line that started the run; by default this process's.
-        fingerprint: Hash of the data, if it is known already.
 
     Raises:
         ConfigError: If the directory belongs to a live process or to a run of another config.
@@ -89,7 +87,7 @@ def keep_record(
     fields = {
         "name": name or config.get("run_name") or output_dir.name,
         **{"job": job, "status": "running", "start": start, "end": None, "error": None},
-        **{"command": command or command_line(), "seed": config.get("seed"), "fingerprint": fingerprint},
+        **{"command": command or command_line(), "seed": config.get("seed"), "fingerprint": None},
         **{"config_hash": config_hash(config), **this_process(), **provenance(), "config": config},
         "attempts": [{"start": start, "end": None, "status": "running", "pid": os.getpid()}],
     }

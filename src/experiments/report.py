@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import leaderboard, leaderboard_figures, sweep_figures
+from experiments import figures, leaderboard, leaderboard_figures, sweep_figures
 from experiments.errors import ConfigError
 from experiments.run_report import best_section, primary_metric
 from experiments.runs import Run, load_finished, run_dirs
@@ -62,7 +62,7 @@ def write_report(dirs: Sequence[Path], out: Path, published: bool = False) -> tu
 
 
 def _section(
-    runs: Sequence[Run], title: str, figures: Path, suffix: str, with_published: bool
+    runs: Sequence[Run], title: str, folder: Path, suffix: str, with_published: bool
 ) -> tuple[list[str], list[Path]]:
     """Return the parts of the page on runs of one evaluation, and the figures written for it."""
     metric, parts, values = primary_metric(runs[0].metrics), [f"## {title}"], None
@@ -75,16 +75,17 @@ def _section(
         else:
             parts.append(leaderboard.published_note(runs[0], values))
             found = sorted([*found, *leaderboard.published_entries(values)], key=lambda entry: -entry.value)
-    size = figures / f"size_against_ndcg{suffix}.png"
+    size = folder / f"size_against_ndcg{suffix}.png"
     leaderboard_figures.size_against_quality(found, metric, f"{title}, 95% intervals", size)
     parts += [leaderboard.models_table(found, metric), f"![Size against quality](figures/{size.name})"]
     by_dimension = [run for run in runs if leaderboard.by_dimension(best_section(run.metrics))]
     if not by_dimension:
         return parts, [size]
     run = next((run for run in by_dimension if run.metrics.get("final")), by_dimension[0])  # the best trained one
-    name, dimensions = names[runs.index(run)], figures / f"dimensions_against_ndcg{suffix}.png"
+    name, dimensions = names[runs.index(run)], folder / f"dimensions_against_ndcg{suffix}.png"
     rows = values["dimensions"] if values else None
-    leaderboard_figures.dimensions_against_quality(run, f"{name} on {title.partition(' on ')[2]}", dimensions, rows)
+    title = f"{name} on {title.partition(' on ')[2]}"
+    figures.dimensions_against_quality(run.metrics, title, dimensions, rows)
     parts += [f"### Dimensions of {name}", leaderboard.dimensions_table(run, values)]
     parts.append(f"![Dimensions against quality](figures/{dimensions.name})")
     if len(by_dimension) > 1:

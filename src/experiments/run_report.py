@@ -44,7 +44,9 @@ def write_run_report(run_dir: Path) -> str:
     section = best_section(run.metrics)
     drawn = {}
     if dimensions(section):
-        figures.matryoshka_curve(run.metrics, run_dir / "figures" / "matryoshka.png")
+        evaluation = run.metrics["evaluation"]
+        title = f"{evaluation['name']}: {counts(evaluation)}, 95% intervals"
+        figures.dimensions_against_quality(run.metrics, title, run_dir / "figures" / "matryoshka.png")
         drawn["matryoshka.png"] = "Quality against the number of dimensions"
     if history := (run.metrics.get("training") or {}).get("history"):
         figures.training_curve(history, run_dir / "figures" / "training.png")

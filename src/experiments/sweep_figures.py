@@ -10,13 +10,12 @@ from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from experiments.figures import BASE, FINETUNED, STYLE, new_figure, save
+from experiments.figures import BASE, FINETUNED, STYLE, empty_figure, new_figure, save
 from experiments.labels import Label, place_labels
 from experiments.runs import Run
+from experiments.sweep_summary import peak_bytes
 from experiments.tables import metric_label
 
 _PRECISIONS = {  # bytes of a dimension, colour, marker
@@ -78,8 +77,7 @@ def _against_keys(results: Sequence[Result], keys: Sequence[str], path: Path) ->
     with rc_context(STYLE):
         columns = min(len(keys), _IN_A_ROW)
         rows = -(-len(keys) // columns)
-        figure = Figure(figsize=(max(5.5, 3.4 * columns), 3.4 * rows), dpi=150, layout="constrained")
-        FigureCanvasAgg(figure)
+        figure = empty_figure(max(5.5, 3.4 * columns), 3.4 * rows)
         panels = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
         for axes in panels[len(keys) :]:
             axes.remove()
@@ -184,8 +182,8 @@ def _against_bytes(results: Sequence[Result], points: Sequence[dict[str, Any]], 
 
 
 def _memory(result: Result) -> float | None:
-    """Return the peak in MiB: of the device where there is one, else resident."""
-    peak = result.job.get("peak_device_bytes") or result.job.get("peak_memory_bytes")
+    """Return the peak in MiB."""
+    peak = peak_bytes(result.job)
     return peak / 2**20 if peak else None
 
 

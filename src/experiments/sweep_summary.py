@@ -173,9 +173,13 @@ def _score(value: float | None, interval: list[float] | None = None) -> str:
     return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
+def peak_bytes(job: dict[str, Any]) -> int | None:
+    """Return the peak of a job's memory: of the device where there is one, else resident."""
+    return job.get("peak_device_bytes") or job.get("peak_memory_bytes")
+
+
 def _memory(job: dict[str, Any]) -> str:
-    """Return the peak: of the device where there is one, else resident."""
-    peak = job.get("peak_device_bytes") or job.get("peak_memory_bytes")
+    peak = peak_bytes(job)
     return "–" if peak is None else f"{peak / _MIB:,.0f} MiB"
 
 

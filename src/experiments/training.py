@@ -46,6 +46,7 @@ class RunArguments(BaseTrainingArguments):
         eval_loss: Compute the loss on the evaluation rows too, at each evaluation.
         bf16: `auto` is where the GPU has it.
         batch_sampler: As in the library, or `no_duplicates_by_bytes`.
+        dataloader_persistent_workers: `auto` keeps the workers, if there are any, from one evaluation to the next.
     """
 
     trainer_class: ClassVar[Any]  # trains with these arguments
@@ -55,6 +56,7 @@ class RunArguments(BaseTrainingArguments):
     bf16: bool | str = "auto"  # type: ignore[assignment]
     batch_sampler: str = "no_duplicates_by_bytes"
     report_to: str = "none"  # tracking has a callback of its own
+    dataloader_persistent_workers: bool | str = "auto"  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         """Resolve what is ours before the library checks the rest."""
@@ -63,7 +65,8 @@ class RunArguments(BaseTrainingArguments):
         if self.batch_sampler == "no_duplicates_by_bytes":
             self.batch_sampler = NoDuplicatesByBytes  # type: ignore[assignment]
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
-        self.dataloader_persistent_workers = self.dataloader_num_workers > 0  # not a new set for each evaluation
+        if self.dataloader_persistent_workers == "auto":
+            self.dataloader_persistent_workers = self.dataloader_num_workers > 0
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
         if self.n_gpu > 1:  # the library would copy the model to each and scatter the batch, which breaks pages apart
