@@ -78,7 +78,7 @@ def test_command_line_is_refused_in_one_line_with_exit_code_2(arguments, says, t
 def test_help_names_groups_options_and_examples(tmp_path):
     result = run("--help", cwd=tmp_path)
     assert result.returncode == 0
-    assert "  loss: bce, cached_mnrl, mnrl" in result.stdout
+    assert "  loss: bce, cached_mnrl, library, mnrl" in result.stdout
     assert "python -m experiments.train model=qwen3vl_2b data=vdr_en" in result.stdout
 
 

@@ -20,7 +20,7 @@ MANDATORY = {  # what a person must type with an option
     "data=hub": ["data.path=owner/data"],
     "data=table": [f"data.train={__file__}"],
     "model=reranker": ["model.name=owner/model"],
-    "loss=mnrl_symmetric": ["data.num_negatives=0"],
+    "loss=library": ["loss._target_=sentence_transformers.sentence_transformer.losses.triplet.TripletLoss"],
     "loss=reranker_mnrl": ["model=reranker_any_to_any", "data.num_negatives=0"],
     **{
         option: ["model=reranker_any_to_any"]  # what is for rerankers alone

@@ -179,7 +179,7 @@ def _check_node(key: str, node: dict[str, Any]) -> None:
                 continue
             names = [f"{key}.{parameter}" for parameter in known.parameters]
             inside = [f"{key}.{n}" for n in node if n != name and n not in _HYDRA_KEYS]
-            raise ConfigError(f"{key}.{name} is unknown to {target}; {hint(f'{key}.{name}', names, inside)}")
+            raise ConfigError(f"{key}.{name} is unknown to {target}; {hint(f'{key}.{name}', names, inside or names)}")
         annotation = known.parameters[name].annotation
         if not (isinstance(value, dict) and "_target_" in value) and not matches(annotation, value):
             raise ConfigError(_type_message(f"{key}.{name}", value, str(annotation)))
