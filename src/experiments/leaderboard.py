@@ -93,7 +93,11 @@ def _entry(run: Run, tag: str, label: str) -> Entry:
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """Return a name for each run: the one it was given, or its model's, and what tells it from others of that name."""
-    names = [run.record["config"].get("run_name") or _model_label(run.metrics["model"]["name"]) for run in runs]
+    names = [
+        # A sweep names a run after what it swept.
+        (run.record["config"].get("run_name") or _model_label(run.metrics["model"]["name"])).removeprefix("model=")
+        for run in runs
+    ]
     return _told_apart(runs, names)
 
 

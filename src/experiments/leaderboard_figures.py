@@ -57,11 +57,16 @@ def _scale_sizes(axes: Axes, sizes: Sequence[float]) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: short_count(count)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     if sizes[-1] < 100 * sizes[0]:  # less than two decades would have a tick or two
-        ticks = [lead * 10**power for power in range(3, 13) for lead in (1, 2, 5)]
+        ticks: list[float] = [lead * 10**power for power in range(3, 13) for lead in (1, 2, 5)]
+        room = 3.0
         if sizes[-1] < 8 * sizes[0]:
-            axes.set_xlim(sizes[0] / 3, sizes[-1] * 3)
-            ticks = [size for last, size in zip([0, *sizes], sizes, strict=False) if size > 1.25 * last]
-        axes.set_xticks([tick for tick in ticks if sizes[0] / 3 <= tick <= sizes[-1] * 3])
+            room = max(1.5, 3 * sizes[0] / sizes[-1])
+            axes.set_xlim(sizes[0] / room, sizes[-1] * room)
+            ticks = list[float]()
+            for size in sizes:
+                if not ticks or size > 1.25 * ticks[-1]:
+                    ticks.append(size)
+        axes.set_xticks([tick for tick in ticks if sizes[0] / room <= tick <= sizes[-1] * room])
         axes.xaxis.set_minor_locator(NullLocator())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,9 @@ def _against_keys(results: Sequence[Result], keys: Sequence[str], path: Path) ->
             _panel(axes, results, key)
         for row in range(rows):
             panels[row * columns].set_ylabel(metric_label(results[0].job["metric"]))
-        title = f"{_title(results)}; lines join those that differ in the key alone; squares: mean"
+        is_alone = len({result.job["point"].get(keys[0]) for result in results}) == len(results)
+        said = "95% intervals" if is_alone else "lines join those that differ in the key alone; squares: mean"
+        title = textwrap.fill(f"{_title(results)}; {said}", int(13 * figure.get_figwidth()))
         figure.suptitle(title, fontsize=11, x=0.01, ha="left")
         save(figure, path)
 
@@ -93,16 +96,23 @@ def _against_keys(results: Sequence[Result], keys: Sequence[str], path: Path) ->
 def _panel(axes: Axes, results: Sequence[Result], key: str) -> None:
     values = sorted({result.job["point"].get(key, "") for result in results}, key=order)
     place = {value: index for index, value in enumerate(values)}
+    is_scale = all(order(value)[0] == 0 for value in values)
+    line = "-" if is_scale else "none"  # names have no order that it could follow
     lines: dict[tuple[tuple[str, str], ...], list[tuple[int, float]]] = {}
     for result in results:
         others = tuple((name, value) for name, value in result.job["point"].items() if name != key)
         lines.setdefault(others, []).append((place[result.job["point"].get(key, "")], result.value))
+    grey: Any = {"color": "#AAAAAA", "linewidth": 0.9, "marker": "o", "markersize": 4, "zorder": 2}
     for points in lines.values():
-        axes.plot(
-            *zip(*sorted(points), strict=True), color="#AAAAAA", linewidth=0.9, marker="o", markersize=4, zorder=2
-        )
+        axes.plot(*zip(*sorted(points), strict=True), **grey, linestyle=line)
+    if len(values) == len(results):
+        for result in results:
+            low, high = result.job.get("interval") or (result.value, result.value)
+            axes.vlines(place[result.job["point"].get(key, "")], low, high, color=FINETUNED, linewidth=1)
     means = [mean(result.value for result in results if result.job["point"].get(key, "") == value) for value in values]
-    axes.plot(range(len(values)), means, color=FINETUNED, linewidth=2, marker="s", markersize=7, zorder=3)
+    axes.plot(
+        range(len(values)), means, color=FINETUNED, linewidth=2, linestyle=line, marker="s", markersize=7, zorder=3
+    )
     rotated = sum(map(len, values)) > 30
     axes.set_xticks(
         range(len(values)),
