@@ -23,7 +23,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from experiments.data import drawings, pairs
 from experiments.reranker_training import BinaryCrossEntropyLoss, RerankerTrainingArguments
-from experiments.rerankers import feature_extraction
+from experiments.rerankers import make_reranker
 from experiments.resized import resized_rows
 from experiments.tiny_reranker import build_qwen3_5
 
@@ -87,8 +87,11 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         build_qwen3_5(Path(folder) / "model")
-        model = feature_extraction(
-            str(Path(folder) / "model"), max_pixels=16384, prompts={"image_to_text": "Do they match?"}
+        model = make_reranker(
+            str(Path(folder) / "model"),
+            transformer_task="feature-extraction",
+            max_pixels=16384,
+            prompts={"image_to_text": "Do they match?"},
         )
         rows = large_drawings(BATCH_SIZE * options.steps // 2, options.side, folder)
         resized = resized_rows(rows, model.processor.image_processor)

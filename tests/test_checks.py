@@ -16,6 +16,8 @@ from experiments.cli import CONF
 from experiments.errors import ConfigError
 from experiments.hints import nearest
 
+RERANKER = "experiment=reranker_any_to_any_tiny"
+
 
 def composed(*overrides):
     """Return the resolved config that a command line gives."""
@@ -65,6 +67,13 @@ def run(*arguments, cwd, **environment):
         (["loss"], "loss: not of the form key=value"),
         (["tracking.dir=/proc/nowhere"], "set tracking.dir to a folder that can"),
         (["hydra.run.dir=/proc/nowhere"], "set hydra.run.dir"),
+        ([RERANKER, "evaluator.num_candidates=101"], "a retriever finds 100; type evaluator.num_candidates=100"),
+        ([RERANKER, "matryoshka.truncate_dim=auto"], "type matryoshka.truncate_dim=null"),
+        ([RERANKER, "+model.card.licence=mit"], "did you mean model.card.license?"),
+        (
+            ["experiment=router_tiny", "model.freeze=[txt.0]"],
+            "model.freeze: txt.0 is in no encoder; did you mean text?",
+        ),
     ],
 )
 def test_command_line_is_refused_in_one_line_with_exit_code_2(arguments, says, tmp_path):

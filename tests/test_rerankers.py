@@ -17,17 +17,22 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 from experiments.checks import check
 from experiments.data import drawings
 from experiments.errors import ConfigError
-from experiments.evaluate import evaluate
+from experiments.evaluate import build, evaluate
+from experiments.models import describe
 from experiments.reranked import order, query_metrics
 from experiments.reranker_training import BinaryCrossEntropyLoss, RerankerTrainingArguments
-from experiments.rerankers import any_to_any, feature_extraction, load_reranker, teach_pair_roles
+from experiments.rerankers import load_reranker, make_reranker, teach_pair_roles
 from experiments.reranking import Candidates, RerankingEvaluator
-from experiments.tiny_reranker import build_qwen3_5
+from experiments.tiny_reranker import build_qwen3_5, warm_backbone, warm_embedder
 from experiments.train import train
 
 CONF = Path(__file__).parents[1] / "conf"
 PROMPTS = {"image_to_text": "Does the text match the image?", "text_to_image": "Does the image match the text?"}
 CHOICES = {"model": "reranker_features_tiny", "data": "drawings"}
+PROJECTIONS = {  # of Qwen3.5's language model: full attention, linear attention, MLP
+    *("q_proj", "k_proj", "v_proj", "o_proj", "in_proj_qkv", "in_proj_z", "in_proj_a", "in_proj_b", "out_proj"),
+    *("gate_proj", "up_proj", "down_proj"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +53,8 @@ def data(cache):
     return drawings.load(num_train_rows=12, num_eval_rows=6, num_negatives=1, cache_dir=str(cache))
 
 
-def make(backbone, kind=feature_extraction, **options):
-    return kind(backbone, prompts=PROMPTS, max_pixels=4096, dtype="float32", **options)
+def make(backbone, task="feature-extraction", **options):
+    return make_reranker(backbone, transformer_task=task, prompts=PROMPTS, max_pixels=4096, dtype="float32", **options)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,7 @@ def pairs_of(data, direction="image_to_text", number=4):
 
 def test_score_is_the_log_odds_of_the_two_answers_after_prompt_query_and_document(backbone, data):
     [(image, text)] = pairs_of(data, number=1)
-    score = make(backbone, any_to_any).predict(
+    score = make(backbone, "any-to-any").predict(
         [(image, text)], prompt_name="image_to_text", activation_fn=torch.nn.Identity()
     )
     turns = [
@@ -84,15 +89,15 @@ def test_score_is_the_log_odds_of_the_two_answers_after_prompt_query_and_documen
 
 def test_both_architectures_start_with_the_same_scores_where_head_and_embeddings_are_tied(backbone, model, data):
     pairs, options = pairs_of(data), {"prompt_name": "image_to_text", "activation_fn": torch.nn.Identity()}
-    scores = make(backbone, any_to_any).predict(pairs, **options)
+    scores = make(backbone, "any-to-any").predict(pairs, **options)
     assert model.predict(pairs, **options) == pytest.approx(scores, abs=1e-5)
     assert len({*scores.round(5)}) > 1
 
 
-@pytest.mark.parametrize("kind", [any_to_any, feature_extraction])
-def test_an_answer_of_several_tokens_is_refused(backbone, kind):
+@pytest.mark.parametrize("task", ["any-to-any", "feature-extraction"])
+def test_an_answer_of_several_tokens_is_refused(backbone, task):
     with pytest.raises(ConfigError, match="'maybe not' is .* tokens to this model"):
-        make(backbone, kind, false_token="maybe not")
+        make(backbone, task, false_token="maybe not")
 
 
 def test_a_template_that_cannot_carry_a_pair_is_refused(backbone):
@@ -151,21 +156,33 @@ def test_workers_change_no_weight(backbone, data, tmp_path):
     assert all(torch.equal(found[0][name], found[1][name]) for name in start)
 
 
-def test_an_adapter_alone_is_trained_and_saved_and_loads_with_the_library(backbone, data, tmp_path):
-    peft = pytest.importorskip("peft")
-    modules = r".*language_model.*\.(q_proj|v_proj)"
-    model = make(backbone, any_to_any, peft=peft.LoraConfig(task_type="FEATURE_EXTRACTION", target_modules=modules))
+@pytest.mark.parametrize(
+    ("task", "with_adapter"), [("any-to-any", set()), ("feature-extraction", {"2.linear.weight"})]
+)
+def test_an_adapter_is_trained_and_saved_with_the_head_and_loads_with_the_library(
+    backbone, data, tmp_path, task, with_adapter
+):
+    pytest.importorskip("peft")
+    peft = build(composed("experiment=reranker_lora_tiny")["model"]["peft"])
+    model = make(backbone, task, peft=peft)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    make_trainer(model, data, tmp_path, max_steps=2).train()
+    make_trainer(model, data, tmp_path, max_steps=3).train()
     moved = {name for name, weight in model.named_parameters() if not torch.equal(weight, before[name])}
-    assert moved and all("lora" in name for name in moved)
-    model.save_pretrained(str(tmp_path / "final"))
-    assert (tmp_path / "final" / "adapter_config.json").exists()
-    pairs, options = pairs_of(data), {"prompt_name": "image_to_text"}
+    adapted = {name.split(".lora_")[0] for name in moved - with_adapter}
+    assert with_adapter <= moved and all(".lora_" in name for name in moved - with_adapter)
+    assert {name.rpartition(".")[2] for name in adapted} == PROJECTIONS
+    assert all(".language_model." in name and "visual" not in name for name in adapted)
+    folder = tmp_path / "final"
+    model.save_pretrained(str(folder))
+    assert (folder / "adapter_config.json").exists() and not (folder / "model.safetensors").exists()
+    pairs, options = pairs_of(data), {"prompt_name": "image_to_text", "activation_fn": torch.nn.Identity()}
     expected = model.predict(pairs, **options)
-    assert CrossEncoder(str(tmp_path / "final")).predict(pairs, **options) == pytest.approx(expected, abs=1e-6)
-    merged = load_reranker(str(tmp_path / "final"), merge_adapter=True)
-    assert merged.predict(pairs, **options) == pytest.approx(expected, abs=1e-5)
+    assert not np.allclose(expected, make(backbone, task).predict(pairs, **options), atol=1e-3)
+    assert CrossEncoder(str(folder)).predict(pairs, **options) == pytest.approx(expected, abs=1e-6)
+    merged = load_reranker(str(folder), merge_adapter=True)
+    merged.save_pretrained(str(tmp_path / "merged"))
+    for each in (merged, CrossEncoder(str(tmp_path / "merged"))):
+        assert each.predict(pairs, **options) == pytest.approx(expected, abs=1e-5)
 
 
 def library_samples(direction, candidates, key):
@@ -365,18 +382,47 @@ def test_labelled_pairs_are_refused_for_an_embedding_model():
         check(composed("data=drawings"))
 
 
-def test_in_batch_negatives_train_a_reranker_too(backbone, cache, tmp_path):
-    config = composed("experiment=reranker_features_tiny", "loss=reranker_mnrl", "data.num_negatives=0")
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["loss=reranker_mnrl", "data.num_negatives=0"],
+        ["~loss.pos_weight", "loss._target_=sentence_transformers.cross_encoder.losses.mse.MSELoss"],
+    ],
+)
+def test_losses_of_the_library_train_a_reranker_too(backbone, cache, tmp_path, overrides):
+    config = composed("experiment=reranker_features_tiny", *overrides)
     check(config)
-    from experiments.evaluate import build
-
-    data = drawings.load(num_train_rows=8, num_eval_rows=2, num_negatives=0, cache_dir=str(cache))
+    num_negatives = config["data"]["num_negatives"]
+    data = drawings.load(num_train_rows=8, num_eval_rows=2, num_negatives=num_negatives, cache_dir=str(cache))
     model = make(backbone)
     args = RerankerTrainingArguments(str(tmp_path), max_steps=2, per_device_train_batch_size=4, save_strategy="no")
     trainer = args.trainer_class(
         model=model, args=args, train_dataset=dict(data.train), loss=build(config["loss"])(model)
     )
     assert np.isfinite(trainer.train().training_loss)
+
+
+def test_the_warm_backbone_is_trained_once_and_the_same_for_the_same_seed(cache, tmp_path):
+    few = {"num_steps": 2, "batch_size": 4}
+    state = torch.get_rng_state()
+    folder = Path(warm_backbone(**few, cache_dir=str(cache)))
+    assert torch.equal(torch.get_rng_state(), state)  # what a run draws next doesn't depend on the cache
+    weights = folder / "model.safetensors"
+    written = weights.stat()
+    retriever = warm_embedder(**few, cache_dir=str(cache))
+    assert warm_backbone(**few, cache_dir=str(cache)) == str(folder)
+    assert weights.stat() == written
+    embeddings = retriever.encode(["red", "a blue cat"])
+    assert np.allclose(np.linalg.norm(embeddings, axis=1), 1)
+    build_qwen3_5(tmp_path / "untrained")
+    trained, untrained = load_file(str(weights)), load_file(str(tmp_path / "untrained" / "model.safetensors"))
+    assert any(not torch.equal(trained[name], value) for name, value in untrained.items() if name in trained)
+    elsewhere = load_file(str(Path(warm_backbone(**few, cache_dir=str(tmp_path))) / "model.safetensors"))
+    assert all(torch.equal(trained[name], value) for name, value in elsewhere.items())
+
+
+def test_the_tiny_reranker_has_three_to_five_hundred_thousand_parameters(model):
+    assert 3e5 < describe(model)["parameters"] < 5e5
 
 
 def test_a_saved_model_of_the_other_kind_is_refused(model, tiny_folder, tmp_path):

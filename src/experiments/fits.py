@@ -95,7 +95,7 @@ def _check_model(model: dict[str, Any]) -> None:
 
 
 def _check_encoders(model: dict[str, Any]) -> None:
-    """Refuse encoders of a Router that can't be there, and routes that lead to none of them."""
+    """Refuse encoders of a Router that can't be there, and routes and parts to freeze that lead to none of them."""
     encoders = model.get("encoders", {})
     for route, encoder in encoders.items():
         if isinstance(name := encoder.get("name"), str):
@@ -106,6 +106,9 @@ def _check_encoders(model: dict[str, Any]) -> None:
         if mapping.get("route") not in encoders:
             known = ", ".join(encoders)
             raise ConfigError(f"model.route_mappings: route={mapping.get('route')} is no encoder; choose from {known}")
+    for part in (model.get("freeze") or []) if encoders else []:
+        if (route := part.partition(".")[0]) not in encoders:
+            raise ConfigError(f"model.freeze: {part} is in no encoder; {hint(route, encoders, encoders)}")
 
 
 def _check_adapter(model: dict[str, Any]) -> None:

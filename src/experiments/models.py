@@ -220,6 +220,10 @@ def qwen3vl_tiny(
     max_pixels: int | None = 16384,
     attn_implementation: str = "auto",
     dtype: str = "auto",
+    prompts: dict[str, str] | None = None,
+    freeze: Sequence[str] = (),
+    peft: PeftConfig | None = None,
+    merge_adapter: bool = False,
     cache_dir: str | None = None,
 ) -> SentenceTransformer:
     """Build the embedded Qwen3-VL with weights drawn from the seed, then load it as any saved model.
@@ -231,10 +235,17 @@ def qwen3vl_tiny(
         max_pixels: As in `load_embedder`.
         attn_implementation: As in `load_embedder`.
         dtype: As in `load_embedder`.
-        cache_dir: Where the built model is kept; None: a temporary folder, removed once it is loaded.
+        prompts: As in `load_embedder`.
+        freeze: As in `load_embedder`.
+        peft: As in `load_embedder`.
+        merge_adapter: As in `load_embedder`.
+        cache_dir: Where the built model is kept; None: a temporary folder, removed once it is loaded, but with peft
+            outputs/.cache: an adapter is saved without its base, which is looked for there.
     """
     from experiments.tiny import build_qwen3vl
 
+    if peft is not None:
+        cache_dir = cache_dir or "outputs/.cache"
     build = partial(build_qwen3vl, embedding_dim=embedding_dim, seed=seed)
     with built(build, f"qwen3vl-tiny-{embedding_dim}d-seed{seed}", cache_dir) as folder:
         return load_embedder(
@@ -244,6 +255,10 @@ def qwen3vl_tiny(
             max_pixels=max_pixels,
             attn_implementation=attn_implementation,
             dtype=dtype,
+            prompts=prompts,
+            freeze=freeze,
+            peft=peft,
+            merge_adapter=merge_adapter,
             card={
                 "language": "en",
                 "license": "apache-2.0",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
@@ -25,9 +25,10 @@ USER_ONLY = 'message.role == "user"'
 WITH_PAIRS = 'message.role in ["user", "query", "document"]'
 
 
-def any_to_any(
+def make_reranker(
     name: str,
     *,
+    transformer_task: Literal["any-to-any", "feature-extraction"] = "any-to-any",
     true_token: str = "1",
     false_token: str = "0",
     prompts: Mapping[str, str] | None = None,
@@ -45,6 +46,9 @@ def any_to_any(
 
     Args:
         name: A generative checkpoint that takes images: a folder or a name on the Hub.
+        transformer_task: `any-to-any` keeps the language modelling head, which gives the log-odds.
+            `feature-extraction` leaves it out: one linear layer scores the last hidden state. It starts as the
+            difference of the two answers' embeddings, which is the same where the head shares its weights with them.
         true_token: The answer for a pair that matches, a single token.
         false_token: The answer for one that doesn't, a single token.
         prompts: The instruction, by direction; each is the system message of its pairs.
@@ -54,71 +58,26 @@ def any_to_any(
         dtype: As in `models.load_embedder`.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run code that comes with the model.
-        peft: An adapter to train instead of the model's own weights, for instance `peft.LoraConfig`.
+        peft: An adapter to train instead of the transformer's weights, for instance `peft.LoraConfig`.
         merge_adapter: Merge the adapter into the weights: a new one after training, a saved one at once.
         card: Fields of `CrossEncoderModelCardData`.
 
     Raises:
         ConfigError: If the model can't be loaded, an answer is no single token, or its chat template can't be taught.
     """
-    transformer = _transformer(name, "any-to-any", attn_implementation, dtype, revision, trust_remote_code)
+    transformer = _transformer(name, transformer_task, attn_implementation, dtype, revision, trust_remote_code)
     true_id, false_id = (token_id(transformer, token) for token in (true_token, false_token))
-    head = LogitScore(true_token_id=true_id, false_token_id=false_id)
-    return _reranker(name, [transformer, head], prompts, min_pixels, max_pixels, peft, merge_adapter, card)
-
-
-def feature_extraction(
-    name: str,
-    *,
-    true_token: str = "1",
-    false_token: str = "0",
-    prompts: Mapping[str, str] | None = None,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
-    attn_implementation: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    peft: PeftConfig | None = None,
-    merge_adapter: bool = False,
-    card: Mapping[str, Any] | None = None,
-) -> CrossEncoder:
-    """Make a reranker of a model's last hidden state and one linear layer, without the language modelling head.
-
-    The layer starts as the difference of the two answer tokens' embeddings, which is what `any_to_any` computes where
-    the head shares its weights with them.
-
-    Args:
-        name: As in `any_to_any`.
-        true_token: As in `any_to_any`.
-        false_token: As in `any_to_any`.
-        prompts: As in `any_to_any`.
-        min_pixels: As in `any_to_any`.
-        max_pixels: As in `any_to_any`.
-        attn_implementation: As in `any_to_any`.
-        dtype: As in `any_to_any`.
-        revision: As in `any_to_any`.
-        trust_remote_code: As in `any_to_any`.
-        peft: As in `any_to_any`.
-        merge_adapter: As in `any_to_any`.
-        card: As in `any_to_any`.
-
-    Raises:
-        ConfigError: As `any_to_any`.
-    """
-    transformer = _transformer(name, "feature-extraction", attn_implementation, dtype, revision, trust_remote_code)
-    true_id, false_id = (token_id(transformer, token) for token in (true_token, false_token))
-    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
-    embeddings = transformer.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
-    head = Dense(
-        pooling.get_embedding_dimension(),
-        1,
-        bias=False,
-        activation_function=nn.Identity(),  # the default would be tanh
-        init_weight=(embeddings[true_id] - embeddings[false_id]).unsqueeze(0).clone(),
-        module_output_name="scores",
+    if transformer_task == "any-to-any":
+        head: list[nn.Module] = [LogitScore(true_token_id=true_id, false_token_id=false_id)]
+    else:
+        head = _linear_head(transformer, true_id, false_id)
+    model = CrossEncoder(
+        modules=[transformer, *head],
+        num_labels=1,
+        prompts=dict(prompts or {}),
+        model_card_data=CrossEncoderModelCardData(**(card or {})),
     )
-    return _reranker(name, [transformer, pooling, head], prompts, min_pixels, max_pixels, peft, merge_adapter, card)
+    return _ready(model, name, min_pixels, max_pixels, peft, merge_adapter)
 
 
 def load_reranker(
@@ -140,15 +99,15 @@ def load_reranker(
     Args:
         name: A folder or a name on the Hub.
         prompts: The instruction by direction; None: as the model was saved.
-        min_pixels: As in `any_to_any`.
-        max_pixels: As in `any_to_any`.
-        attn_implementation: As in `any_to_any`.
-        dtype: As in `any_to_any`.
-        revision: As in `any_to_any`.
-        trust_remote_code: As in `any_to_any`.
-        peft: As in `any_to_any`.
-        merge_adapter: As in `any_to_any`.
-        card: As in `any_to_any`.
+        min_pixels: As in `make_reranker`.
+        max_pixels: As in `make_reranker`.
+        attn_implementation: As in `make_reranker`.
+        dtype: As in `make_reranker`.
+        revision: As in `make_reranker`.
+        trust_remote_code: As in `make_reranker`.
+        peft: As in `make_reranker`.
+        merge_adapter: As in `make_reranker`.
+        card: As in `make_reranker`.
 
     Raises:
         ConfigError: If it can't be loaded, or is no reranker.
@@ -220,23 +179,19 @@ def _transformer(
     return transformer
 
 
-def _reranker(
-    name: str,
-    modules: list[nn.Module],
-    prompts: Mapping[str, str] | None,
-    min_pixels: int | None,
-    max_pixels: int | None,
-    peft: PeftConfig | None,
-    merge_adapter: bool,
-    card: Mapping[str, Any] | None,
-) -> CrossEncoder:
-    model = CrossEncoder(
-        modules=modules,
-        num_labels=1,
-        prompts=dict(prompts or {}),
-        model_card_data=CrossEncoderModelCardData(**(card or {})),
+def _linear_head(transformer: Transformer, true_id: int, false_id: int) -> list[nn.Module]:
+    """Return what scores the last token's hidden state."""
+    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
+    embeddings = transformer.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
+    dense = Dense(
+        pooling.get_embedding_dimension(),
+        1,
+        bias=False,
+        activation_function=nn.Identity(),  # the default would be tanh
+        init_weight=(embeddings[true_id] - embeddings[false_id]).unsqueeze(0).clone(),
+        module_output_name="scores",
     )
-    return _ready(model, name, min_pixels, max_pixels, peft, merge_adapter)
+    return [pooling, dense]
 
 
 def _ready(
