@@ -125,16 +125,17 @@ def _modules(model: SentenceTransformer) -> list[Any]:
     for name, module in model.named_modules():
         facts.append([name, type(module).__qualname__, module.extra_repr()])
         if isinstance(module, Module):
-            facts.append(module.get_config_dict())
+            facts.append(_plain(module.get_config_dict()))
         if isinstance(module, PreTrainedModel):
-            facts += [_without_paths(module.config.to_dict()), module.config._attn_implementation]
+            facts += [_plain(module.config.to_dict()), module.config._attn_implementation]
             facts.append(str(getattr(module, "peft_config", None)))  # the scale of an adapter is no weight
     return facts
 
 
-def _without_paths(value: Any) -> Any:
+def _plain(value: Any) -> Any:
+    """Return what JSON takes (a Router's mappings have tuples as keys), without where it came from."""
     if isinstance(value, dict):
-        return {str(key): _without_paths(item) for key, item in value.items() if key != "_name_or_path"}
+        return {str(key): _plain(item) for key, item in value.items() if key != "_name_or_path"}
     return value
 
 
