@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import tempfile
@@ -242,12 +243,13 @@ def qwen3vl_tiny(
         cache_dir: Where the built model is kept; None: a temporary folder, removed once it is loaded, but with peft
             outputs/.cache: an adapter is saved without its base, which is looked for there.
     """
-    from experiments.tiny import build_qwen3vl
+    from experiments import tiny
 
     if peft is not None:
         cache_dir = cache_dir or "outputs/.cache"
-    build = partial(build_qwen3vl, embedding_dim=embedding_dim, seed=seed)
-    with built(build, f"qwen3vl-tiny-{embedding_dim}d-seed{seed}", cache_dir) as folder:
+    version = hashlib.sha256(Path(tiny.__file__).read_bytes()).hexdigest()[:8]  # no cache outlives what made it
+    build = partial(tiny.build_qwen3vl, embedding_dim=embedding_dim, seed=seed)
+    with built(build, f"qwen3vl-tiny-{version}-{embedding_dim}d-seed{seed}", cache_dir) as folder:
         return load_embedder(
             str(folder),
             embedding_dim=embedding_dim,
