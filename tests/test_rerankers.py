@@ -386,10 +386,7 @@ def test_labelled_pairs_are_refused_for_an_embedding_model():
     "overrides",
     [
         ["loss=reranker_mnrl", "data.num_negatives=0"],
-        [
-            *("loss=reranker_mnrl", "~loss.num_negatives", "~loss.mini_batch_size", "~loss.scale"),
-            "loss._target_=sentence_transformers.cross_encoder.losses.mse.MSELoss",
-        ],
+        ["loss=library", "loss._target_=sentence_transformers.cross_encoder.losses.mse.MSELoss"],
     ],
 )
 def test_losses_of_the_library_train_a_reranker_too(backbone, cache, tmp_path, overrides):
