@@ -41,6 +41,7 @@ _AT_LEAST_0 = (
     *(
         "seed",
         "data.seed",
+        "data.path.seed",
         "data.num_negatives",
         "data.num_eval_negatives",
         "evaluator.seed",

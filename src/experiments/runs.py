@@ -24,7 +24,8 @@ PRIMARY_METRIC = "cosine_ndcg@10"
 
 # Keys of the resolved config that cannot change weights or metrics.
 _WITHOUT_EFFECT = (
-    *("run_name", "tracking", "experiment", "data.cache_dir", "model.cache_dir", "evaluator.cache_dir"),
+    *("run_name", "tracking", "experiment"),
+    *("data.cache_dir", "data.path.cache_dir", "model.cache_dir", "evaluator.cache_dir"),
     *("model.name.cache_dir", "model.encoders.image.name.cache_dir", "evaluator.retriever.cache_dir"),
     *("evaluator.num_workers", "evaluator.show_progress_bar", "trainer.resume"),
     *(f"trainer.dataloader_{key}" for key in ("num_workers", "prefetch_factor", "pin_memory", "persistent_workers")),

@@ -72,7 +72,7 @@ def load(
     width, height = page_size
     train_rows, eval_rows = choose_rows(num_train_rows, num_eval_rows, seed)
     folder = Path(cache_dir) / (
-        f"report_pages-{_version()}-{num_train_rows}-{num_eval_rows}-{width}x{height}-seed{seed}"
+        f"report_pages-{version()}-{num_train_rows}-{num_eval_rows}-{width}x{height}-seed{seed}"
     )
     if not folder.exists():
         _build(folder, train_rows, eval_rows, (width, height), seed)
@@ -99,8 +99,7 @@ def choose_rows(num_train_rows: int, num_eval_rows: int, seed: int) -> tuple[lis
         The training rows and the evaluation rows. Negative k of row i differs from its page in attribute
         (i + k + 1) modulo 5 alone.
     """
-    pages = [Page(*values) for values in itertools.product(*ATTRIBUTES.values())]
-    pages.sort(key=lambda page: hashlib.sha256(f"{seed}/{'/'.join(page)}".encode()).digest())
+    pages = all_pages(seed)
     eval_rows: list[Row] = []
     held_out: set[Page] = set()
     for page in pages:
@@ -116,6 +115,12 @@ def choose_rows(num_train_rows: int, num_eval_rows: int, seed: int) -> tuple[lis
         if row := _row(page, len(train_rows), seed, excluded=held_out):
             train_rows.append(row)
     return train_rows, eval_rows
+
+
+def all_pages(seed: int) -> list[Page]:
+    """Return the page of every combination of attributes, in the order of a hash."""
+    pages = [Page(*values) for values in itertools.product(*ATTRIBUTES.values())]
+    return sorted(pages, key=lambda page: hashlib.sha256(f"{seed}/{'/'.join(page)}".encode()).digest())
 
 
 def differing_attribute(row: int, negative: int) -> str:
@@ -142,7 +147,7 @@ def write_query(page: Page, rng: random.Random) -> str:
     return rng.choice(WORDINGS).format(**page._asdict())
 
 
-def _version() -> str:
+def version() -> str:
     """Return a hash of what decides the pages and the queries, this file and the drawing: no cache outlives either."""
     sources = (Path(__file__), Path(drawing.__file__))
     return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
@@ -158,23 +163,31 @@ def _check(num_train_rows: int, num_eval_rows: int, num_negatives: int, page_siz
     ):
         if not low <= value <= high:
             raise ConfigError(f"data.{key}={value}: type a number from {low} to {high}")
+    check_page_size(page_size, "data.page_size")
+
+
+def check_page_size(page_size: Sequence[int], key: str) -> None:
+    """Refuse what is no width and height of a page, or too small or large to draw.
+
+    Raises:
+        ConfigError: It says what to type instead, for this key.
+    """
     if len(page_size) != 2 or not all(32 <= side <= 4096 for side in page_size):
-        raise ConfigError(
-            f"data.page_size={list(page_size)}: type width and height, 32 to 4096 pixels each, as in [850,1100]"
-        )
+        raise ConfigError(f"{key}={list(page_size)}: type width and height, 32 to 4096 pixels each, as in [850,1100]")
 
 
 def _build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tuple[int, int], seed: int) -> None:
     """Draw each page once and write both data sets, complete or not at all."""
     wanted = dict.fromkeys(itertools.chain.from_iterable(train_rows + eval_rows))
     progress = tqdm(wanted, desc="Drawing report pages", unit="page", mininterval=0.5)
-    drawn = {page: _png(page, size, seed) for page in progress}
+    drawn = {page: draw_png(page, size, seed) for page in progress}
     parts = {"train": train_rows, "eval": eval_rows}
     data = DatasetDict({name: _dataset(rows, drawn, f"{seed}/{name}") for name, rows in parts.items()})
     write_once(folder, lambda scratch: data.save_to_disk(str(scratch)))
 
 
-def _png(page: Page, size: tuple[int, int], seed: int) -> bytes:
+def draw_png(page: Page, size: tuple[int, int], seed: int) -> bytes:
+    """Return a drawn page as a PNG; see `draw_page`."""
     buffer = io.BytesIO()
     draw_page(page, size, seed).save(buffer, format="PNG", compress_level=3)
     return buffer.getvalue()
