@@ -157,6 +157,27 @@ def test_ctrl_c_ends_jobs_cleanly_and_the_same_sweep_twice_at_once_is_refused(tm
     assert not processes(tmp_path)
 
 
+def test_submitits_local_executor_records_jobs_as_processes_does(tmp_path, faulty):
+    code, out, err = sweep(tmp_path, "seed=0,1,4", "hydra/launcher=slurm_local")
+    assert code == 1, out + err
+    expected = {job["point"]["seed"]: job for job in jobs(faulty[0])[:8]}
+    for job in jobs(tmp_path):
+        for key in ("status", "error", "value", "interval"):
+            assert job.get(key) == expected[job["point"]["seed"]].get(key)
+    assert [job["status"] for job in jobs(tmp_path)] == ["finished", "failed", "killed"]
+    assert starts(tmp_path) == {0: 1, 1: 1, 2: 1} and "#1 seed=1  failed" in out
+
+
+def test_ctrl_c_leaves_nothing_running_of_submitits_local_executor(tmp_path):
+    process = start(tmp_path, "seed=300000", "hydra/launcher=slurm_local")
+    wait_for(lambda: [*tmp_path.rglob("starts")], process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)  # until nobody has its output open
+    assert process.returncode == 130
+    assert not processes(tmp_path)
+    assert [job["status"] for job in jobs(tmp_path)] == ["interrupted"]
+
+
 def test_a_mistake_is_refused_before_it_runs(tmp_path):
     code, _, err = sweep(tmp_path, "trainer.learning_rate=-1,0")
     assert (code, len(err.splitlines()), summaries(tmp_path)) == (2, 1, [])

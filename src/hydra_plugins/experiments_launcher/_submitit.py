@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,15 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLaunche
 from experiments import runs
 from hydra_plugins.experiments_launcher._jobs import child_command
 
+_POLL_S = 0.2
+_TERMINATE_S = 20.0  # for a job to close its files after SIGTERM
 
-def _run(frozen_and_log: list[str]) -> int:
+
+def _run(frozen_and_log: list[str], wait: Callable[[subprocess.Popen[bytes]], int]) -> int:
     frozen, log = map(Path, frozen_and_log)
     environment = {key: value for key, value in os.environ.items() if key != "HYDRA_FULL_ERROR"}
     with log.open("ab") as file:
-        code = subprocess.run(child_command(frozen), stdout=file, stderr=file, env=environment).returncode
+        code = wait(subprocess.Popen(child_command(frozen), stdout=file, stderr=file, env=environment))
     told = frozen.with_suffix(".json")
     runs.save_json(told, (runs.load_json(told) or {}) | {"code": code})
     return code
@@ -26,14 +31,33 @@ def _run(frozen_and_log: list[str]) -> int:
 class Slurm(SlurmLauncher):
     """Hydra's launcher for Slurm; its "overrides" are the paths of a frozen config and of the log."""
 
+    ends_with_sweep = False
+
     def __call__(self, sweep_overrides: list[str], *_: Any) -> Any:
         """Run the job and return its exit code; it is on the machine that Slurm chose."""
-        return _run(sweep_overrides)
+        return _run(sweep_overrides, subprocess.Popen.wait)
 
 
 class Local(LocalLauncher):
-    """Hydra's launcher for submitit's local executor."""
+    """Hydra's launcher for submitit's local executor, whose jobs would outlive the sweep: here they end with it."""
+
+    ends_with_sweep = True
+
+    def launch(self, *jobs: Any) -> Any:
+        """Run the jobs, which get to know the process that they belong to."""
+        self.sweep = runs.this_process()
+        return super().launch(*jobs)
 
     def __call__(self, sweep_overrides: list[str], *_: Any) -> Any:
         """Run the job and return its exit code."""
-        return _run(sweep_overrides)
+        return _run(sweep_overrides, self._wait)
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> int:
+        while process.poll() is None and runs.process_start(self.sweep["pid"]) == self.sweep["process_start"]:
+            time.sleep(_POLL_S)
+        process.terminate()
+        try:
+            return process.wait(_TERMINATE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()

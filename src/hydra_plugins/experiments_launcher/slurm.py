@@ -23,7 +23,7 @@ class SubmititLauncher(ProcessLauncher):
     def _execute(self, pending: list[dict[str, Any]], blocked: Callable[[dict[str, Any]], bool], show: Any) -> None:
         """Submit all jobs at once, so that none is skipped for what another shows, and note each one's end."""
         from experiments import runs
-        from hydra_plugins.experiments_launcher._jobs import frozen_path, outcome, prepare
+        from hydra_plugins.experiments_launcher._jobs import frozen_path, prepare
 
         if not pending:
             return
@@ -42,7 +42,21 @@ class SubmititLauncher(ProcessLauncher):
                 ended.set_exception(error)
 
         threading.Thread(target=submit, daemon=True).start()  # after Ctrl-C nobody waits for it
-        waiting, heard = list(pending), False
+        waiting = list(pending)
+        try:
+            self._wait(waiting, ended, show)
+        except KeyboardInterrupt:
+            if self.submitit.ends_with_sweep:
+                for job in waiting:
+                    job.update(status="interrupted", end=runs.now())
+            raise
+
+    def _wait(self, waiting: list[dict[str, Any]], ended: Future, show: Any) -> None:
+        """Take each job from the list when it has ended."""
+        from experiments import runs
+        from hydra_plugins.experiments_launcher._jobs import frozen_path, outcome
+
+        heard = False
         while waiting:
             is_over = ended.done()
             for job in [*waiting]:
