@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from experiments.checks import GROUPS, check
 from experiments.cli import CONF
 from experiments.errors import ConfigError
+from experiments.runs import SEEDS, effective
 
 OPTIONS = [(group, path.stem) for group in (*GROUPS, "experiment") for path in sorted((CONF / group).glob("*.yaml"))]
 MANDATORY = {  # what a person must type with an option
@@ -182,6 +183,17 @@ def test_recipe_with_a_loss_that_its_columns_do_not_fit_is_refused(recipe):
     config["loss"] = {"_target_": planted, "_partial_": True}
     with pytest.raises(ConfigError, match=f"loss: {planted.rpartition('.')[2]}"):
         check_here(config)
+
+
+TWINS = [option for group, option in OPTIONS if group == "model" and option.endswith("_tiny")]
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_another_seed_of_a_twin_is_no_other_setting(twin):
+    """As experiments.compare groups runs: whatever takes its value from the seed must be known as one."""
+    first, second = (composed(f"model={twin}", f"seed={seed}") for seed in (1, 2))
+    assert effective(first) != effective(second)
+    assert effective(first, SEEDS) == effective(second, SEEDS)
 
 
 def _default(group):

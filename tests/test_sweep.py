@@ -187,6 +187,39 @@ def test_a_mistake_is_refused_before_it_runs(tmp_path):
     assert "trainer.learning_rate=-1: must be above 0" in out
 
 
+def test_a_job_without_a_value_that_must_be_there_is_refused_alone(tmp_path):
+    code, out, _ = sweep(tmp_path, "model=saved,qwen3vl_tiny", "seed=0")
+    assert [(job["status"], job["error"]) for job in jobs(tmp_path)] == [
+        ("refused", "model.name is missing: type model.name=..."),
+        ("finished", None),
+    ]
+    assert code == 2 and starts(tmp_path) == {1: 1}
+
+
+def test_a_failure_stops_the_later_batches_too(tmp_path):
+    options = ("hydra.launcher.on_failure=stop", "hydra.sweeper.max_batch_size=1")
+    code, out, err = sweep(tmp_path, "seed=0,1,7", *options)
+    assert [job["status"] for job in jobs(tmp_path)] == ["finished", "failed", "pending"], out + err
+    assert code == 1 and starts(tmp_path) == {0: 1, 1: 1}
+
+
+def test_a_sweeps_directory_that_is_typed_is_that_one_or_a_refusal(tmp_path):
+    typed, notes = "hydra.sweep.dir=mine/here", tmp_path / "mine" / "notes" / "a.txt"
+    assert sweep(tmp_path, "seed=0", typed)[0] == 0
+    summary = (tmp_path / "mine" / "here" / "summary.json").read_text()
+    assert json.loads(summary)["jobs"][0]["status"] == "finished" and not (tmp_path / "multirun").exists()
+    code, out, _ = sweep(tmp_path, "seed=0", typed)
+    assert (code, "reused" in out) == (0, True)
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    for line in (["seed=7", typed], ["seed=0", typed, "hydra.launcher.repeat=true"], ["seed=0", f"{typed}/../notes"]):
+        code, _, err = sweep(tmp_path, *line)
+        assert (code, len(err.splitlines())) == (2, 1) and "type another" in err
+    jobs = json.loads((tmp_path / "mine" / "here" / "summary.json").read_text())["jobs"]
+    assert [(job["point"], job["reused"]) for job in jobs] == [({}, True)]
+    assert [*notes.parent.iterdir()] == [notes]
+
+
 def test_running_out_of_memory_is_a_value_and_larger_points_are_skipped(tmp_path):
     code, out, _ = sweep(tmp_path, "evaluator.batch_size=4096,2048", "hydra.launcher.memory_limit=1GiB")
     small, large = jobs(tmp_path)[::-1]
