@@ -109,6 +109,26 @@ def test_done_jobs_of_the_same_sweep_are_found_by_their_identities(here, monkeyp
         assert "2 to run" in (printed := capsys.readouterr().out) and "Sweep:" not in printed
 
 
+@pytest.mark.parametrize(
+    "line, start",
+    [
+        (["seed=1"], "seed=1"),
+        (["-m", "seed=1"], "-m seed=1"),
+        (["seed=1,2"], "-m seed=1,2"),
+        (["seed=1", "hydra.launcher.memory_limit=6GiB"], "-m seed=1 hydra.launcher.memory_limit=6GiB"),
+    ],
+)
+def test_a_line_of_one_run_starts_as_one_run(here, monkeypatch, capsys, line, start):
+    assert run_plan(monkeypatch, *line) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"Start:  python -m experiments.train {start}"
+
+
+def test_a_twin_with_another_seed_costs_what_it_cost(here):
+    write_past_run(here / "outputs" / "0", config_of(*ROWS, "model=siglip_tiny"), train_s=100, eval_s=5, rest_s=30)
+    found = estimate(config_of(*ROWS, "model=siglip_tiny", "seed=5"), past_runs([Path("outputs")]))
+    assert found.seconds == pytest.approx(150) and not found.unlike
+
+
 def test_same_settings_with_another_seed_take_the_mean_of_the_past_runs(here):
     for number, train_s in enumerate((90, 110)):
         config = config_of(*ROWS, f"seed={number}")

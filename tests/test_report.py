@@ -75,7 +75,7 @@ def test_run_report_says_result_cost_selection_and_how_to_reload(run_dir, monkey
         "**nDCG@10 0.016 → 0.874 [0.844, 0.904] on report-pages-hard: 100 queries, 500 documents**",
         "48 of 96 dimensions keep 98.9% at half the bytes.",
         "Selected on this set: truncate_dim 48.",
-        "0.00212 kWh (estimated)",
+        "2.12 Wh (estimated)",
         "0.81 g with the electricity of USA",
         "- data fingerprint: data-fingerprint",
         "- model parameters: 1.32 M",

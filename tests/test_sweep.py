@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments import memory, runs, sweeps
+from experiments import memory, runs, sweep_summary, sweeps, tables
 from experiments.errors import ConfigError
 from hydra_plugins.experiments_launcher._progress import read_step
 
@@ -112,6 +112,24 @@ def test_the_summary_has_a_row_for_each_job_with_all_that_a_person_asks(faulty):
     assert json.loads((path.parent / "7" / "run.json").read_text())["name"] == "seed=7"
 
 
+def test_the_end_says_how_to_compare_the_jobs(faulty):
+    folder, _, out, _ = faulty
+    (path,) = summaries(folder)
+    assert f"python -m experiments.report {path.parent.relative_to(folder)}\n" in out
+
+
+def test_names_are_of_whole_keys_and_words():
+    point = {f"trainer.key_number_{i}": f"a_value_of_{i}" for i in range(9)}
+    name = sweep_summary.job_name(point)
+    assert len(name) <= 120 and re.fullmatch(r"(key_number_\d=a_value_of_\d-){4}5_more", name)
+    began = Path("multirun/2026-11-23/01-43-05")
+    name = sweep_summary.sweep_name([*point], began)
+    assert len(name) <= 120 and re.fullmatch(r"(key_number_\d-){7}2_more-2026-11-23-01-43-05", name)
+    assert sweep_summary.sweep_name([], began) == "2026-11-23-01-43-05"
+    assert tables.shortened("pages_of_annual_reports.csv", 24) == "pages_of_annual_reports"
+    assert tables.shortened("x" * 30, 24) == "x" * 24 and tables.joined(["a" * 9], 4) == "1_more"
+
+
 def test_each_job_has_a_gpu_and_all_one_group_in_trackio(faulty):
     (path,) = summaries(faulty[0])
     assert {file.read_text() for file in path.parent.glob("*/gpu")} == {"4", "7"}
@@ -153,6 +171,8 @@ def test_ctrl_c_ends_jobs_cleanly_and_the_same_sweep_twice_at_once_is_refused(tm
     process.communicate(timeout=30)
     assert process.returncode == 130
     assert [job["status"] for job in jobs(tmp_path)] == ["interrupted", "pending"]
+    page = (summaries(tmp_path)[0].parent / "summary.md").read_text()
+    assert "(0/console.log)" in page and "job 1" in page and "1/console.log" not in page  # it never started
     assert json.loads((summaries(tmp_path)[0].parent / "0" / "run.json").read_text())["status"] == "interrupted"
     assert not processes(tmp_path)
 

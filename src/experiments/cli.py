@@ -28,6 +28,7 @@ from experiments import run_folder
 from experiments.errors import ConfigError, one_line
 from experiments.explain import CONF, CONFIG_NAME, config_groups, explain
 from experiments.memory import is_out_of_memory, lift_memory_limit
+from experiments.tables import joined, shortened
 
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
 
@@ -185,9 +186,10 @@ def describe_choices(hydra_config: HydraConf) -> str:
     for override in hydra_config.overrides.task:
         key, _, value = override.lstrip("+~").partition("=")
         if key.partition("@")[0] not in ("model", "data", "run_name", "trainer.resume"):
-            value = re.sub(r"[^\w.,-]+", "_", value.rpartition("/")[2]).strip("_")[:24]
+            value = re.sub(r"[^\w.,-]+", "_", value.rpartition("/")[2]).strip("_")
+            value = shortened(value, 24)
             parts.append(value if key in choices else f"{key.rpartition('.')[2]}={value}")
-    return "-".join([*filter(None, parts)])[:120] + datetime.now().strftime("-%m%d-%H%M%S")
+    return joined([*filter(None, parts)], 108) + datetime.now().strftime("-%m%d-%H%M%S")
 
 
 def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Path, str]:

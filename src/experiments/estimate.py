@@ -113,7 +113,8 @@ def estimate(config: dict[str, Any], past: Iterable[Past]) -> Estimate | None:
 def _is_alike(config: dict[str, Any], other: dict[str, Any]) -> bool:
     """Return whether a run's time tells another's: the same work on the same data, rows counted in both or neither."""
     rows = ("data.num_train_rows", "data.num_eval_rows")
-    return all(select(config, key) == select(other, key) for key in _SAME) and all(
+    ours, theirs = (effective(each, SEEDS) for each in (config, other))  # a twin's name is a node with a seed in it
+    return all(select(ours, key) == select(theirs, key) for key in _SAME) and all(
         (select(config, key) is None) == (select(other, key) is None) for key in rows
     )
 

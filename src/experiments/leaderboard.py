@@ -13,7 +13,7 @@ import yaml
 from experiments.hints import dotted_keys, select, show
 from experiments.run_report import best_section, counts, primary_metric, score
 from experiments.runs import SEEDS, Run, dimensions, duration_s, effective, main_values
-from experiments.tables import markdown_table, metric_label, short_count, shown, time_text
+from experiments.tables import energy_text, markdown_table, metric_label, short_count, shown, time_text
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 FINETUNED, AS_IT_IS, AS_PUBLISHED = "finetuned", "as it is", "published"
@@ -156,7 +156,7 @@ def _cost(run: Run) -> list[str]:
     saved = run.metrics["model"].get("truncate_dim")
     dimension = "–" if not dims else str(dims[0]) if saved in (None, dims[0]) else f"{dims[0]}, saved {saved}"
     energy = run.metrics.get("energy")
-    cost = f"{energy['energy_kwh']:.3g} kWh" if energy else "–"
+    cost = energy_text(energy["energy_kwh"]) if energy else "–"
     return [dimension, time_text(duration_s(run.record)), cost, shown(run.path)]
 
 

@@ -31,7 +31,7 @@ from experiments.estimate import Estimate, Past, estimate, past_runs
 from experiments.explain import CONF, CONFIG_NAME, explain
 from experiments.hints import select
 from experiments.runs import is_finished
-from experiments.tables import markdown_table, shown, time_text
+from experiments.tables import energy_text, markdown_table, shown, time_text
 from hydra_plugins.experiments_launcher._jobs import visible_gpus
 from hydra_plugins.experiments_launcher._options import check_options
 
@@ -41,6 +41,7 @@ _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
 Type the overrides of the sweep. Exit code 2 if a job would be refused.
 """
+_SWEEPS_ALONE = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweeper")  # a single run ignores them
 
 
 @dataclass
@@ -178,7 +179,7 @@ def _cells(job: Job) -> list[str]:
         return ["–"] * 4
     if (found := job.estimate) is None:
         return ["?", "?", "?", "no past run"]
-    energy = "?" if found.energy_kwh is None else f"{1000 * found.energy_kwh:.3g} Wh"
+    energy = "?" if found.energy_kwh is None else energy_text(found.energy_kwh)
     emissions = "?" if found.emissions_kg is None else f"{1000 * found.emissions_kg:.3g} g"
     return [time_text(found.seconds), energy, emissions, found.basis]
 
@@ -203,7 +204,7 @@ def _sums(jobs: Sequence[Job], num_at_once: int, folder: Path | None, country: s
         if kwh:
             place = f" with the electricity of {country}" if country else ""
             partly = "" if len(kwh) == len(to_run) else f" (without {len(to_run) - len(kwh)} jobs)"
-            lines.append(f"Energy: about {sum(kwh):.3g} kWh, {1000 * sum(kg):.3g} g CO2{place}{partly}")
+            lines.append(f"Energy: about {energy_text(sum(kwh))}, {1000 * sum(kg):.3g} g CO2{place}{partly}")
         if unlike := [*dict.fromkeys(key for each in known for key in each.unlike)]:
             lines.append(f"        a guess: the past runs differ in {', '.join(unlike)}")
     elif to_run:
@@ -227,7 +228,8 @@ def main() -> int:
     if {"--help", "-h"} & {*sys.argv[1:]}:
         sys.stdout.write(_HELP)
         return 0
-    if not {"-m", "--multirun"} & {*sys.argv[1:]}:
+    arguments = sys.argv[1:]
+    if not (typed_sweep := bool({"-m", "--multirun"} & {*arguments})):
         sys.argv.insert(1, "-m")  # so that mistakes are explained as those of a sweep
     try:
         overrides = get_args_parser().parse_args().overrides
@@ -251,7 +253,9 @@ def main() -> int:
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")
     refused = any(job.status == "refused" for job in jobs)
     if not refused:
-        sys.stdout.write(f"Start:  {shlex.join(['python', '-m', 'experiments.train', *sys.argv[1:]])}\n")
+        of_a_sweep = any(job.point for job in jobs) or any(each.startswith(_SWEEPS_ALONE) for each in overrides)
+        needed = ["-m"] if of_a_sweep and not typed_sweep else []
+        sys.stdout.write(f"Start:  {shlex.join(['python', '-m', 'experiments.train', *needed, *arguments])}\n")
     return 2 if refused else 0
 
 

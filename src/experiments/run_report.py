@@ -24,7 +24,7 @@ from experiments.runs import (
     primary_metric,
     retention,
 )
-from experiments.tables import aligned, markdown_table, metric_label, short_count, shown, time_text
+from experiments.tables import aligned, energy_text, markdown_table, metric_label, short_count, shown, time_text
 
 _BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
 _SAVED = {"CrossEncoder": "reranker"}  # the option of conf/model that loads what isn't an embedding model
@@ -219,7 +219,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
     if metrics.get("base_from_cache"):
         facts["base evaluation"] = "embeddings from the cache: what they cost is in another run's time and energy"
     if energy := metrics.get("energy"):
-        facts["energy"] = f"{energy['energy_kwh']:.3g} kWh ({energy['method']})"
+        facts["energy"] = f"{energy_text(energy['energy_kwh'])} ({energy['method']})"
         facts["CO2"] = f"{1000 * energy['emissions_kg']:.3g} g with the electricity of {energy['country']}"
     return [(name, _text(value)) for name, value in facts.items() if value is not None]
 

@@ -23,7 +23,7 @@ from experiments.runs import (
     primary_metric,
     read_record,
 )
-from experiments.tables import markdown_table, metric_label, time_text
+from experiments.tables import energy_text, joined, markdown_table, metric_label, shortened, shown, time_text
 
 _MIB = 2**20
 
@@ -60,7 +60,7 @@ def write_tables(sweep_dir: Path, sweep: dict[str, Any]) -> None:
     """Write `summary.csv` and `summary.md`, each atomically."""
     dims = dimensions({dim: None for job in sweep["jobs"] for dim in job.get("by_dimension") or {}})
     _replace(sweep_dir / "summary.csv", _csv(sweep, dims))
-    _replace(sweep_dir / "summary.md", _page(sweep, dims))
+    _replace(sweep_dir / "summary.md", _page(sweep_dir, sweep, dims))
 
 
 def shown_status(job: dict[str, Any]) -> str:
@@ -88,7 +88,7 @@ def table(sweep: dict[str, Any], dims: list[int] | None = None) -> str:
         row += [_score(values.get(str(dim))) for dim in (dims or [])[1:]]
         row.append("–" if job.get("time_s") is None else time_text(job["time_s"]))
         row.append(_memory(job))
-        row.append("–" if job.get("energy_kwh") is None else f"{job['energy_kwh']:.3g} kWh")
+        row.append("–" if job.get("energy_kwh") is None else energy_text(job["energy_kwh"]))
         rows.append([*row, textwrap.shorten(note(job), 80, placeholder=" …")])
     return markdown_table(headers, rows)
 
@@ -115,6 +115,7 @@ def conclude(sweep_dir: Path) -> int:
     assert sweep is not None
     records = [read_record(sweep_dir / job["dir"]) or {} for job in sweep["jobs"]]
     lines = ["", table(sweep), "", f"Summary:   {sweep_dir / 'summary.md'}"]
+    lines.append(f"Report:    {shlex.join(['python', '-m', 'experiments.report', shown(sweep_dir)])}")
     lines += _dashboard_lines([record for record in records if record.get("dashboard")])
     sys.stdout.write("\n".join(lines) + "\n")
     bad = {job["status"] for job in sweep["jobs"] if job["status"] not in FINAL}
@@ -133,12 +134,16 @@ def _dashboard_lines(records: list[dict[str, Any]]) -> list[str]:
     return [f"Dashboard: {records[-1]['dashboard']}", f"           add to the address: &smoothing=0&runs={names}"]
 
 
-def _page(sweep: dict[str, Any], dims: list[int]) -> str:
+def _page(sweep_dir: Path, sweep: dict[str, Any], dims: list[int]) -> str:
     counts: dict[str, int] = {}
     for job in sweep["jobs"]:
         counts[shown_status(job)] = counts.get(shown_status(job), 0) + 1
     summary = ", ".join(f"{count} {status}" for status, count in counts.items())
-    lines = [f"- job {job['number']}: `{job['rerun']}` (log: [{job['log']}]({job['log']}))" for job in sweep["jobs"]]
+    lines = []
+    for job in sweep["jobs"]:
+        has_log = (sweep_dir / job["log"]).exists()  # a job that never started has none
+        log = f" (log: [{job['log']}]({job['log']}))" if has_log else ""
+        lines.append(f"- job {job['number']}: `{job['rerun']}`{log}")
     parts = [
         f"# {sweep['name']}",
         f"`{sweep['command']}`",
@@ -189,12 +194,18 @@ def rerun_line(task: str, overrides: list[str], memory_limit: object = None) -> 
     return shlex.join(["python", "-m", task, *limit, *overrides])
 
 
+def sweep_name(keys: list[str], folder: Path) -> str:
+    """Return a name made of the swept keys and of when the sweep began: `mini_batch_size-2026-11-23-01-43-05`."""
+    began = "-".join(folder.parts[-2:])
+    return joined([*([joined([*map(last_part, keys)], 119 - len(began))] if keys else []), began], 120)
+
+
 def job_name(point: dict[str, str]) -> str:
     """Return a name made of the swept keys only: `mini_batch_size=4-max_pixels=4096`."""
     last = [*map(last_part, point)]
     names = [name if last.count(name) == 1 else key for key, name in zip(point, last, strict=True)]
-    values = (re.sub(r"[^\w.+-]+", "_", value).strip("_") for value in point.values())
-    return "-".join(f"{name}={value}" for name, value in zip(names, values, strict=True))[:120]
+    values = (shortened(re.sub(r"[^\w.+-]+", "_", value).strip("_"), 60) for value in point.values())
+    return joined([f"{name}={value}" for name, value in zip(names, values, strict=True)], 120)
 
 
 def last_part(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -36,6 +37,28 @@ def time_text(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"
+
+
+def energy_text(kwh: float) -> str:
+    """Return an energy given in kWh as it is read, in Wh everywhere: a short run takes a few."""
+    return f"{1000 * kwh:,.0f} Wh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return as many whole words of a text as fit; words end at spaces and punctuation."""
+    if len(text) <= limit:
+        return text
+    end = max(text.rfind(mark, 0, limit + 1) for mark in " _-.,")
+    return text[: end if end > 0 else limit].rstrip(" _-.,")
+
+
+def joined(parts: Sequence[str], limit: int) -> str:
+    """Return the parts with hyphens between them, and the number of those that don't fit: `a=1-b=2-3_more`."""
+    for kept in range(len(parts), -1, -1):
+        text = "-".join([*parts[:kept], *([f"{len(parts) - kept}_more"] if kept < len(parts) else [])])
+        if len(text) <= limit:
+            break
+    return text
 
 
 def metric_label(metric: str) -> str:

@@ -124,11 +124,7 @@ class ProcessLauncher(Launcher):
         self.task_function.sweep_dir = self.dir  # type: ignore[attr-defined]  # where the entry point finds it
         keys = self._swept_keys()
         fresh = {"start": runs.now(), "keys": keys, "jobs": [], "memory_limit": self.budget}
-        fresh["name"] = (
-            self.dir.name
-            if self.typed
-            else "-".join([*map(sweep_summary.last_part, keys), *self.dir.parts[-2:]])[:120]
-        )
+        fresh["name"] = self.dir.name if self.typed else sweep_summary.sweep_name(keys, self.dir)
         here = runs.this_process() | {"task": self.config.hydra.job.name, "command": runs.command_line()}
         self.sweep = (claim.earlier or fresh) | here
         sys.stdout.write(f"{'Going on with' if claim.earlier else 'Sweep:'} {self.dir}\n")
