@@ -121,7 +121,7 @@ def source_set(seed: int = 0, cache_dir: str = "outputs/.cache", page_size: Sequ
     combinations of attributes occur in no other row that has a query, nor among its hard negatives.
 
     Args:
-        seed: Of the choice of pages, the wording of the queries, the ids, and the figures on the pages.
+        seed: Of the choice of pages, the wording of the queries, and the figures on the pages.
         cache_dir: Where the folder is kept; the pages of one set of arguments are drawn once.
         page_size: Width and height of a page in pixels.
 

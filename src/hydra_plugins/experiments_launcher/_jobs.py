@@ -18,7 +18,7 @@ from typing import Any
 from experiments import memory, runs
 from hydra_plugins.experiments_launcher._progress import Progress
 
-_TERMINATE_S = 20.0  # for a job to close its files after SIGTERM
+TERMINATE_S = 20.0  # for a job to close its files after SIGTERM
 _POLL_S = 0.05
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class Pool:
         """End what runs: SIGTERM, a while to close files, SIGKILL. The jobs stay resumable."""
         for child in self.running:
             _signal_group(child.process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _TERMINATE_S
+        deadline = time.monotonic() + TERMINATE_S
         try:
             while any(child.process.poll() is None for child in self.running) and time.monotonic() < deadline:
                 time.sleep(_POLL_S)

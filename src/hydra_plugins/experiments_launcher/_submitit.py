@@ -12,10 +12,9 @@ from typing import Any
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher, SlurmLauncher
 
 from experiments import runs
-from hydra_plugins.experiments_launcher._jobs import child_command
+from hydra_plugins.experiments_launcher._jobs import TERMINATE_S, child_command
 
 _POLL_S = 0.2
-_TERMINATE_S = 20.0  # for a job to close its files after SIGTERM
 
 
 def _run(frozen_and_log: list[str], wait: Callable[[subprocess.Popen[bytes]], int]) -> int:
@@ -57,7 +56,7 @@ class Local(LocalLauncher):
             time.sleep(_POLL_S)
         process.terminate()
         try:
-            return process.wait(_TERMINATE_S)
+            return process.wait(TERMINATE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             return process.wait()
