@@ -22,11 +22,14 @@ from experiments.errors import ConfigError
 
 PRIMARY_METRIC = "cosine_ndcg@10"
 
+_TWIN_ROUTES = ("image", "document")  # encoders of a Router that an offline twin stands in for
+
 # Keys of the resolved config that cannot change weights or metrics.
 _WITHOUT_EFFECT = (
     *("run_name", "tracking", "experiment"),
     *("data.cache_dir", "data.path.cache_dir", "model.cache_dir", "evaluator.cache_dir"),
-    *("model.name.cache_dir", "model.encoders.image.name.cache_dir", "evaluator.retriever.cache_dir"),
+    *("model.name.cache_dir", "evaluator.retriever.cache_dir"),
+    *(f"model.encoders.{route}.name.cache_dir" for route in _TWIN_ROUTES),
     *("evaluator.num_workers", "evaluator.show_progress_bar", "trainer.resume"),
     *(f"trainer.dataloader_{key}" for key in ("num_workers", "prefetch_factor", "pin_memory", "persistent_workers")),
     *("trainer.logging_steps", "trainer.logging_strategy", "trainer.logging_first_step", "trainer.disable_tqdm"),
@@ -34,7 +37,8 @@ _WITHOUT_EFFECT = (
 )
 SEEDS = (  # not data.seed: that is another data set
     *("seed", "trainer.seed", "trainer.data_seed", "model.seed", "evaluator.seed"),
-    *("model.name.seed", "model.encoders.image.name.seed", "evaluator.retriever.seed"),
+    *("model.name.seed", "evaluator.retriever.seed"),
+    *(f"model.encoders.{route}.name.seed" for route in _TWIN_ROUTES),
 )
 _NOT_RUNS = {"checkpoints", "final", "figures", "rankings"}  # folders inside a run: large, and no run is in them
 _HEARTBEAT_LOST_S = 300.0
