@@ -95,7 +95,7 @@ def test_rows_that_share_a_caption_are_no_negatives_of_each_other():
         {"image": [png(shade) for shade in range(6)], "text": ["a cat"] * 4 + ["a dog", "a fish"]},
         features=Features(image=Image(), text=Value("string")),
     )
-    expanded = pairs.expand(rows, 2, "seed")
+    expanded = pairs.label(rows, 2, "seed")
     texts = [expanded["document"][start : start + 3] for start in range(0, len(expanded), 3)]
     assert all(len({*each}) == 3 for each in texts)
 
