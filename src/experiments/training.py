@@ -179,7 +179,8 @@ class RunTrainer(BaseTrainer):
 
     def _costliest_batches(self) -> list[tuple[list[dict[str, Any]], int]]:
         """Return of each data set a batch of the rows that cost the most, and how many rows it has in all."""
-        size, rows = self.args.per_device_train_batch_size, self.train_dataset
+        size = self.args.per_device_train_batch_size
+        rows: Any = self.train_dataset
         if not isinstance(rows, dict):
             return [(mini_batch.costliest_rows(rows, self.model, size), len(rows))]
         found = {name: mini_batch.costliest_rows(each, self.model, size) for name, each in rows.items()}
