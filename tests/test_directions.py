@@ -106,14 +106,14 @@ def trainer_of(model, rows, folder, loss=None, **options):
 
 
 def test_the_prompt_of_a_direction_is_before_its_queries_alone(model, data, tmp_path):
-    seen = []
+    seen = set()
     for batch in trainer_of(model, dict(data.train), tmp_path).get_train_dataloader():
         prompt = PROMPTS[batch["dataset_name"]]
         for column in data.train["image_to_text"].column_names:
             texts = model.tokenizer.batch_decode(batch[f"{column}_input_ids"])
             assert texts and all((prompt in text) == (column == "query") for text in texts)
-        seen += [batch["dataset_name"]] * len(texts)
-    assert sorted(seen) == ["image_to_text"] * 24 + ["text_to_image"] * 24
+        seen.add(batch["dataset_name"])
+    assert seen == {*PROMPTS}
 
 
 def test_no_batch_of_a_direction_holds_a_caption_twice(model, tmp_path):
