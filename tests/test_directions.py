@@ -283,7 +283,10 @@ IN_BATCH = "sentence_transformers.sentence_transformer.losses"
         (["data=drawings"], "type data=doodles_pairs or data=drawings_pairs"),
         (["data=drawings_pairs", "evaluator=retrieval"], "two directions; type evaluator=retrieval_directions"),
         (["evaluator=retrieval_directions"], "one direction, .* type evaluator=retrieval$"),
-        (["data=drawings_pairs", "loss=mnrl_symmetric", "data.num_negatives=1"], "type data.num_negatives=0"),
+        (
+            ["data=drawings_pairs", "data.num_negatives=2", f"loss._target_={IN_BATCH}.gist_embed.GISTEmbedLoss"],
+            "takes 0 to 1 hard negatives, .* type data.num_negatives=1",
+        ),
         (["data=drawings_pairs", f"loss._target_={IN_BATCH}.triplet.TripletLoss"], "type data.num_negatives=1"),
         (["data=drawings_pairs", f"loss._target_={IN_BATCH}.softmax.SoftmaxLoss"], "needs a column of labels"),
         (["model=router_tasks_tiny", "data=drawings_pairs"], "sends every query to text, .* route by modality"),
