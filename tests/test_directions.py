@@ -289,7 +289,6 @@ IN_BATCH = "sentence_transformers.sentence_transformer.losses"
         ),
         (["data=drawings_pairs", f"loss._target_={IN_BATCH}.triplet.TripletLoss"], "type data.num_negatives=1"),
         (["data=drawings_pairs", f"loss._target_={IN_BATCH}.softmax.SoftmaxLoss"], "needs a column of labels"),
-        (["model=router_tasks_tiny", "data=drawings_pairs"], "sends every query to text, .* route by modality"),
         (["experiment=reranker_features_tiny", "data=drawings_pairs"], "needs labelled pairs; type data=doodles or"),
         (["experiment=reranker_features_tiny", "evaluator=retrieval_directions"], "for another kind of model"),
     ],

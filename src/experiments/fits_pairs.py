@@ -55,8 +55,6 @@ def check(config: dict[str, Any], model: str) -> None:
         raise ConfigError(f"data={source} is evaluated in two directions; type evaluator=retrieval_directions")
     if pooled and not are_pairs(data):
         raise ConfigError(f"data={source} has one direction, query to document; type evaluator=retrieval")
-    if are_pairs(data):
-        _check_routes(config)
 
 
 def _check_for_reranker(source: str, data: dict[str, Any], loss: str) -> None:
@@ -69,18 +67,6 @@ def _check_for_reranker(source: str, data: dict[str, Any], loss: str) -> None:
         raise ConfigError(
             f"data={source} without labels: {loss} needs labelled pairs; type data=doodles or data=drawings, "
             "or loss=reranker_mnrl"
-        )
-
-
-def _check_routes(config: dict[str, Any]) -> None:
-    """Refuse a Router that sends queries of all kinds where no image goes: half of these queries are images."""
-    mappings = select(config, "model.route_mappings") or []
-    queries = [each["route"] for each in mappings if each.get("task") == "query" and each.get("modality") is None]
-    images = {each["route"] for each in mappings if each.get("modality") == "image"}
-    if queries and images and queries[0] not in images:
-        raise ConfigError(
-            f"model.route_mappings sends every query to {queries[0]}, and here queries are images too; "
-            "route by modality, as model=router_tiny and model=router_minilm_siglip2 do"
         )
 
 
