@@ -51,7 +51,7 @@ def large_drawings(number: int, side: int, cache_dir: str) -> Dataset:
         image.resize((side, side)).save(buffer, format="JPEG")
         images.append({"bytes": buffer.getvalue(), "path": None})
     features = Features(image=Image(), text=Value("string"))
-    return pairs.expand(Dataset.from_dict({"image": images, "text": rows["text"][:]}, features=features), 1, "0")
+    return pairs.label(Dataset.from_dict({"image": images, "text": rows["text"][:]}, features=features), 1, "0")
 
 
 def measure(

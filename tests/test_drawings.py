@@ -95,7 +95,7 @@ def test_rows_that_share_a_caption_are_no_negatives_of_each_other():
         {"image": [png(shade) for shade in range(6)], "text": ["a cat"] * 4 + ["a dog", "a fish"]},
         features=Features(image=Image(), text=Value("string")),
     )
-    expanded = pairs.expand(rows, 2, "seed")
+    expanded = pairs.label(rows, 2, "seed")
     texts = [expanded["document"][start : start + 3] for start in range(0, len(expanded), 3)]
     assert all(len({*each}) == 3 for each in texts)
 
@@ -104,13 +104,16 @@ def test_a_folder_of_captioned_images_takes_the_place_of_the_doodles(tmp_path, c
     features = Features(picture=Image(), caption=Value("string"))
     rows = {"picture": [png(shade) for shade in range(40)], "caption": [f"shade {i // 2}" for i in range(40)]}
     DatasetDict(train=Dataset.from_dict(rows, features=features)).save_to_disk(str(tmp_path / "own"))
+    columns = {"image": "picture", "text": "caption"}
+    options = {"columns": columns, "eval_fraction": 0.25, "num_negatives": 2}
     with caplog.at_level(logging.INFO):
-        data = doodles.load(
-            str(tmp_path / "own"), columns={"image": "picture", "text": "caption"}, eval_fraction=0.25, num_negatives=2
-        )
+        data = doodles.load(str(tmp_path / "own"), **options)
     evaluated = {*data.directions["text_to_image"].queries["query"]}
     assert not evaluated & {*data.train["text_to_image"]["query"]}
     assert "dropped" in caplog.text  # rows whose caption is in the evaluation
     assert sum(len(ids) for ids in data.directions["text_to_image"].relevant_docs.values()) == 10
     labels = np.array(data.train["image_to_text"]["label"])
     assert labels.mean() == pytest.approx(1 / 3)
+    unlabelled = doodles.load(str(tmp_path / "own"), **options, labelled=False)
+    assert len(unlabelled.train["image_to_text"]) == len(labels) / 3
+    assert unlabelled.evaluation_fingerprint == data.evaluation_fingerprint

@@ -378,7 +378,7 @@ def test_what_does_not_fit_a_reranker_is_refused_in_words(overrides, message):
 
 
 def test_labelled_pairs_are_refused_for_an_embedding_model():
-    with pytest.raises(ConfigError, match="rows without labels"):
+    with pytest.raises(ConfigError, match="type data=doodles_pairs or data=drawings_pairs"):
         check(composed("data=drawings"))
 
 

@@ -89,7 +89,7 @@ def test_each_model_of_the_article_is_an_option():
 
 def test_each_recipe_has_its_offline_twin():
     recipes = {path.stem for path in (CONF / "experiment").glob("*.yaml")}
-    for name in ("instruct", "router", "router_tasks", "lora", "reranker_lora"):
+    for name in ("instruct", "router", "router_tasks", "lora", "reranker_lora", "doodles"):
         assert {name, f"{name}_tiny"} <= recipes
 
 

@@ -76,7 +76,13 @@ def load_or_compute(
     return embeddings, None
 
 
-def key_parts(model: SentenceTransformer, queries: Dataset, corpus: Dataset, batch_size: int) -> dict[str, Any]:
+def key_parts(
+    model: SentenceTransformer,
+    queries: Dataset,
+    corpus: Dataset,
+    batch_size: int,
+    query_prompt_name: str | None = None,
+) -> dict[str, Any]:
     """Return everything that can change a bit of the embeddings, by name; it takes a second for some gigabytes.
 
     Args:
@@ -84,12 +90,13 @@ def key_parts(model: SentenceTransformer, queries: Dataset, corpus: Dataset, bat
         queries: What is embedded as queries.
         corpus: What is embedded as documents.
         batch_size: Inputs embedded at once: sums of another shape may round differently.
+        query_prompt_name: Which of the model's prompts comes before the queries; None: its own for queries.
     """
     return {
         "weights": _hash_weights(model),
         "modules": _digest(json.dumps(_modules(model), sort_keys=True, default=str).encode()),
         "processor": _hash_processors(model),
-        "prompts": [model.prompts, model.default_prompt_name],
+        "prompts": [model.prompts, model.default_prompt_name, query_prompt_name],
         "truncate_dim": model.truncate_dim,
         "queries": _hash_rows(queries),
         "corpus": _hash_rows(corpus),

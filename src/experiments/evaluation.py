@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from copy import copy
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sentence_transformers.util.distributed import get_world_size
 from tqdm.auto import tqdm
 
 from experiments import embedding_cache, metrics
+from experiments.card import put_on_card
 from experiments.errors import ConfigError
 from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking
 from experiments.resized import ResizedPages, batches, bounds, image_processor
@@ -50,6 +50,8 @@ class RetrievalEvaluator(BaseEvaluator):
         show_progress_bar: None: if standard error is a terminal.
         attribute_negatives: query_id -> {attribute: the corpus_id that differs from the right page in it alone}.
         cache_dir: Where embeddings are kept for other runs, if `evaluate` is told to; None: nowhere.
+        query_prompt_name: The model's prompt of this name, if it has one, comes before the queries; None: its own for
+            queries.
 
     Raises:
         ConfigError: If a dimension or a precision makes no sense, or nothing can be evaluated.
@@ -73,6 +75,7 @@ class RetrievalEvaluator(BaseEvaluator):
         show_progress_bar: bool | None = None,
         attribute_negatives: dict[str, dict[str, str]] | None = None,
         cache_dir: str | None = None,
+        query_prompt_name: str | None = None,
     ) -> None:
         super().__init__()
         _check_options(truncate_dims, precisions)
@@ -102,8 +105,9 @@ class RetrievalEvaluator(BaseEvaluator):
         self.attribute_negatives = attribute_negatives
         self.cache_dir = None if cache_dir is None else Path(cache_dir).expanduser()
         self.primary_metric = f"{name}_{PRIMARY_METRIC}" if name else PRIMARY_METRIC
-        self._resized: ResizedPages | None = None  # of the corpus, for the bounds of the model evaluated last
-        self._at_dim: dict[int, RetrievalEvaluator] = {}  # what the model card knows a smaller dimension by
+        self.query_prompt_name = query_prompt_name
+        self._resized: dict[str, ResizedPages] = {}  # by column, for the bounds of the model evaluated last
+        self._columns: dict[str, BaseEvaluator] = {}  # of the model card, one for each smaller dimension
 
     @property
     def description(self) -> str:
@@ -117,7 +121,7 @@ class RetrievalEvaluator(BaseEvaluator):
 
         `{name}_cosine_ndcg@10` is the full dimension's, `{name}-48d_cosine_ndcg@10` a smaller one's.
         """
-        return self._report(model, self._evaluate(model, everything=False), epoch, steps)
+        return self._report(model, self.measure(model, everything=False), epoch, steps)
 
     def evaluate(self, model: SentenceTransformer, *, cached: bool = False) -> Evaluation:
         """Return everything that one pass over queries and documents tells.
@@ -130,14 +134,23 @@ class RetrievalEvaluator(BaseEvaluator):
             ConfigError: If a dimension is above the model's.
             FloatingPointError: If an embedding is not finite.
         """
-        evaluation = self._evaluate(model, everything=True, cached=cached)
+        evaluation = self.measure(model, everything=True, cached=cached)
         self._report(model, evaluation, -1, -1)
         return evaluation
 
-    def _evaluate(self, model: SentenceTransformer, *, everything: bool, cached: bool = False) -> Evaluation:
+    def measure(self, model: SentenceTransformer, *, everything: bool, cached: bool = False) -> Evaluation:
+        """Do what `evaluate` does, without a word to the log and the model card.
+
+        Args:
+            model: What is evaluated.
+            everything: Intervals, precisions and attributes too.
+            cached: See `evaluate`.
+        """
         evaluation = Evaluation(self.query_ids, self.relevant_docs)
         if cached and self.cache_dir is not None:
-            parts = embedding_cache.key_parts(model, self.queries, self.corpus, self.batch_size)
+            parts = embedding_cache.key_parts(
+                model, self.queries, self.corpus, self.batch_size, self._prompt_name(model)
+            )
             (queries, documents), evaluation.cache_file = embedding_cache.load_or_compute(
                 self.cache_dir, parts, lambda: self._embed_both(model, evaluation.seconds)
             )
@@ -156,10 +169,12 @@ class RetrievalEvaluator(BaseEvaluator):
     def _embed_both(self, model: SentenceTransformer, seconds: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
         """Embed queries and documents, these in the order of the score matrix; `seconds` is told how long it took."""
         started = time.perf_counter()
-        queries = self._embed(model.encode_query, self.queries, "query", np.arange(len(self.queries)))
+        encode_query = partial(model.encode_query, prompt_name=self._prompt_name(model))
+        resized = self._resized_pages(model, self.queries, "query")
+        queries = self._embed(encode_query, self.queries, "query", np.arange(len(self.queries)), resized)
         self._dims(queries.shape[1])  # before the documents, which take longer
         queries_done = time.perf_counter()
-        resized = self._resized_corpus(model)
+        resized = self._resized_pages(model, self.corpus, "document")
         documents = self._embed(model.encode_document, self.corpus, "document", self._column_of_row, resized)
         seconds["encode_queries"] = queries_done - started
         seconds["encode_documents"] = time.perf_counter() - queries_done
@@ -175,14 +190,17 @@ class RetrievalEvaluator(BaseEvaluator):
             )
         return sorted({full_dim, *dims}, reverse=True)
 
-    def _resized_corpus(self, model: SentenceTransformer) -> ResizedPages | None:
-        """Return the corpus at the size the model sees, kept from one evaluation to the next; None for texts."""
+    def _prompt_name(self, model: SentenceTransformer) -> str | None:
+        return self.query_prompt_name if self.query_prompt_name in model.prompts else None
+
+    def _resized_pages(self, model: SentenceTransformer, dataset: Dataset, column: str) -> ResizedPages | None:
+        """Return images at the size the model sees, kept from one evaluation to the next; None for texts."""
         processor = image_processor(model)
-        if not isinstance(self.corpus.features["document"], Image) or bounds(processor) is None:
+        if not isinstance(dataset.features[column], Image) or bounds(processor) is None:
             return None
-        if self._resized is None or self._resized.bounds != bounds(processor):
-            self._resized = ResizedPages(self.corpus, "document", processor)
-        return self._resized
+        if column not in self._resized or self._resized[column].bounds != bounds(processor):
+            self._resized[column] = ResizedPages(dataset, column, processor)
+        return self._resized[column]
 
     def _embed(
         self,
@@ -252,17 +270,8 @@ class RetrievalEvaluator(BaseEvaluator):
 
     def _report(self, model: SentenceTransformer, evaluation: Evaluation, epoch: int, steps: int) -> dict[str, float]:
         """Put each dimension's metrics into the log and on the model card; return all of them by name."""
-        named: dict[str, float] = {}
-        for dim, values in evaluation.metrics.items():
-            evaluator = self
-            if dim != evaluation.full_dim:
-                # An evaluator of its own, as far as the card is concerned: a table with a column per dimension.
-                evaluator = self._at_dim.setdefault(dim, copy(self))
-                evaluator.name = f"{self.name}-{dim}d" if self.name else f"{dim}d"
-                evaluator.primary_metric = f"{evaluator.name}_{PRIMARY_METRIC}"
-            at_dim = evaluator.prefix_name_to_metrics(values, evaluator.name)
-            evaluator.store_metrics_in_model_card_data(model, at_dim, epoch, steps)
-            named |= at_dim
+        parts = {"" if dim == evaluation.full_dim else f"{dim}d": values for dim, values in evaluation.metrics.items()}
+        named = put_on_card(model, self, self._columns, parts, epoch, steps)
         scores = ", ".join(f"{values[PRIMARY_METRIC]:.3f} at {dim}" for dim, values in evaluation.metrics.items())
         logger.info("%s: nDCG@10 %s dimensions", self.name or "retrieval", scores)
         return named

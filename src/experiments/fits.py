@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments import fits_pairs
 from experiments.errors import ConfigError
 from experiments.hints import hint, select, show
 from experiments.memory import parse_bytes
@@ -35,15 +36,6 @@ _LOSS_COLUMNS: dict[str, tuple[int, int | None]] = {  # least and most columns, 
     "ContrastiveTensionLossInBatchNegatives": (1, 1),
     "DenoisingAutoEncoderLoss": (2, 2),
 }
-_LOSSES_OF_LISTS = {  # the library's losses for rerankers that labelled pairs don't fit, and what they need
-    **dict.fromkeys(
-        ("ADRMSELoss", "LambdaLoss", "ListMLELoss", "ListNetLoss", "PListMLELoss", "RankNetLoss"),
-        "a list of documents and of labels for each query",
-    ),
-    "MarginMSELoss": "scores of a teacher",
-    "CrossEntropyLoss": "classes",
-}
-_LOSSES_IN_BATCH = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss")
 
 
 def check(config: dict[str, Any]) -> None:
@@ -62,8 +54,8 @@ def check(config: dict[str, Any]) -> None:
     _check_dimensions(config)
     _check_architectures(config)
     if "loss" in config and "data" in config:
-        if _yields_pairs(config["data"]):
-            _check_pair_loss(config["loss"], config["data"])
+        if fits_pairs.are_labelled(config["data"]):
+            fits_pairs.check_loss(config["loss"], config["data"])
         else:
             _check_loss(config["loss"], config["data"], bool(select(config, "trainer.eval_loss")))
 
@@ -147,7 +139,7 @@ def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
 
 def _check_data(data: dict[str, Any]) -> None:
     if isinstance(columns := data.get("columns"), dict):
-        roles = _PAIR_COLUMNS if _yields_pairs(data) else _COLUMNS
+        roles = _PAIR_COLUMNS if fits_pairs.are_pairs(data) else _COLUMNS
         for name in columns:
             if name not in roles:
                 known = [f"data.columns.{column}" for column in roles]
@@ -214,7 +206,7 @@ def _check_architectures(config: dict[str, Any]) -> None:
 
 
 def _check_reranker(config: dict[str, Any], model: str | None) -> None:
-    """Refuse a reranker on data without labelled pairs, another model on data with them, and dimensions it hasn't."""
+    """Refuse candidates that no retriever finds, dimensions that a reranker hasn't, and data that don't fit it."""
     if model is None:
         return
     number = select(config, "evaluator.num_candidates")
@@ -229,16 +221,7 @@ def _check_reranker(config: dict[str, Any], model: str | None) -> None:
             "matryoshka.truncate_dim: a reranker makes scores, which have no dimensions; "
             "type matryoshka.truncate_dim=null"
         )
-    target = select(config, "data._target_") or ""
-    if target.startswith("experiments.data.") and (model == "reranker") != _yields_pairs(config["data"]):
-        source = target.rpartition(".")[0].rpartition(".")[2]
-        needs = "labelled pairs: type data=drawings or data=doodles" if model == "reranker" else "rows without labels"
-        raise ConfigError(f"data={source} doesn't fit the model ({model}), which needs {needs}")
-
-
-def _yields_pairs(data: dict[str, Any]) -> bool:
-    """Return whether a source yields labelled pairs of query and document, for rerankers."""
-    return data["_target_"] in ("experiments.data.doodles.load", "experiments.data.drawings.load")
+    fits_pairs.check(config, model)
 
 
 def _check_loss(loss: dict[str, Any], data: dict[str, Any], with_eval_loss: bool) -> None:
@@ -266,23 +249,6 @@ def _check_loss(loss: dict[str, Any], data: dict[str, Any], with_eval_loss: bool
             )
 
 
-def _check_pair_loss(loss: dict[str, Any], data: dict[str, Any]) -> None:
-    """Refuse a loss for rerankers that can't take labelled pairs of a query and a document."""
-    name, num_negatives = str(loss.get("_target_")).rpartition(".")[2], int(data.get("num_negatives") or 0)
-    if name in _LOSSES_OF_LISTS:
-        raise ConfigError(f"loss: {name} needs {_LOSSES_OF_LISTS[name]}, data gives labelled pairs; type loss=bce")
-    if name in _LOSSES_IN_BATCH and num_negatives:
-        raise ConfigError(
-            f"loss: {name} takes its negatives from the batch, data labels {num_negatives} for each query; "
-            "type data.num_negatives=0"
-        )
-    if name == "BinaryCrossEntropyLoss" and not num_negatives:
-        raise ConfigError(
-            "data.num_negatives=0: without pairs that don't match binary cross entropy learns to say yes; "
-            "type data.num_negatives=4"
-        )
-
-
 def _architecture(target: str) -> str | None:
     """Return what kind of model a target makes or is for; None where its path doesn't tell."""
     path = target.lower()
@@ -290,5 +256,6 @@ def _architecture(target: str) -> str | None:
     for word, kind in (kinds | {"multi_vector": "late interaction", "sparse_encoder": "sparse"}).items():
         if word in path:
             return kind
-    ours = tuple(f"experiments.{module}." for module in ("models", "encoders", "losses", "training", "evaluation"))
+    modules = ("models", "encoders", "losses", "training", "evaluation", "directions")
+    ours = tuple(f"experiments.{module}." for module in modules)
     return "embedding" if path.startswith((*ours, "sentence_transformers.sentence_transformer.")) else None

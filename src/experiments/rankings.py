@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from datasets import Dataset
 
-from experiments.data import RetrievalData
+from experiments.data import Direction, PairsData, RetrievalData
 from experiments.runs import PRIMARY_METRIC
 
 
@@ -41,10 +41,10 @@ class Evaluator(Protocol):
 
 
 class Ranking(NamedTuple):
-    """The first 100 documents of each query, best first: both arrays have the shape (num_queries, depth)."""
+    """The first 100 documents of each query, best first: a row for each query, of shape (num_queries, depth)."""
 
-    document_ids: np.ndarray  # str
-    scores: np.ndarray  # float32
+    document_ids: np.ndarray | list[np.ndarray]  # str; a list of rows where not all are of the same depth
+    scores: np.ndarray | list[np.ndarray]  # float32
 
 
 @dataclass
@@ -61,6 +61,7 @@ class Evaluation:
     attributes: dict[str, float] | None = None  # share of queries whose page beats the one that differs in it
     seconds: dict[str, float] = field(default_factory=dict)  # encode_queries, encode_documents, score
     cache_file: Path | None = None  # where the embeddings were read, if they were
+    directions: dict[str, Evaluation] = field(default_factory=dict)  # each by itself, where several are pooled here
 
     @property
     def full_dim(self) -> int:
@@ -68,19 +69,26 @@ class Evaluation:
         return max(self.metrics)
 
     def to_json(self) -> dict[str, dict[str, Any]]:
-        """Return a section of metrics.json: by dimension its metrics, interval and the other precisions' metrics."""
+        """Return a section of metrics.json: by dimension its metrics, interval and the other precisions' metrics.
+
+        After the dimensions come the directions, each with what it has by itself at the full dimension.
+        """
         section: dict[str, dict[str, Any]] = {}
         for dim, values in self.metrics.items():
             section[str(dim)] = dict(values)
             if dim in self.intervals:
                 section[str(dim)][f"{PRIMARY_METRIC}_ci95"] = list(self.intervals[dim])
             section[str(dim)].update(self.precision.get(dim, {}))
-        return section
+        return section | {name: each.to_json()[str(each.full_dim)] for name, each in self.directions.items()}
 
-    def samples(self, data: RetrievalData) -> list[dict[str, Any]]:
-        """Return a few queries with what was retrieved; see `sample_retrievals`."""
-        ranked = dict(zip(self.query_ids, self.rankings[self.full_dim].document_ids.tolist(), strict=True))
-        return sample_retrievals(ranked, data.queries, data.corpus, data.relevant_docs)
+    def samples(self, data: RetrievalData | Direction | PairsData, num: int = 8) -> list[dict[str, Any]]:
+        """Return a few queries, of each direction if there are several; see `sample_retrievals`."""
+        if isinstance(data, PairsData):
+            each = num // len(self.directions)
+            return [row for name, of in self.directions.items() for row in of.samples(data.directions[name], each)]
+        document_ids = self.rankings[self.full_dim].document_ids
+        ranked = {id_: [*row] for id_, row in zip(self.query_ids, document_ids, strict=True)}
+        return sample_retrievals(ranked, data.queries, data.corpus, data.relevant_docs, num)
 
     def write_trec(self, folder: Path, tag: str) -> None:
         """Write `{tag}_dim0096.trec`, a run file per dimension, and `qrels.trec`, each whole or not at all.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from experiments import metrics
-from experiments.data import RerankingData
+from experiments.data import PairsData
 from experiments.rankings import sample_retrievals, write_qrels, write_run
 
 PRIMARY_METRIC = "ndcg@10"
@@ -44,7 +44,7 @@ class RerankingEvaluation:
         for direction, relevant in self.relevant_docs.items():
             write_qrels(folder, f"qrels_{direction}", relevant)
 
-    def samples(self, data: RerankingData) -> list[dict[str, Any]]:
+    def samples(self, data: PairsData) -> list[dict[str, Any]]:
         """Return a few queries of each direction; see `sample_retrievals`."""
         found = []
         for name, each in data.directions.items():

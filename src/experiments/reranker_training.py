@@ -15,7 +15,7 @@ from sentence_transformers.cross_encoder.training_args import CrossEncoderTraini
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
 
-from experiments.training import RunArguments, RunTrainer
+from experiments.training import RunArguments, RunTrainer, prompts_of
 
 
 class BinaryCrossEntropyLoss(losses.BinaryCrossEntropyLoss):
@@ -87,7 +87,7 @@ class RerankerTrainer(RunTrainer, CrossEncoderTrainer):
         **kwargs: Any,
     ) -> None:
         if args.prompts is None:
-            args.prompts = {name: prompt for name in train_dataset if (prompt := model.prompts.get(name))}
+            args.prompts = prompts_of(model, train_dataset)
         collator = PairCollator if isinstance(loss, BinaryCrossEntropyLoss) else CrossEncoderDataCollator
         super().__init__(
             model=model,

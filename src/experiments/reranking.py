@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,6 +16,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from experiments import metrics
+from experiments.card import put_on_card
 from experiments.data import Direction
 from experiments.errors import ConfigError
 from experiments.evaluation import RetrievalEvaluator
@@ -90,7 +90,7 @@ class RerankingEvaluator(BaseEvaluator):
         self.primary_metric = f"{name}_{PRIMARY_METRIC}" if name else PRIMARY_METRIC
         self._candidates: dict[str, Candidates] = {}
         self._resized: dict[tuple[str, str], ResizedPages] = {}
-        self._of_direction: dict[str, RerankingEvaluator] = {}  # what the model card knows a direction by
+        self._columns: dict[str, BaseEvaluator] = {}  # of the model card, one for each direction
 
     @property
     def description(self) -> str:
@@ -149,9 +149,10 @@ class RerankingEvaluator(BaseEvaluator):
                 precisions=["float32"],
                 num_bootstrap=1,
                 batch_size=self.batch_size,
+                query_prompt_name=name,
             ).evaluate(self.retriever)
-            ids = found.rankings[found.full_dim].document_ids[:, : self.num_candidates]
-            retrieved = [[row_of[id_] for id_ in row] for row in ids.tolist()]
+            ids = found.rankings[found.full_dim].document_ids
+            retrieved = [[row_of[id_] for id_ in row[: self.num_candidates]] for row in ids]
             return Candidates(
                 retrieved, [[*dict.fromkeys([*a, *b])] for a, b in zip(retrieved, right, strict=True)], True
             )
@@ -224,16 +225,8 @@ class RerankingEvaluator(BaseEvaluator):
         self, model: CrossEncoder, evaluation: RerankingEvaluation, epoch: int, steps: int
     ) -> dict[str, float]:
         """Put each direction's metrics into the log and on the model card; return all of them by name."""
-        named: dict[str, float] = {}
-        for key, values in evaluation.metrics.items():
-            evaluator = self
-            if key != ALL:  # an evaluator of its own, as far as the card is concerned: a column per direction
-                evaluator = self._of_direction.setdefault(key, copy(self))
-                evaluator.name = f"{self.name}-{key}" if self.name else key
-                evaluator.primary_metric = f"{evaluator.name}_{PRIMARY_METRIC}"
-            of_direction = evaluator.prefix_name_to_metrics(values, evaluator.name)
-            evaluator.store_metrics_in_model_card_data(model, of_direction, epoch, steps)
-            named |= of_direction
+        parts = {"" if key == ALL else key: values for key, values in evaluation.metrics.items()}
+        named = put_on_card(model, self, self._columns, parts, epoch, steps)
         scores = ", ".join(f"{values[PRIMARY_METRIC]:.3f} {key}" for key, values in evaluation.metrics.items())
         logger.info("%s: nDCG@10 %s", self.name or "reranking", scores)
         return named

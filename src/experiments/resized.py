@@ -54,6 +54,10 @@ class PageStore:
         """Give the disk back."""
         self._file.close()
 
+    def __deepcopy__(self, memo: Any) -> PageStore:
+        """Return itself: copies of a data set share its pages."""
+        return self
+
     def get(self, key: Hashable) -> Image.Image | None:
         """Return a page that was put, or None."""
         with self._lock:

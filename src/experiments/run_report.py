@@ -59,6 +59,7 @@ def write_run_report(run_dir: Path) -> str:
         _selected(run.metrics),
         comparison_table(run.metrics),
         *(f"![{caption}](figures/{name})" for name, caption in drawn.items()),
+        *_directions(run.metrics),
         *_precision(section, metric),
         *_attributes(run.metrics),
         *_all_metrics(run.metrics),
@@ -150,6 +151,18 @@ def _comparison(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     if not dims:
         return headers, rows
     return [*headers, "% of full"], [[*row, _percent(kept[dim])] for row, dim in zip(rows, dims, strict=True)]
+
+
+def _directions(metrics: dict[str, Any]) -> list[str]:
+    """Return a table of the directions that the dimensions pool; a reranker's are in the first table."""
+    metric, section, sections = primary_metric(metrics), best_section(metrics), _sections(metrics)
+    names = [key for key in section if not key.isdigit()]
+    if not dimensions(section) or not names:
+        return []
+    intro = f"{metric_label(metric)} of each direction by itself at {dimensions(section)[0]} dimensions."
+    rows = [[name, *(score(each, metric, name, interval=True) for each in sections.values())] for name in names]
+    headers = ["direction", *(f"{each} [95% interval]" for each in sections)]
+    return ["## Directions", intro, markdown_table(headers, rows)]
 
 
 def _precision(section: dict[str, Any], metric: str) -> list[str]:

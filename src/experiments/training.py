@@ -6,13 +6,14 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from datasets import Dataset
+from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Router
 from sentence_transformers.base.trainer import BaseTrainer
 from sentence_transformers.base.training_args import BaseTrainingArguments
@@ -25,8 +26,8 @@ from transformers import ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
 from experiments import mini_batch
+from experiments.data.pages import content_hashes, remember_hashes
 from experiments.encoders import has_bfloat16
-from experiments.errors import ConfigError
 from experiments.losses import CachedMultipleNegativesRankingLoss
 from experiments.sampling import NoDuplicatesByBytes
 
@@ -107,6 +108,14 @@ class RunTrainer(BaseTrainer):
         loss = self.loss.loss if isinstance(self.loss, MatryoshkaLoss) else self.loss
         return loss if isinstance(loss, CachedMultipleNegativesRankingLoss) else None
 
+    def add_dataset_name_column(self, dataset: Any, dataset_name: str | None = None) -> Any:
+        """Return the library's rows with the name of their data set; the sampler finds their hashes all the same."""
+        hashes = content_hashes(dataset) if isinstance(dataset, Dataset) else None
+        named = super().add_dataset_name_column(dataset, dataset_name)
+        if hashes is not None:
+            remember_hashes(named, hashes)
+        return named
+
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Return the library's schedule; say so if all of it is warm-up, whose first step has the learning rate 0."""
         if num_training_steps <= self.args.get_warmup_steps(num_training_steps):
@@ -151,23 +160,31 @@ class RunTrainer(BaseTrainer):
         if logged:
             self.mini_batch = {"mini_batch_size": logged[0], "reason": "as before the run was resumed"}
         else:
-            if not isinstance(self.train_dataset, Dataset):
-                raise ConfigError("loss.mini_batch_size=auto works with one data set alone; type a number, e.g. 16")
-            batch_size = self.args.per_device_train_batch_size
-            rows = mini_batch.costliest_rows(self.train_dataset, self.model, batch_size)
-            step, num_dataset_rows = super().training_step, len(self.train_dataset)
+            batches = self._costliest_batches()
+            step, num_rows_in_all = super().training_step, sum(num_rows for _, num_rows in batches)
+            longest = max(len(rows) for rows, _ in batches)
 
             def try_out(size: int, num_rows: int) -> None:
                 loss.mini_batch_size = size
-                batch = self.data_collator(rows[:num_rows])
-                # The data loader holds the next batch too, unless there is none.
-                ahead = num_rows == len(rows) < num_dataset_rows and self.data_collator(rows)
-                step(model, batch)
-                del ahead
+                for rows, _ in batches:  # of each data set: which costs the most isn't known
+                    batch = self.data_collator(rows[:num_rows])
+                    # The data loader holds the next batch too, unless there is none.
+                    ahead = num_rows == longest < num_rows_in_all and self.data_collator(rows)
+                    step(model, batch)
+                    del ahead
 
-            self.mini_batch = mini_batch.choose(model, try_out, len(rows), loss.memory_limit)
+            self.mini_batch = mini_batch.choose(model, try_out, longest, loss.memory_limit)
             self.log({"mini_batch_size": self.mini_batch["mini_batch_size"]})
         loss.mini_batch_size, loss.mini_batch_is_open = self.mini_batch["mini_batch_size"], False
+
+    def _costliest_batches(self) -> list[tuple[list[dict[str, Any]], int]]:
+        """Return of each data set a batch of the rows that cost the most, and how many rows it has in all."""
+        size = self.args.per_device_train_batch_size
+        rows: Any = self.train_dataset
+        if not isinstance(rows, dict):
+            return [(mini_batch.costliest_rows(rows, self.model, size), len(rows))]
+        found = {name: mini_batch.costliest_rows(each, self.model, size) for name, each in rows.items()}
+        return [([row | {"dataset_name": name} for row in found[name]], len(each)) for name, each in rows.items()]
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write the checkpoint under another name and rename it, so that it is complete or absent."""
@@ -198,12 +215,19 @@ class RunTrainer(BaseTrainer):
 
 
 class Trainer(RunTrainer, SentenceTransformerTrainer):
-    """The trainer of an embedder: moves pixels to the device as late as the loss allows, tells a Router its tasks."""
+    """The trainer of an embedder: moves pixels to the device as late as the loss allows, tells a Router its tasks.
+
+    Of several data sets each has the model's prompt of its name, if there is one, before its queries.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        model, arguments = kwargs["model"], kwargs["args"]
+        model, arguments, rows = kwargs["model"], kwargs["args"], kwargs["train_dataset"]
+        columns = {name: each.column_names for name, each in rows.items()} if isinstance(rows, dict) else {}
         if isinstance(model[0], Router) and not arguments.router_mapping:
-            arguments.router_mapping = tasks(kwargs["train_dataset"].column_names)
+            by_name = {name: tasks(each) for name, each in columns.items()}
+            arguments.router_mapping = by_name or tasks(rows.column_names)
+        if arguments.prompts is None and (prompts := prompts_of(model, columns)):
+            arguments.prompts = {name: {columns[name][0]: prompt} for name, prompt in prompts.items()}
         super().__init__(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
@@ -234,6 +258,11 @@ TrainingArguments.trainer_class = Trainer
 def tasks(columns: list[str]) -> dict[str, str]:
     """Return the task that each column has in the evaluation too: the first asks, the others are documents."""
     return dict.fromkeys(columns, "document") | {columns[0]: "query"}
+
+
+def prompts_of(model: BaseModel, names: Iterable[str]) -> dict[str, str]:
+    """Return those of the model's prompts that are named as a data set."""
+    return {name: prompt for name in names if (prompt := model.prompts.get(name))}
 
 
 def delete_oldest(folder: Path, limit: int | None, best: str | None) -> None:

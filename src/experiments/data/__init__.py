@@ -1,4 +1,4 @@
-"""One file per kind of source; every source yields a `RetrievalData` or, for rerankers, a `RerankingData`."""
+"""One file per kind of source; every source yields a `RetrievalData` or, of captioned images, a `PairsData`."""
 
 from __future__ import annotations
 
@@ -51,14 +51,16 @@ class Direction:
 
 
 @dataclass(frozen=True)
-class RerankingData:
-    """Labelled pairs to train a reranker on and an evaluation that shares no item with them, by direction.
+class PairsData:
+    """Captioned images to train on and an evaluation that shares no item with them, by direction.
 
     A direction (image_to_text) is a data set of its own, whose prompt is the model's prompt of that name.
     """
 
     name: str  # of the evaluation, in metrics and reports
-    train: dict[str, Dataset]  # by direction: columns query, document, label (1: they match, 0: they don't)
+    # By direction: columns query, document, label (1: they match, 0: they don't), for rerankers; or query, positive,
+    # negative_1, …, for losses that take negatives from the batch.
+    train: dict[str, Dataset]
     eval: dict[str, Dataset]  # the same, for the evaluation loss
     directions: dict[str, Direction]  # what is evaluated
     fingerprint: str  # a hash of all of the above
@@ -78,4 +80,4 @@ class RerankingData:
         }
 
 
-Data = RetrievalData | RerankingData
+Data = RetrievalData | PairsData

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.data import RerankingData, pairs
+from experiments.data import PairsData, pairs
 from experiments.data.common import first_rows
 from experiments.data.hub import load_rows
 from experiments.errors import ConfigError
@@ -23,8 +23,9 @@ def load(
     seed: int = 42,
     deduplicate: bool = True,
     on_bad_image: str = "error",
-) -> RerankingData:
-    """Load captioned images, set a part aside for the evaluation, and make labelled pairs in both directions.
+    labelled: bool = True,
+) -> PairsData:
+    """Load captioned images, set a part aside for the evaluation, and make rows in both directions.
 
     Args:
         path: Hub name, or a folder written by `save_to_disk`.
@@ -38,6 +39,7 @@ def load(
         seed: Of the choice of evaluation rows and of the sampling.
         deduplicate: See `common.build`.
         on_bad_image: See `common.build`.
+        labelled: See `pairs.build`.
 
     Raises:
         ConfigError: The data set can't be loaded, or `pairs.build` can't use the rows.
@@ -60,4 +62,5 @@ def load(
         seed=seed,
         deduplicate=deduplicate,
         on_bad_image=on_bad_image,
+        labelled=labelled,
     )

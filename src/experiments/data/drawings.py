@@ -20,7 +20,7 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw
 
 from experiments.atomic import write_once
-from experiments.data import RerankingData, pairs
+from experiments.data import PairsData, pairs
 from experiments.errors import ConfigError
 
 NAME = "drawings"
@@ -101,8 +101,9 @@ def load(
     num_negatives: int = 4,
     seed: int = 0,
     cache_dir: str = "outputs/.cache",
-) -> RerankingData:
-    """Return drawings and captions as labelled pairs, from the cache if they were drawn before.
+    labelled: bool = True,
+) -> PairsData:
+    """Return drawings and captions in both directions, from the cache if they were drawn before.
 
     Args:
         num_train_rows: Captioned drawings to train on, each with its negatives in both directions.
@@ -110,13 +111,21 @@ def load(
         num_negatives: Documents that don't match, sampled for each row.
         seed: Of the choice of combinations, the wordings, the shaking hand and the sampling.
         cache_dir: Folder of the cache; the drawings of one set of arguments are drawn once.
+        labelled: See `pairs.build`.
 
     Raises:
         ConfigError: If a number is out of range.
     """
     rows = captioned(num_train_rows, num_eval_rows, seed, cache_dir)
     return pairs.build(
-        rows["train"], rows["eval"], image="image", text="text", name=NAME, num_negatives=num_negatives, seed=seed
+        rows["train"],
+        rows["eval"],
+        image="image",
+        text="text",
+        name=NAME,
+        num_negatives=num_negatives,
+        seed=seed,
+        labelled=labelled,
     )
 
 

@@ -17,7 +17,7 @@ from experiments.data.media import with_files
 from experiments.errors import ConfigError
 from experiments.hub import OFFLINE, require_hub
 
-INSTEAD = f"{OFFLINE} (data=hub data.path=FOLDER, written by save_to_disk)"
+INSTEAD = f"{OFFLINE} (data.path=FOLDER, written by save_to_disk)"
 
 
 def load(
@@ -86,7 +86,7 @@ def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         hint = (
             "; HF_HUB_OFFLINE is set, so only what is cached loads: unset it, or copy the HF_HOME of a machine "
-            "that has loaded it, or type data=hub data.path=FOLDER, written by save_to_disk"
+            "that has loaded it, or type data.path=FOLDER, written by save_to_disk"
         )
         raise ConfigError(
             f"could not load {what} (data.{part}={dict(arguments)}): {loading_error(error)}"

@@ -1,4 +1,4 @@
-"""From rows of an image and its caption to a `RerankingData`: both directions, positives with sampled negatives."""
+"""From rows of an image and its caption to a `PairsData`: both directions, positives with sampled negatives."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ import random
 import numpy as np
 from datasets import Dataset, concatenate_datasets, disable_progress_bars, enable_progress_bars
 
-from experiments.data import Direction, RerankingData, RetrievalData, common
+from experiments.data import Direction, PairsData, RetrievalData, common
+from experiments.data.pages import remember_hashes
 from experiments.errors import ConfigError
-
-COLUMNS = ("query", "document")
-LABEL = "label"
 
 
 def build(
@@ -26,8 +24,9 @@ def build(
     seed: int,
     deduplicate: bool = True,
     on_bad_image: str = "error",
-) -> RerankingData:
-    """Make labelled pairs and a reranking evaluation out of two sets of captioned images.
+    labelled: bool = True,
+) -> PairsData:
+    """Make training rows and an evaluation, in both directions, out of two sets of captioned images.
 
     Images stay encoded: none is decoded here. A row is no negative of another if the two share an image or a caption.
 
@@ -37,10 +36,11 @@ def build(
         image: Column of the images.
         text: Column of the captions.
         name: Of the evaluation, in metrics and reports.
-        num_negatives: Documents sampled for each row that don't match its query, labelled 0.
+        num_negatives: Documents sampled for each row that don't match its query.
         seed: Of the sampling.
         deduplicate: See `common.build`.
         on_bad_image: See `common.build`.
+        labelled: Rows for rerankers (`label`), or, if false, for losses with in-batch negatives (`add_negatives`).
 
     Raises:
         ConfigError: As `common.build`, or if there are too few different documents to sample from.
@@ -58,9 +58,10 @@ def build(
         )
         for direction, (query, document) in roles.items()
     }
+    make = label if labelled else add_negatives
     pairs = {
         part: {
-            direction: expand(getattr(data, part), num_negatives, f"{seed}/{part}/{direction}")
+            direction: make(getattr(data, part), num_negatives, f"{seed}/{part}/{direction}")
             for direction, data in found.items()
         }
         for part in ("train", "eval")
@@ -68,17 +69,17 @@ def build(
     directions = {
         direction: Direction(data.queries, data.corpus, data.relevant_docs) for direction, data in found.items()
     }
-    return RerankingData(
+    return PairsData(
         name,
         pairs["train"],
         pairs["eval"],
         directions,
-        _digest(num_negatives, seed, *(data.fingerprint for data in found.values())),
+        _digest(labelled, num_negatives, seed, *(data.fingerprint for data in found.values())),
         _digest(*(data.evaluation_fingerprint for data in found.values())),
     )
 
 
-def expand(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
+def label(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
     """Return for each row its pair (label 1), and its query with documents sampled from other rows (label 0).
 
     Args:
@@ -92,23 +93,59 @@ def expand(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
     Raises:
         ConfigError: If there are too few different documents.
     """
-    sampler = random.Random(seed)
-    hashes = common.content_hashes(rows)
-    query_rows, document_rows, labels = [], [], []
-    for row in range(len(rows)):
-        query_rows += [row] * (1 + num_negatives)
-        document_rows += [row, *_negatives(row, hashes, num_negatives, sampler)]
-        labels += [1] + [0] * num_negatives
+    negatives = _sample(rows, num_negatives, seed)
+    documents = np.column_stack([np.arange(len(rows)), negatives]).ravel()
+    queries = np.repeat(np.arange(len(rows)), 1 + num_negatives)
     query, document = rows.column_names
-    parts = [
-        rows.select_columns([column]).rename_column(column, name).select(chosen)
-        for column, name, chosen in zip((query, document), COLUMNS, (query_rows, document_rows), strict=True)
-    ]
+    labels = Dataset.from_dict({"label": ([1] + [0] * num_negatives) * len(rows)})
+    return _side_by_side(
+        _column(rows, query, "query", queries), _column(rows, document, "document", documents), labels
+    )
+
+
+def add_negatives(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
+    """Return each row with documents sampled from other rows.
+
+    Args:
+        rows: Two columns: query and document.
+        num_negatives: Of a row, all different.
+        seed: Of the sampling.
+
+    Returns:
+        Columns query, positive, negative_1, negative_2 and so on, as losses with in-batch negatives take them.
+
+    Raises:
+        ConfigError: If there are too few different documents.
+    """
+    negatives = _sample(rows, num_negatives, seed)
+    query, document = rows.column_names
+    hashes = common.content_hashes(rows)
+    found = rows.rename_columns({query: "query", document: "positive"})
+    if num_negatives:
+        sampled = [_column(rows, document, f"negative_{k}", column) for k, column in enumerate(negatives.T, start=1)]
+        found = _side_by_side(found, *sampled)
+    remember_hashes(found, np.column_stack([hashes, hashes[negatives, 1]]))
+    return found
+
+
+def _column(rows: Dataset, column: str, name: str, chosen: np.ndarray) -> Dataset:
+    return rows.select_columns([column]).rename_column(column, name).select(chosen)
+
+
+def _side_by_side(*parts: Dataset) -> Dataset:
     disable_progress_bars()  # half a dozen of them, of a moment each
     try:
-        return concatenate_datasets([*parts, Dataset.from_dict({LABEL: labels})], axis=1)
+        return concatenate_datasets([*parts], axis=1)
     finally:
         enable_progress_bars()
+
+
+def _sample(rows: Dataset, num_negatives: int, seed: str) -> np.ndarray:
+    """Return for each row the rows whose documents are its negatives, shape (num_rows, num_negatives)."""
+    sampler = random.Random(seed)
+    hashes = common.content_hashes(rows)
+    found = [_negatives(row, hashes, num_negatives, sampler) for row in range(len(rows))]
+    return np.array(found, dtype=np.int64).reshape(len(rows), num_negatives)
 
 
 def _negatives(row: int, hashes: np.ndarray, number: int, sampler: random.Random) -> list[int]:
