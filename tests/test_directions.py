@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import pytrec_eval
+import torch
 from datasets import Dataset, Features, Image, Value
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -130,8 +131,21 @@ def test_the_mini_batch_is_found_with_the_rows_of_every_direction(tiny_folder, d
     model = load_embedder(str(tiny_folder), max_pixels=4096, prompts=PROMPTS)
     loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size="auto", memory_limit="64GiB")
     trainer = trainer_of(model, dict(data.train), tmp_path, loss)
-    trainer.train()
+    collate, tried = trainer.data_collator, []
+    trainer.data_collator = lambda rows: tried.append(rows[0]["dataset_name"]) or collate(rows)
+    trainer.choose_mini_batch(model, loss)
+    assert {*tried} == {*PROMPTS}
     assert trainer.mini_batch["mini_batch_size"] == 4
+
+
+def test_a_resumed_run_takes_the_same_batches_of_each_direction(tiny_folder, data, tmp_path):
+    ended = []
+    for name, checkpoint in (("whole", None), ("resumed", str(tmp_path / "whole" / "checkpoint-2"))):
+        model = load_embedder(str(tiny_folder), max_pixels=4096, prompts=PROMPTS)
+        steps = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
+        trainer_of(model, dict(data.train), tmp_path / name, **steps).train(checkpoint)
+        ended.append([*model.parameters()])
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*ended, strict=True))
 
 
 def test_a_router_by_modality_takes_both_directions(cache, data, tmp_path):
@@ -282,6 +296,7 @@ IN_BATCH = "sentence_transformers.sentence_transformer.losses"
     [
         (["data=drawings"], "type data=doodles_pairs or data=drawings_pairs"),
         (["data=drawings_pairs", "evaluator=retrieval"], "two directions; type evaluator=retrieval_directions"),
+        (["data=drawings_pairs", "loss.gather_across_devices=true"], "may hold different directions; type .*=false"),
         (["evaluator=retrieval_directions"], "one direction, .* type evaluator=retrieval$"),
         (
             ["data=drawings_pairs", "data.num_negatives=2", f"loss._target_={IN_BATCH}.gist_embed.GISTEmbedLoss"],

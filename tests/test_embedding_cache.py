@@ -36,8 +36,8 @@ def corpus(pixel=(255, 0, 0)):
     return Dataset.from_dict({"corpus_id": ["a", "b", "c"], "document": pages}).cast_column("document", ImageFeature())
 
 
-def parts(model, first="a red page", pixel=(255, 0, 0), batch_size=32):
-    return key_parts(model, queries(first), corpus(pixel), batch_size)
+def parts(model, first="a red page", pixel=(255, 0, 0), batch_size=32, prompt=None):
+    return key_parts(model, queries(first), corpus(pixel), batch_size, prompt)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +94,7 @@ def test_a_change_of_data_batch_threads_versions_or_source_misses(tiny_model, re
     assert changed(first="a red pagf") == {"queries"}
     assert changed(pixel=(254, 0, 0)) == {"corpus"}
     assert changed(batch_size=16) == {"batch_size"}
+    assert changed(prompt="image_to_text") == {"prompts"}
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
     assert changed() == {"device"}

@@ -188,6 +188,20 @@ def test_submitits_local_executor_records_jobs_as_processes_does(tmp_path, fault
     assert starts(tmp_path) == {0: 1, 1: 1, 2: 1} and "#1 seed=1  failed" in out
 
 
+def test_a_job_whose_submission_is_killed_is_noted_and_the_others_go_on(tmp_path):
+    process = start(tmp_path, "seed=300000,3000", "hydra/launcher=slurm_local")
+    wait_for(lambda: len([*tmp_path.rglob("starts")]) == 2, process)
+    pid = next(path for path in tmp_path.rglob("starts") if path.parent.name == "0").read_text().strip()
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(parent, signal.SIGKILL)  # as scancel does
+    process.communicate(timeout=60)
+    assert [(job["status"], job["error"]) for job in jobs(tmp_path)] == [
+        ("killed", "its process left no word"),
+        ("finished", None),
+    ]
+    assert process.returncode == 1 and not processes(tmp_path)
+
+
 def test_ctrl_c_leaves_nothing_running_of_submitits_local_executor(tmp_path):
     process = start(tmp_path, "seed=300000", "hydra/launcher=slurm_local")
     wait_for(lambda: [*tmp_path.rglob("starts")], process)

@@ -53,6 +53,11 @@ def check(config: dict[str, Any], model: str) -> None:
     pooled = str(select(config, "evaluator._target_")).startswith("experiments.directions.")
     if are_pairs(data) and model == "embedding" and "evaluator" in config and not pooled:
         raise ConfigError(f"data={source} is evaluated in two directions; type evaluator=retrieval_directions")
+    if are_pairs(data) and select(config, "loss.gather_across_devices"):
+        raise ConfigError(
+            "loss.gather_across_devices=true: the processes of a step may hold different directions; "
+            "type loss.gather_across_devices=false"
+        )
     if pooled and not are_pairs(data):
         raise ConfigError(f"data={source} has one direction, query to document; type evaluator=retrieval")
 

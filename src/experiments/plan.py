@@ -247,8 +247,9 @@ def main() -> int:
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {one_line(str(error))}\n")
         return 2
-    num_at_once = int(master.hydra.launcher.get("n_jobs", len(jobs)))  # Slurm takes them all
-    num_at_once = min(num_at_once, len(visible_gpus()) or num_at_once)
+    num_at_once = len(jobs)  # Slurm takes them all
+    if (n_jobs := master.hydra.launcher.get("n_jobs")) is not None:
+        num_at_once = min(int(n_jobs), len(visible_gpus()) or int(n_jobs))
     country = next((code for job in jobs if (code := select(job.config, "tracking.country_iso_code"))), None)
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")
     refused = any(job.status == "refused" for job in jobs)

@@ -22,7 +22,7 @@ from experiments.errors import ConfigError
 
 PRIMARY_METRIC = "cosine_ndcg@10"
 
-_TWIN_ROUTES = ("image", "document")  # encoders of a Router that an offline twin stands in for
+_TWIN_ROUTES = ("text", "image", "query", "document")  # encoders of a Router that an offline twin may stand in for
 
 # Keys of the resolved config that cannot change weights or metrics.
 _WITHOUT_EFFECT = (

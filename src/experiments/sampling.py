@@ -35,7 +35,4 @@ class NoDuplicatesByBytes(NoDuplicatesBatchSampler):
     def _build_hashes(self) -> None:
         if self._row_hashes is not None:
             return
-        dataset = self.dataset
-        if "dataset_name" in dataset.column_names:  # the trainer's own column, equal in all rows
-            dataset = dataset.remove_columns("dataset_name")
-        self._row_hashes = content_hashes(dataset)
+        self._row_hashes = content_hashes(self.dataset)

@@ -86,10 +86,13 @@ def _against_keys(results: Sequence[Result], keys: Sequence[str], path: Path) ->
             _panel(axes, results, key)
         for row in range(rows):
             panels[row * columns].set_ylabel(metric_label(results[0].job["metric"]))
-        is_alone = len({result.job["point"].get(keys[0]) for result in results}) == len(results)
-        said = "95% intervals" if is_alone else "lines join those that differ in the key alone; squares: mean"
-        title = textwrap.fill(f"{_title(results)}; {said}", int(13 * figure.get_figwidth()))
-        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+        alone = {len({result.job["point"].get(key, "") for result in results}) == len(results) for key in keys}
+        said = {
+            True: "95% intervals where a value has one job",
+            False: "lines join those that differ in the key alone; squares: mean",
+        }
+        title = "; ".join([_title(results), *(said[each] for each in sorted(alone))])
+        figure.suptitle(textwrap.fill(title, int(13 * figure.get_figwidth())), fontsize=11, x=0.01, ha="left")
         save(figure, path)
 
 

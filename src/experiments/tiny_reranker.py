@@ -123,9 +123,9 @@ def warm_backbone(
     sources = (Path(__file__), Path(drawings.__file__))
     version = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
     name = f"qwen3_5-tiny-warm-{version}-{num_steps}x{batch_size}-seed{seed}"
-    logger.info("Warm start: %d steps as an embedder of drawings, kept in %s", num_steps, Path(cache_dir) / name)
 
     def build(folder: Path) -> None:
+        logger.info("Warm start: %d steps as an embedder of drawings, kept in %s", num_steps, Path(cache_dir) / name)
         build_qwen3_5(folder, seed=seed)
         with torch.random.fork_rng(devices=[]):  # what follows is the same, whether this was cached or not
             _fit_embedder(folder, seed, num_steps, batch_size, cache_dir)

@@ -69,7 +69,7 @@ class Tracker:
         return _TrainingLog(self, name, embedding_dim)
 
     def log_final(self, section: dict[str, dict[str, Any]], prefix: str = "final") -> None:
-        """Log an evaluation as one point a metric (bars across runs) and as a table with every metric.
+        """Log an evaluation as one point a metric (bars across runs) and as a table of all dimensions or directions.
 
         Args:
             section: A section of metrics.json, from a dimension or a direction to its metrics.
@@ -83,12 +83,13 @@ class Tracker:
         column = "dimension" if dimensions(section) else "direction"
         points: dict[str, Any] = {}
         rows: list[Any] = []
-        for key, metrics in ((key, section[key]) for key in names):
+        for key, metrics in section.items():
             part: Any = int(key) if key.isdigit() else key
             precisions = {key: value for key, value in metrics.items() if isinstance(value, dict)}
             for precision, values in {"float32": metrics, **precisions}.items():
                 numbers = _numbers(values)
-                rows.append({column: part, "precision": precision} | {k: round(v, 4) for k, v in numbers.items()})
+                if key in names:  # not a direction beside dimensions
+                    rows.append({column: part, "precision": precision} | {k: round(v, 4) for k, v in numbers.items()})
                 start = "" if precision == "float32" else f"{precision}_"
                 shown = numbers if key == first and not start else {PRIMARY} & numbers.keys()
                 points |= {f"{prefix}/{start}{metric}_{_suffix(key)}": numbers[metric] for metric in shown}

@@ -147,8 +147,7 @@ def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> d
     saved = output_dir / "rankings" / "base.json"
     section = runs.load_json(saved)
     if section is None and (evaluation := run_evaluator(evaluator, model, output_dir, "base")) is not None:
-        from_cache = getattr(evaluation, "cache_file", None) is not None  # other evaluators than ours have none
-        section = {"base": evaluation.to_json(), "base_from_cache": from_cache}
+        section = {"base": evaluation.to_json(), "base_from_cache": evaluation.cache_file is not None}
         runs.save_json(saved, section)
     return section or {}
 

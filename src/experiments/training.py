@@ -88,6 +88,8 @@ class Progress(ProgressCallback):
         if not state.is_world_process_zero or self.training_bar is None or not logs:
             return
         parts = {"loss": logs.get("loss"), "evaluation loss": logs.get("eval_loss")}
+        several = [key for key in logs if key.startswith("eval_") and key.endswith("_loss") and key != "eval_loss"]
+        parts |= {f"evaluation loss {key[len('eval_') : -len('_loss')]}": logs[key] for key in several}
         shown = ", ".join(f"{name} {value:.4g}" for name, value in parts.items() if value is not None)
         if shown:
             self.training_bar.write(f"step {state.global_step} of {state.max_steps}: {shown}")

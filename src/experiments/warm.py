@@ -35,11 +35,11 @@ def qwen3vl(
     version = hashlib.sha256(sources).hexdigest()[:8]
     name = f"qwen3vl-warm-{version}-{num_train_rows}x{num_train_epochs}-seed{seed}"
     cache = Path(cache_dir).expanduser()
-    logger.info(
-        "Warm start: %s epochs over %s drawn pages, kept in %s", num_train_epochs, num_train_rows, cache / name
-    )
 
     def build(folder: Path) -> None:
+        logger.info(
+            "Warm start: %s epochs over %s drawn pages, kept in %s", num_train_epochs, num_train_rows, cache / name
+        )
         data = report_pages.load(num_train_rows=num_train_rows, cache_dir=cache_dir)
         with torch.random.fork_rng():  # what is drawn later doesn't depend on whether the cache had it
             model = qwen3vl_tiny(seed=seed, dtype="float32")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from itertools import chain
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets, disable_progress_bars, enable_progress_bars
@@ -152,7 +153,7 @@ def _negatives(row: int, hashes: np.ndarray, number: int, sampler: random.Random
     """Sample rows that share neither query nor document with this one, no two with the same document."""
     seen, chosen = {hashes[row, 1]}, list[int]()
     # As many draws find enough unless most rows are alike; then every row is looked at.
-    for other in (*sampler.choices(range(len(hashes)), k=4 * number), *range(len(hashes))):
+    for other in chain(sampler.choices(range(len(hashes)), k=4 * number), range(len(hashes))):
         if len(chosen) == number:
             break
         if hashes[other, 0] != hashes[row, 0] and hashes[other, 1] not in seen:

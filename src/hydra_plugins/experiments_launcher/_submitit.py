@@ -5,16 +5,35 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import submitit
+from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher, SlurmLauncher
 
 from experiments import runs
 from hydra_plugins.experiments_launcher._jobs import TERMINATE_S, child_command
 
 _POLL_S = 0.2
+_OF_EXECUTOR = ("submitit_folder", "max_num_timeout")  # parameters that it is made with
+
+
+def _submit(launcher: Any, jobs: Sequence[list[str]]) -> list[submitit.Job]:
+    """Submit jobs as Hydra's launcher does, which waits for them and fails if one dies.
+
+    Args:
+        launcher: One of Hydra's, which is called with each job.
+        jobs: Of each the paths of a frozen config and of the log.
+    """
+    cluster, params = launcher._EXECUTOR, launcher.params
+    shared = BaseQueueConf.__dataclass_fields__
+    retries = {f"{cluster}_{key}": params[key] for key in _OF_EXECUTOR[1:] if key in params}
+    executor = submitit.AutoExecutor(folder=params["submitit_folder"], cluster=cluster, **retries)
+    rest = {key: value for key, value in params.items() if key not in _OF_EXECUTOR}
+    executor.update_parameters(**{key if key in shared else f"{cluster}_{key}": rest[key] for key in rest})
+    return executor.map_array(launcher, jobs)
 
 
 def _run(frozen_and_log: list[str], wait: Callable[[subprocess.Popen[bytes]], int]) -> int:
@@ -28,13 +47,17 @@ def _run(frozen_and_log: list[str], wait: Callable[[subprocess.Popen[bytes]], in
 
 
 class Slurm(SlurmLauncher):
-    """Hydra's launcher for Slurm; its "overrides" are the paths of a frozen config and of the log."""
+    """Hydra's launcher for Slurm, called with the paths of a frozen config and of the log."""
 
     ends_with_sweep = False
 
-    def __call__(self, sweep_overrides: list[str], *_: Any) -> Any:
+    def submit(self, jobs: Sequence[list[str]]) -> list[submitit.Job]:
+        """Submit jobs, see `_submit`."""
+        return _submit(self, jobs)
+
+    def __call__(self, frozen_and_log: list[str], *_: Any) -> Any:
         """Run the job and return its exit code; it is on the machine that Slurm chose."""
-        return _run(sweep_overrides, subprocess.Popen.wait)
+        return _run(frozen_and_log, subprocess.Popen.wait)
 
 
 class Local(LocalLauncher):
@@ -42,14 +65,14 @@ class Local(LocalLauncher):
 
     ends_with_sweep = True
 
-    def launch(self, *jobs: Any) -> Any:
-        """Run the jobs, which get to know the process that they belong to."""
+    def submit(self, jobs: Sequence[list[str]]) -> list[submitit.Job]:
+        """Submit jobs, see `_submit`; they get to know the process that they belong to."""
         self.sweep = runs.this_process()
-        return super().launch(*jobs)
+        return _submit(self, jobs)
 
-    def __call__(self, sweep_overrides: list[str], *_: Any) -> Any:
+    def __call__(self, frozen_and_log: list[str], *_: Any) -> Any:
         """Run the job and return its exit code."""
-        return _run(sweep_overrides, self._wait)
+        return _run(frozen_and_log, self._wait)
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
         while process.poll() is None and runs.process_start(self.sweep["pid"]) == self.sweep["process_start"]:
