@@ -132,8 +132,14 @@ def test_the_mini_batch_is_found_with_the_rows_of_every_direction(tiny_folder, d
     loss = CachedMultipleNegativesRankingLoss(model, mini_batch_size="auto", memory_limit="64GiB")
     trainer = trainer_of(model, dict(data.train), tmp_path, loss)
     collate, tried = trainer.data_collator, []
-    trainer.data_collator = lambda rows: tried.append(rows[0]["dataset_name"]) or collate(rows)
-    trainer.choose_mini_batch(model, loss)
+
+    def collate_and_note(rows):
+        if loss.mini_batch_is_open:  # not yet training
+            tried.append(rows[0]["dataset_name"])
+        return collate(rows)
+
+    trainer.data_collator = collate_and_note
+    trainer.train()
     assert {*tried} == {*PROMPTS}
     assert trainer.mini_batch["mini_batch_size"] == 4
 
