@@ -143,6 +143,7 @@ def test_checks_import_nothing_heavy():
         (["+mini_batch_size=4"], "did you mean loss.mini_batch_size?"),
         (["~model.seed", "+model.sed=1"], "did you mean model.seed?"),
         (["loss._target_=experiments.losses.Nothing"], "experiments.losses has no Nothing"),
+        (["loss=library", "loss._target_=torch.nn.modules.loss.CrossEntropyLoss"], "takes no model, so it is no loss"),
         (["loss._target_=3"], "loss is a group"),
         (["seed=x"], "seed=x: expected an integer"),
         (["loss.mini_batch_size=2.5"], "expected an integer"),

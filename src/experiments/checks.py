@@ -94,6 +94,9 @@ def check(config: dict[str, Any]) -> None:
     _check_groups(config)
     for key, node in targets(config):
         _check_node(key, node)
+    loss = config["loss"]["_target_"]
+    if not (known := _read("loss", loss)).accepts_any and "model" not in known.parameters:
+        raise ConfigError(f"loss._target_={loss} takes no model, so it is no loss; see conf/loss/library.yaml")
     _check_ranges(config)
     _check_choices(config)
     model = config.get("model", {})

@@ -53,7 +53,8 @@ def launch(task: Callable[..., object]) -> NoReturn:
         run_folder.refuse_finished(sys.argv[1:])
         hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n" if _sweep_dir(job) is None else "interrupted; the same line goes on\n")
+        what = "the same line with trainer.resume=auto" if _sweep_dir(job) is None else "the same line"
+        sys.stderr.write(f"\ninterrupted; {what} goes on\n")
         sys.exit(130)
     except Exception as error:
         if wants_traceback:

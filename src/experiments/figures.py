@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,8 @@ def draw_curve(
     axes.fill_between(dims, low, high, color=color, alpha=0.15, linewidth=0)
     axes.plot(dims, values, color=color, marker=marker, label=label)
     for dim, value in zip(dims[1:], values[1:], strict=True):
+        if math.isnan(retention(section, metric)[dim]):
+            continue
         axes.annotate(
             f"{retention(section, metric)[dim]:.1%}",
             (dim, value),

@@ -45,7 +45,9 @@ def titles(boards: Sequence[Sequence[Run]]) -> list[str]:
     names = []
     for board in boards:
         evaluation = board[0].metrics["evaluation"]
-        names.append(f"{metric_label(primary_metric(board[0].metrics))} on {evaluation['name']}: {counts(evaluation)}")
+        metric = primary_metric(board[0].metrics)
+        kind = "" if metric.startswith("cosine_") else ", reranked"
+        names.append(f"{metric_label(metric)} on {evaluation['name']}{kind}: {counts(evaluation)}")
     prints = [board[0].metrics["evaluation"]["fingerprint"] for board in boards]
     return [
         f"{name} (data {data})" if names.count(name) > 1 else name for name, data in zip(names, prints, strict=True)

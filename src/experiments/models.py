@@ -264,7 +264,7 @@ def qwen3vl_tiny(
             card={
                 "language": "en",
                 "license": "apache-2.0",
-                "model_name": "Tiny Qwen3-VL trained on drawn report pages",
+                "model_name": "Tiny Qwen3-VL",
             },
         )
 

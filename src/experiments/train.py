@@ -101,7 +101,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics["energy"] = tracker.write_energy_to_card(model)
         save(model, output_dir / "final", truncate_dim, metrics)
         finish(metrics, evaluation, data, output_dir, tracker)
-        logger.info("Model:     %s", output_dir / "final")
+        logger.info("Model:     %s%s", output_dir / "final", _saved_with(truncate_dim, embedding_dim(model)))
         if config["trainer"]["push_to_hub"]:
             repo_id = hub_model_id(config["trainer"], name)
             logger.info("Pushed:    %s", model.push_to_hub(repo_id, local_model_path=str(output_dir / "final")))
@@ -134,6 +134,13 @@ def check_push(trainer: dict[str, Any], name: str) -> None:
 def hub_model_id(trainer: dict[str, Any], name: str) -> str:
     """Return the Hub name to push to: the one given, or one made of the run's."""
     return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96]
+
+
+def _saved_with(truncate_dim: int | None, full_dim: int | None) -> str:
+    """Return what is said of a model that is saved with fewer dimensions than it has."""
+    if truncate_dim is None or truncate_dim == full_dim:
+        return ""
+    return f" (gives {truncate_dim} of {full_dim} dimensions; for all: matryoshka.truncate_dim=null)"
 
 
 def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> dict[str, Any]:
