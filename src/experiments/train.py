@@ -101,7 +101,9 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics["energy"] = tracker.write_energy_to_card(model)
         save(model, output_dir / "final", truncate_dim, metrics)
         finish(metrics, evaluation, data, output_dir, tracker)
-        logger.info("Model:     %s%s", output_dir / "final", _saved_with(truncate_dim, embedding_dim(model)))
+        logger.info(
+            "Model:     %s%s", output_dir / "final", _saved_with(truncate_dim, metrics["model"]["embedding_dim"])
+        )
         if config["trainer"]["push_to_hub"]:
             repo_id = hub_model_id(config["trainer"], name)
             logger.info("Pushed:    %s", model.push_to_hub(repo_id, local_model_path=str(output_dir / "final")))
