@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 from experiments.evaluate import evaluate
-from experiments.train import train
+from experiments.train import _dims_given, train
 from experiments.training import TrainingDivergedError, last_checkpoint
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -64,6 +64,11 @@ def test_a_run_leaves_what_it_promises(undisturbed):
     assert {path.name for path in (folder / "figures").glob("*.png")} == {"matryoshka.png", "training.png"}
     assert len(list((folder / "checkpoints").glob("checkpoint-*"))) == 2
     assert not list(folder.rglob("*partial*"))
+
+
+def test_a_saved_model_that_gives_fewer_dimensions_is_said_to():
+    assert _dims_given(12, 96) == " (gives 12 of 96 dimensions; for all: matryoshka.truncate_dim=null)"
+    assert _dims_given(96, 96) == _dims_given(None, 96) == _dims_given(None, None) == ""
 
 
 def test_the_loss_falls(undisturbed):

@@ -101,9 +101,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics["energy"] = tracker.write_energy_to_card(model)
         save(model, output_dir / "final", truncate_dim, metrics)
         finish(metrics, evaluation, data, output_dir, tracker)
-        logger.info(
-            "Model:     %s%s", output_dir / "final", _saved_with(truncate_dim, metrics["model"]["embedding_dim"])
-        )
+        dims = _dims_given(truncate_dim, metrics["model"]["embedding_dim"])
+        logger.info("Model:     %s%s", output_dir / "final", dims)
         if config["trainer"]["push_to_hub"]:
             repo_id = hub_model_id(config["trainer"], name)
             logger.info("Pushed:    %s", model.push_to_hub(repo_id, local_model_path=str(output_dir / "final")))
@@ -138,7 +137,7 @@ def hub_model_id(trainer: dict[str, Any], name: str) -> str:
     return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96]
 
 
-def _saved_with(truncate_dim: int | None, full_dim: int | None) -> str:
+def _dims_given(truncate_dim: int | None, full_dim: int | None) -> str:
     """Return what is said of a model that is saved with fewer dimensions than it has."""
     if truncate_dim is None or truncate_dim == full_dim:
         return ""
