@@ -117,3 +117,5 @@ def test_a_folder_of_captioned_images_takes_the_place_of_the_doodles(tmp_path, c
     unlabelled = doodles.load(str(tmp_path / "own"), **options, labelled=False)
     assert len(unlabelled.train["image_to_text"]) == len(labels) / 3
     assert unlabelled.evaluation_fingerprint == data.evaluation_fingerprint
+    with pytest.raises(ConfigError, match="eval_fraction=0.25 of 40 rows is 10; type data.num_eval_rows=10 or"):
+        doodles.load(str(tmp_path / "own"), **options, num_eval_rows=11)

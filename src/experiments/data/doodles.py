@@ -51,6 +51,11 @@ def load(
         parts = rows.train_test_split(test_size=eval_fraction, seed=seed)
     except ValueError as error:
         raise ConfigError(f"data.eval_fraction={eval_fraction}: {error}") from error
+    if num_eval_rows is not None and num_eval_rows > (most := len(parts["test"])):
+        raise ConfigError(
+            f"data.num_eval_rows={num_eval_rows}: data.eval_fraction={eval_fraction} of {len(rows):,} rows is {most}; "
+            f"type data.num_eval_rows={most} or a larger data.eval_fraction"
+        )
     train_rows, eval_rows = first_rows(parts["train"], parts["test"], num_train_rows, num_eval_rows)
     names = {"image": "image", "text": "text"} | dict(columns or {})
     return pairs.build(
