@@ -9,8 +9,8 @@ about the learning rate a step. The same model, batches and steps, once with wei
 import torch
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
-from experiments.data import report_pages
-from experiments.models import qwen3vl_tiny
+from experiments.data.drawn import report_pages
+from experiments.models.embedders import qwen3vl_tiny
 
 NUM_STEPS = 5
 BATCH_SIZE = 8

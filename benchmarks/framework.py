@@ -10,9 +10,9 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from benchmarks import stages
-from experiments.evaluation import RetrievalEvaluator
+from experiments.evaluation.retrieval import RetrievalEvaluator
 from experiments.train import train
-from experiments.training import Trainer
+from experiments.training.trainer import Trainer
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -18,7 +18,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiments.data import RetrievalData
+    from experiments.data.types import RetrievalData
 
 SIZE = (80, 100)  # width and height of a page: 24 kB of noise
 
@@ -34,7 +34,7 @@ def memory_mib() -> dict[str, float]:
 
 def load(data: Path, scratch: Path) -> RetrievalData:
     """Load four negatives a row."""
-    from experiments.data import multilingual
+    from experiments.data.sources import multilingual
 
     options = {"num_eval_rows": 50, "num_negatives": 4, "deduplicate": False, "cache_dir": str(scratch / "cache")}
     return multilingual.load(str(data), "en", "vdr", **options)

@@ -21,11 +21,12 @@ from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import losses
 from transformers import PrinterCallback, TrainerCallback
 
-from experiments.data import drawings, pairs
-from experiments.reranker_training import BinaryCrossEntropyLoss, RerankerTrainingArguments
-from experiments.rerankers import make_reranker
-from experiments.resized import resized_rows
-from experiments.tiny_reranker import build_qwen3_5
+from experiments.data import pairs
+from experiments.data.drawn import drawings
+from experiments.data.resized_pages import resized_rows
+from experiments.models.rerankers import make_reranker
+from experiments.models.tiny.qwen3_5 import build_qwen3_5
+from experiments.training.reranker_trainer import BinaryCrossEntropyLoss, RerankerTrainingArguments
 
 BATCH_SIZE = 32
 WARM_UP = 4  # steps before the clock: workers start, memory is claimed

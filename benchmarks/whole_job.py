@@ -61,8 +61,8 @@ def quality(models: dict[str, Path], cache_dir: Path, num_rows: int) -> dict[str
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
-    from experiments.data import report_pages
-    from experiments.evaluation import RetrievalEvaluator
+    from experiments.data.drawn import report_pages
+    from experiments.evaluation.retrieval import RetrievalEvaluator
 
     data = report_pages.load(num_rows, NUM_QUERIES, cache_dir=str(cache_dir), page_size=PAGE_SIZE)
     ours = RetrievalEvaluator(data.queries, data.corpus, data.relevant_docs, truncate_dims=[48, 24, 12])
@@ -109,8 +109,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"))
     options = parser.parse_args()
 
-    from experiments.data import report_pages
-    from experiments.models import qwen3vl_tiny
+    from experiments.data.drawn import report_pages
+    from experiments.models.embedders import qwen3vl_tiny
 
     out = options.out / time.strftime("%Y%m%d-%H%M%S")
     cache_dir, model = out / "pages", out / "model"

@@ -9,7 +9,7 @@ import pytest  # noqa: E402
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """The embedded model, saved once."""
-    from experiments.tiny import build_qwen3vl
+    from experiments.models.tiny.qwen3vl import build_qwen3vl
 
     folder = tmp_path_factory.mktemp("model") / "qwen3vl"
     build_qwen3vl(folder, embedding_dim=96, seed=42)
@@ -19,6 +19,6 @@ def tiny_folder(tmp_path_factory):
 @pytest.fixture
 def tiny_model(tiny_folder):
     """The embedded model with its initial weights."""
-    from experiments.models import load_embedder
+    from experiments.models.embedders import load_embedder
 
     return load_embedder(str(tiny_folder), embedding_dim=96, min_pixels=784, max_pixels=16384)

@@ -6,17 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import compare, runs
-from experiments.metrics import CUTOFFS, paired_difference, per_query_metrics, rank
-from experiments.record import keep_record
-from experiments.settings import load_settings
+from experiments import compare
+from experiments.evaluation.metrics import CUTOFFS, paired_difference, per_query_metrics, rank
+from experiments.reports.settings import load_settings
+from experiments.runs.files import load_json, save_json
+from experiments.runs.record import keep_record
 
 NUM_QUERIES, NUM_DOCUMENTS, DIMS = 40, 60, (16, 8)
 
 
 def write_run(folder, *, seed=42, skill=1.0, dims=DIMS, config=None, num_queries=NUM_QUERIES, **evaluation):
     """Write a finished run whose scores of the relevant documents are `skill` above those of the others."""
-    from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking
+    from experiments.evaluation.primary_metric import PRIMARY_METRIC
+    from experiments.evaluation.results import Evaluation, Ranking
 
     generator = np.random.default_rng(seed)
     query_ids = [f"q{number:02d}" for number in range(num_queries)]
@@ -44,7 +46,7 @@ def write_run(folder, *, seed=42, skill=1.0, dims=DIMS, config=None, num_queries
     for key, value in (config or {}).items():
         full["trainer"][key] = value
     with keep_record(folder, full, command="python -m experiments.train"):
-        runs.save_json(folder / "metrics.json", metrics)
+        save_json(folder / "metrics.json", metrics)
     return folder
 
 
@@ -137,17 +139,17 @@ def test_other_evaluation_data_or_metric_is_refused_and_named(sweep, tmp_path, c
     fewer = write_run(tmp_path / "fewer", num_queries=30)
     assert "queries 40" in (said := refusal(capsys, sweep / "0", fewer)) and "queries 30" in said
     renamed = shutil.copytree(sweep / "0", tmp_path / "renamed")
-    metrics = runs.load_json(renamed / "metrics.json")
-    runs.save_json(renamed / "metrics.json", metrics | {"primary_metric": "cosine_mrr@10"})
+    metrics = load_json(renamed / "metrics.json")
+    save_json(renamed / "metrics.json", metrics | {"primary_metric": "cosine_mrr@10"})
     assert "the metrics differ" in refusal(capsys, sweep / "0", renamed)
     metrics["final"]["8"]["cosine_ndcg@10"] += 0.01
-    runs.save_json(renamed / "metrics.json", metrics)
+    save_json(renamed / "metrics.json", metrics)
     assert "at 8, but its rankings give" in refusal(capsys, sweep / "1", renamed)
 
 
 def test_mistakes_are_one_line_that_says_what_to_name(sweep, tmp_path, capsys):
     unfinished = shutil.copytree(sweep / "0", tmp_path / "unfinished")
-    runs.save_json(unfinished / "run.json", runs.load_json(unfinished / "run.json") | {"status": "interrupted"})
+    save_json(unfinished / "run.json", load_json(unfinished / "run.json") | {"status": "interrupted"})
     without = shutil.copytree(sweep / "0", tmp_path / "without")
     shutil.rmtree(without / "rankings")
     (tmp_path / "empty").mkdir()
@@ -161,14 +163,14 @@ def test_mistakes_are_one_line_that_says_what_to_name(sweep, tmp_path, capsys):
 def test_rerankers_are_compared_in_each_direction_and_in_all(sweep, tmp_path, capsys):
     for name in "03":  # its two dimensions become the two directions
         folder = shutil.copytree(sweep / name, tmp_path / name)
-        metrics = runs.load_json(folder / "metrics.json")
+        metrics = load_json(folder / "metrics.json")
         section = {"all": {}, "image_to_text": metrics["final"]["16"], "text_to_image": metrics["final"]["8"]}
         for dim, direction in zip(DIMS, [*section][1:], strict=True):
             section[direction] = {"ndcg@10": section[direction]["cosine_ndcg@10"]}
             (folder / "rankings" / f"final_dim{dim:04d}.trec").rename(folder / "rankings" / f"final_{direction}.trec")
             shutil.copy(folder / "rankings" / "qrels.trec", folder / "rankings" / f"qrels_{direction}.trec")
         section["all"]["ndcg@10"] = (section["image_to_text"]["ndcg@10"] + section["text_to_image"]["ndcg@10"]) / 2
-        runs.save_json(folder / "metrics.json", metrics | {"primary_metric": "ndcg@10", "final": section})
+        save_json(folder / "metrics.json", metrics | {"primary_metric": "ndcg@10", "final": section})
     assert compare.main([str(tmp_path / "0"), str(tmp_path / "3")]) == 0
     printed = capsys.readouterr().out
     assert [row[1] for row in rows_of(printed) if len(row) == 7][2:] == ["all", "image_to_text", "text_to_image"]

@@ -9,10 +9,12 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from omegaconf import OmegaConf
 
-from experiments import cli, plan, runs, sweeps
-from experiments.estimate import estimate, past_runs
-from experiments.explain import CONF
-from experiments.record import keep_record
+from experiments import cli, plan
+from experiments.config.options import CONF
+from experiments.runs.estimate import estimate, past_runs
+from experiments.runs.files import load_json, save_json
+from experiments.runs.job_identity import job_identity
+from experiments.runs.record import keep_record
 
 ROWS = ["data.num_train_rows=100", "trainer.num_train_epochs=2", "trainer.eval_strategy=epoch"]
 
@@ -42,12 +44,12 @@ def write_past_run(folder, config, *, train_s, eval_s, rest_s, energy=True):
     measured = {"energy_kwh": seconds * 1e-5, "emissions_kg": seconds * 1e-6, "duration_s": seconds, "country": "USA"}
     with keep_record(folder, config, command="python -m experiments.train"):
         metrics = {"training": {"steps": 2, "history": history}, "energy": measured if energy else None}
-        runs.save_json(folder / "metrics.json", metrics)
-    record = runs.load_json(folder / "run.json")
+        save_json(folder / "metrics.json", metrics)
+    record = load_json(folder / "run.json")
     end = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(1767261600 + seconds))
     record |= {"start": start, "end": end}
     record["attempts"][0] |= {"start": start, "end": end}
-    runs.save_json(folder / "run.json", record)
+    save_json(folder / "run.json", record)
 
 
 def test_jobs_are_those_that_hydra_composes():
@@ -91,14 +93,14 @@ def test_done_jobs_of_the_same_sweep_are_found_by_their_identities(here, monkeyp
     _, jobs = plan.compose(["seed=1,2"])
     sweep = here / "multirun" / "day" / "time"
     entries = [
-        {"number": job.number, "dir": str(job.number), "identity": sweeps.job_identity(job.config), "batch": 0}
+        {"number": job.number, "dir": str(job.number), "identity": job_identity(job.config), "batch": 0}
         | {"status": "finished" if job.number == 0 else "killed"}
         for job in jobs
     ]
     with keep_record(sweep / "0", jobs[0].config):
         pass
     state = {"start": "2026", "status": "ended", "memory_limit": None, "jobs": entries}
-    runs.save_json(sweep / "summary.json", state)
+    save_json(sweep / "summary.json", state)
     assert run_plan(monkeypatch, "seed=2,1") == 0
     printed = capsys.readouterr().out
     assert [line.split("|")[3].strip() for line in printed.splitlines()[2:4]] == ["to run", "done"]
@@ -162,7 +164,7 @@ def test_steps_and_evaluations_of_a_past_run_are_scaled_each_by_its_work(here, o
 
 def test_runs_of_a_sweep_count_their_whole_process(here):
     write_past_run(here / "multirun" / "s" / "0", config_of(*ROWS), train_s=100, eval_s=5, rest_s=30)
-    runs.save_json(here / "multirun" / "s" / "summary.json", {"jobs": [{"dir": "0", "wall_s": 170.5}]})
+    save_json(here / "multirun" / "s" / "summary.json", {"jobs": [{"dir": "0", "wall_s": 170.5}]})
     assert estimate(config_of(*ROWS), past_runs([Path("multirun")])).seconds == pytest.approx(170.5)
 
 

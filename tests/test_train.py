@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,11 +13,11 @@ from PIL import Image
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
+from experiments.config.options import CONF
 from experiments.evaluate import evaluate
 from experiments.train import _dims_given, train
-from experiments.training import TrainingDivergedError, last_checkpoint
+from experiments.training.trainer import TrainingDivergedError, last_checkpoint
 
-CONF = Path(__file__).parents[1] / "conf"
 SMALL = [
     "data.num_train_rows=96",
     "data.num_eval_rows=20",

@@ -24,11 +24,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from experiments import run_folder
-from experiments.errors import ConfigError, one_line
-from experiments.explain import CONF, CONFIG_NAME, config_groups, explain
-from experiments.memory import is_out_of_memory, lift_memory_limit
-from experiments.tables import joined, shortened
+from experiments.config.errors import ConfigError, one_line
+from experiments.config.explain import explain
+from experiments.config.options import CONF, CONFIG_NAME, config_groups
+from experiments.reports.tables import joined, shortened
+from experiments.runs import run_folder
+from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
 
@@ -64,7 +65,7 @@ def launch(task: Callable[..., object]) -> NoReturn:
         if not failures:  # not in a job: a mistake in what was typed
             failures.append(ConfigError(explain(error)))
     if not failures and (sweep_dir := _sweep_dir(job)) is not None:
-        from experiments import sweep_summary
+        from experiments.reports import sweep_summary
 
         sys.exit(sweep_summary.conclude(sweep_dir))
     if not failures:
@@ -129,7 +130,7 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
         ConfigError: If something typed is wrong. A directory that Hydra made for it goes again.
         TaskError: If the task fails; the traceback is in the log file alone.
     """
-    from experiments import checks  # pydantic is not needed for --help
+    from experiments.config import checks  # pydantic is not needed for --help
 
     fresh = Path(HydraConfig.get().runtime.output_dir)
     try:
@@ -199,7 +200,8 @@ def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Pa
     Raises:
         ConfigError: If `trainer.resume` names no unfinished run, or other keys are set that would change that run.
     """
-    from experiments import runs
+    from experiments.config.keys import config_hash
+    from experiments.runs.run import find_unfinished, read_record
 
     hydra_config = HydraConfig.get()
     name = config.get("run_name") or describe_choices(hydra_config)
@@ -208,18 +210,18 @@ def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Pa
         return config, fresh, name
     if resume == "auto":
         roots = (Path("outputs"), Path("multirun"), fresh.parent)
-        found = runs.find_unfinished(roots, runs.config_hash(config))
+        found = find_unfinished(roots, config_hash(config))
         if found is None:
             logger.info("trainer.resume=auto: no unfinished run with this config, so a new one starts")
             return config, fresh, name
     else:
         found = Path(resume).expanduser()
-    record = runs.read_record(found)
+    record = read_record(found)
     if record is None or record["status"] == "finished" or record["job"] != "train":
         state = "no training run" if record is None or record["job"] != "train" else "a finished run"
         raise ConfigError(f"trainer.resume={resume}: it holds {state}; name the directory of an unfinished run")
     others = [each for each in hydra_config.overrides.task if not each.startswith("trainer.resume=")]
-    if others and runs.config_hash(config) != record["config_hash"]:
+    if others and config_hash(config) != record["config_hash"]:
         raise ConfigError(f"trainer.resume={resume} takes that run's own config; leave out {' '.join(others)}")
     logger.info("Resuming %s", found)
     return config if others or resume == "auto" else record["config"], found.resolve(), record["name"]
@@ -227,11 +229,11 @@ def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Pa
 
 def _choices(output_dir: Path) -> dict[str, str]:
     """Return the option chosen of each group, by the command line or by that of the run that is resumed."""
-    from experiments import runs
+    from experiments.runs.run import read_record
 
     chosen = HydraConfig.get().runtime.choices.items()
     choices = {group: str(option) for group, option in chosen if not group.startswith("hydra/")}
-    return (runs.read_record(output_dir) or {}).get("choices", choices)
+    return (read_record(output_dir) or {}).get("choices", choices)
 
 
 def _agree(choice: tuple[dict[str, Any], Path, str]) -> tuple[dict[str, Any], Path, str]:

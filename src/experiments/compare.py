@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.errors import ConfigError
-from experiments.hints import dotted_keys, select, show
-from experiments.metrics import Difference, paired_difference
-from experiments.runs import SEEDS, digest, effective, primary_metric
-from experiments.settings import Setting, load_settings
-from experiments.tables import markdown_table, metric_label, shown
+from experiments.config.errors import ConfigError
+from experiments.config.hints import dotted_keys, select, show
+from experiments.config.keys import SEEDS, digest, effective
+from experiments.evaluation.metrics import Difference, paired_difference
+from experiments.evaluation.primary_metric import primary_metric
+from experiments.reports.settings import Setting, load_settings
+from experiments.reports.tables import markdown_table, metric_label, shown
 
 
 def compare(paths: Sequence[Path]) -> str:

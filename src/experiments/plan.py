@@ -24,16 +24,19 @@ from hydra.core.utils import JobRuntime, setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments import checks, sweeps
 from experiments.cli import resolve
-from experiments.errors import ConfigError, one_line
-from experiments.estimate import Estimate, Past, estimate, past_runs
-from experiments.explain import CONF, CONFIG_NAME, explain
-from experiments.hints import select
-from experiments.runs import is_finished
-from experiments.tables import energy_text, markdown_table, shown, time_text
-from hydra_plugins.experiments_launcher._jobs import visible_gpus
-from hydra_plugins.experiments_launcher._options import check_options
+from experiments.config import checks
+from experiments.config.errors import ConfigError, one_line
+from experiments.config.explain import explain
+from experiments.config.hints import select
+from experiments.config.launcher_options import check_options
+from experiments.config.options import CONF, CONFIG_NAME
+from experiments.reports.tables import energy_text, markdown_table, shown, time_text
+from experiments.runs import sweeps
+from experiments.runs.estimate import Estimate, Past, estimate, past_runs
+from experiments.runs.gpus import visible_gpus
+from experiments.runs.job_identity import job_identity
+from experiments.runs.run import is_finished
 
 _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
@@ -124,7 +127,7 @@ def judge(jobs: Sequence[Job], master: DictConfig, past: Sequence[Past]) -> Path
         The directory of the sweep that would be taken up.
     """
     for job in jobs:
-        job.identity = sweeps.job_identity(job.config)
+        job.identity = job_identity(job.config)
         try:
             if job.status != "refused":
                 checks.check(job.config)

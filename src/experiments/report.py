@@ -13,12 +13,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments import figures, leaderboard, leaderboard_figures, sweep_figures
-from experiments.errors import ConfigError
-from experiments.run_report import best_section, primary_metric
-from experiments.runs import Run, load_finished, run_dirs
-from experiments.sweeps import read_sweep
-from experiments.tables import metric_label
+from experiments.config.errors import ConfigError
+from experiments.evaluation.primary_metric import primary_metric
+from experiments.reports import figures, leaderboard, leaderboard_figures, sweep_figures
+from experiments.reports.tables import metric_label
+from experiments.runs.metrics_file import best_section
+from experiments.runs.run import Run, load_finished, run_dirs
+from experiments.runs.sweeps import read_sweep
 
 
 def write_report(dirs: Sequence[Path], out: Path, published: bool = False) -> tuple[str, list[Path]]:

@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.cli import launch
-from experiments.errors import ConfigError
-from experiments.evaluate import build, describe, finish, make_evaluator, quiet_libraries, run_evaluator
+from experiments.config.errors import ConfigError
+from experiments.stages import build, describe, finish, make_evaluator, quiet_libraries, run_evaluator
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
 
-    from experiments.data import Data
-    from experiments.losses import Matryoshka
-    from experiments.rankings import Evaluator
-    from experiments.tracking import Tracker
-    from experiments.training import RunArguments, RunTrainer
+    from experiments.data.types import Data
+    from experiments.evaluation.results import Evaluator
+    from experiments.runs.tracking import Tracker
+    from experiments.training.losses import Matryoshka
+    from experiments.training.trainer import RunArguments, RunTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -45,11 +45,11 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     """
     from transformers import set_seed
 
-    from experiments import mini_batch
-    from experiments.adapters import merge_adapter
-    from experiments.models import embedding_dim
-    from experiments.record import keep_record
-    from experiments.resized import image_processor, resized_rows
+    from experiments.data.resized_pages import image_processor, resized_rows
+    from experiments.models.adapters import merge_adapter
+    from experiments.models.embedders import embedding_dim
+    from experiments.runs.record import keep_record
+    from experiments.training import mini_batch
 
     check_push(config["trainer"], name)
     mini_batch.check(config["loss"])
@@ -119,7 +119,7 @@ def check_push(trainer: dict[str, Any], name: str) -> None:
         return
     import huggingface_hub
 
-    from experiments.hub import require_hub
+    from experiments.config.hub_reachable import require_hub
 
     require_hub("pushing the model", instead="type trainer.push_to_hub=false")
     try:
@@ -150,13 +150,13 @@ def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> d
     Returns:
         `base`, the section of metrics.json, and `base_from_cache`; nothing but on the main process.
     """
-    from experiments import runs
+    from experiments.runs.files import load_json, save_json
 
     saved = output_dir / "rankings" / "base.json"
-    section = runs.load_json(saved)
+    section = load_json(saved)
     if section is None and (evaluation := run_evaluator(evaluator, model, output_dir, "base")) is not None:
         section = {"base": evaluation.to_json(), "base_from_cache": evaluation.cache_file is not None}
-        runs.save_json(saved, section)
+        save_json(saved, section)
     return section or {}
 
 
@@ -181,7 +181,7 @@ def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunA
 
 def fit(trainer: RunTrainer) -> None:
     """Train, from the newest complete checkpoint if there is one."""
-    from experiments.training import last_checkpoint
+    from experiments.training.trainer import last_checkpoint
 
     checkpoint = last_checkpoint(Path(trainer.args.output_dir or "."))
     if checkpoint:
@@ -193,10 +193,10 @@ def fit(trainer: RunTrainer) -> None:
 
 def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | None:
     """Return the dimension to save the model with; `auto`: the smallest with 99.5% of the full one's quality."""
-    from experiments import runs
+    from experiments.evaluation.primary_metric import smallest_dimension
 
     if isinstance(matryoshka.truncate_dim, str):
-        return runs.smallest_dimension(final)
+        return smallest_dimension(final)
     return matryoshka.truncate_dim
 
 
@@ -212,7 +212,7 @@ def selections(matryoshka: Matryoshka, trainer: RunTrainer) -> list[str]:
 
 def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
     """Save the model with its card, whole or not at all."""
-    from experiments.run_report import comparison_table
+    from experiments.reports.run_report import comparison_table
 
     if truncate_dim is not None:
         model.truncate_dim = truncate_dim  # type: ignore[assignment]  # an embedder's

@@ -11,10 +11,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.checks import check, check_writable
-from experiments.cli import CONF
-from experiments.errors import ConfigError
-from experiments.hints import nearest
+from experiments.config.checks import check, check_writable
+from experiments.config.errors import ConfigError
+from experiments.config.hints import nearest
+from experiments.config.options import CONF
 
 RERANKER = "experiment=reranker_any_to_any_tiny"
 
@@ -130,7 +130,7 @@ def test_task_gets_plain_config_its_directory_a_readable_name_and_the_choices(tm
 
 def test_checks_import_nothing_heavy():
     code = (
-        "import sys, experiments.cli, experiments.checks;"
+        "import sys, experiments.cli, experiments.config.checks;"
         "print(sorted({'torch', 'transformers', 'sentence_transformers', 'datasets', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -142,7 +142,7 @@ def test_checks_import_nothing_heavy():
         (["+loss.mini_batch_sise=4"], "did you mean loss.mini_batch_size?"),
         (["+mini_batch_size=4"], "did you mean loss.mini_batch_size?"),
         (["~model.seed", "+model.sed=1"], "did you mean model.seed?"),
-        (["loss._target_=experiments.losses.Nothing"], "experiments.losses has no Nothing"),
+        (["loss._target_=experiments.training.losses.Nothing"], "experiments.training.losses has no Nothing"),
         (["loss=library", "loss._target_=torch.nn.modules.loss.CrossEntropyLoss"], "takes no model, so it is no loss"),
         (["loss._target_=3"], "loss is a group"),
         (["seed=x"], "seed=x: expected an integer"),

@@ -10,10 +10,10 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.checks import GROUPS, check
-from experiments.cli import CONF
-from experiments.errors import ConfigError
-from experiments.runs import SEEDS, effective
+from experiments.config.checks import GROUPS, check
+from experiments.config.errors import ConfigError
+from experiments.config.keys import SEEDS, effective
+from experiments.config.options import CONF
 
 OPTIONS = [(group, path.stem) for group in (*GROUPS, "experiment") for path in sorted((CONF / group).glob("*.yaml"))]
 MANDATORY = {  # what a person must type with an option
@@ -166,7 +166,7 @@ def test_recipe_with_a_dimension_above_its_models_is_refused(recipe):
         assert own is None or max(config["matryoshka"].get(key) or [0]) <= own, f"matryoshka.{key}"
     if own is None:
         pytest.skip("its model declares no dimension")
-    config["matryoshka"] |= {"_target_": "experiments.losses.matryoshka", "matryoshka_dims": [own + 1]}
+    config["matryoshka"] |= {"_target_": "experiments.training.losses.matryoshka", "matryoshka_dims": [own + 1]}
     with pytest.raises(ConfigError, match=f"{own + 1} is above the model's {own} dimensions"):
         check_here(config)
 

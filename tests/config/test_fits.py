@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments import fits
-from experiments.errors import ConfigError
+from experiments.config import fits
+from experiments.config.errors import ConfigError
 
 LOSSES = Path(find_spec("sentence_transformers").origin).parent / "sentence_transformer" / "losses"
 OF_ANOTHER_LOSS = {"AdaptiveLayerLoss", "MatryoshkaLoss", "Matryoshka2dLoss"}  # wrap one: "any"

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiments.signatures import accepts_any, in_words, matches, signature
+from experiments.config.signatures import accepts_any, in_words, matches, signature
 
 TRAINING_ARGUMENTS = "sentence_transformers.sentence_transformer.training_args.SentenceTransformerTrainingArguments"
 
@@ -14,10 +14,10 @@ CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransforme
 
 
 def test_function_has_its_parameters_and_which_are_required():
-    parameters = signature("experiments.models.load_embedder")
+    parameters = signature("experiments.models.embedders.load_embedder")
     assert parameters["name"].required and not parameters["max_pixels"].required
     assert parameters["max_pixels"].annotation == "int | None"
-    assert not accepts_any("experiments.models.load_embedder")
+    assert not accepts_any("experiments.models.embedders.load_embedder")
 
 
 def test_method_is_found_without_its_self():
@@ -37,16 +37,16 @@ def test_kwargs_accept_any_key():
 def test_missing_names_say_what_is_missing():
     with pytest.raises(LookupError, match="no package nosuchpackage"):
         signature("nosuchpackage.thing")
-    with pytest.raises(LookupError, match=r"experiments\.models has no nosuchname"):
-        signature("experiments.models.nosuchname")
+    with pytest.raises(LookupError, match=r"experiments\.models\.embedders has no nosuchname"):
+        signature("experiments.models.embedders.nosuchname")
     with pytest.raises(LookupError, match="is a module"):
-        signature("experiments.models")
+        signature("experiments.models.embedders")
 
 
 def test_nothing_is_imported():
     code = (
-        "import sys; from experiments.signatures import signature;"
-        "signature('experiments.training.TrainingArguments');"
+        "import sys; from experiments.config.signatures import signature;"
+        "signature('experiments.training.trainer.TrainingArguments');"
         "print(sorted({'torch', 'transformers', 'sentence_transformers', 'datasets'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

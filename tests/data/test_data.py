@@ -13,9 +13,11 @@ import pytest
 import xxhash
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
-from experiments.data import RetrievalData, common, hub, pages, table
-from experiments.errors import ConfigError
-from experiments.hub import require_hub
+from experiments.config.errors import ConfigError
+from experiments.config.hub_reachable import require_hub
+from experiments.data import encoded_pages, from_rows
+from experiments.data.sources import hub, table
+from experiments.data.types import RetrievalData
 
 COLUMNS = {"query": "query", "positive": "image", "negatives": ["negative_0", "negative_1"]}
 FEATURES = Features({"query": Value("string")} | {c: Image() for c in ("image", "negative_0", "negative_1")})
@@ -55,7 +57,7 @@ EVAL = [(20, 21, 22), (23, 24, 25)]
 def build(train=None, eval=None, columns=COLUMNS, **options) -> RetrievalData:
     train = rows(*TRAIN) if train is None else train
     eval = rows(*EVAL, start=100) if eval is None else eval
-    return common.build(train, eval, columns=columns, **(OPTIONS | options))
+    return from_rows.build(train, eval, columns=columns, **(OPTIONS | options))
 
 
 # Building
@@ -178,7 +180,7 @@ def test_fingerprint_depends_on_the_content_alone(tmp_path):
     fingerprint = build().fingerprint
     DatasetDict(train=rows(*TRAIN), eval=rows(*EVAL, start=100)).save_to_disk(tmp_path / "saved")
     code = f"""
-from experiments.data import hub
+from experiments.data.sources import hub
 print(hub.load({str(tmp_path / "saved")!r}, "other name", {{"split": "train"}}, {{"split": "eval"}},
       {COLUMNS!r}, num_negatives=1).fingerprint)"""
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -195,7 +197,7 @@ print(hub.load({str(tmp_path / "saved")!r}, "other name", {{"split": "train"}}, 
 def test_hashes_are_of_encoded_bytes_and_of_text(tmp_path):
     (tmp_path / "page.png").write_bytes(page(3))
     dataset = rows((3, 4, None)).add_column("file", [{"path": str(tmp_path / "page.png")}], feature=Image())
-    hashes = pages.content_hashes(dataset)
+    hashes = encoded_pages.content_hashes(dataset)
     wanted = [xxhash.xxh64_intdigest(content) for content in (b"query 0", page(3), page(4), b"None", page(3))]
     assert hashes.dtype == np.int64
     assert hashes.view(np.uint64).tolist() == [wanted]
@@ -204,16 +206,16 @@ def test_hashes_are_of_encoded_bytes_and_of_text(tmp_path):
 def test_hashes_survive_a_file_s_disappearance_as_they_are_computed_once(tmp_path):
     (tmp_path / "page.png").write_bytes(page(3))
     dataset = Dataset.from_dict({"page": [str(tmp_path / "page.png")]}).cast_column("page", Image())
-    hashes = pages.content_hashes(dataset)
+    hashes = encoded_pages.content_hashes(dataset)
     (tmp_path / "page.png").unlink()
-    assert pages.content_hashes(dataset) is hashes
+    assert encoded_pages.content_hashes(dataset) is hashes
 
 
 def test_training_hashes_are_those_of_the_rows_left():
     data = build(rows((20, 1, 2), *TRAIN))
     fresh = Dataset.from_dict(data.train.with_format("arrow")[:].to_pydict(), features=data.train.features)
     assert len(data.train) == 4
-    assert (pages.content_hashes(data.train) == pages.content_hashes(fresh)).all()
+    assert (encoded_pages.content_hashes(data.train) == encoded_pages.content_hashes(fresh)).all()
 
 
 # Bad pages
@@ -223,14 +225,14 @@ def test_training_hashes_are_those_of_the_rows_left():
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "GIF"])
 def test_whole_images_pass_and_truncated_ones_do_not(format):
     data = page(1, format)
-    assert pages.image_defect(data) is None
+    assert encoded_pages.image_defect(data) is None
     for part in (data[: len(data) // 2], data[:20], b"", b"no image at all"):
-        assert pages.image_defect(part).startswith("not a readable image (")
+        assert encoded_pages.image_defect(part).startswith("not a readable image (")
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG"])
 def test_bytes_after_the_image_are_tolerated(format):
-    assert pages.image_defect(page(1, format) + b"\0\0trailer") is None
+    assert encoded_pages.image_defect(page(1, format) + b"\0\0trailer") is None
 
 
 @pytest.mark.parametrize("bad", [page(7)[:-40], b"no image", None])
@@ -285,9 +287,9 @@ def test_negatives_of_another_kind_than_the_positives_are_an_error():
 
 
 def test_evaluation_rows_come_from_the_end_of_training_rows_and_are_not_in_them():
-    train, eval = common.first_rows(rows(*TRAIN), None, None, 1)
+    train, eval = from_rows.first_rows(rows(*TRAIN), None, None, 1)
     assert (list(train["query"]), list(eval["query"])) == (["query 0", "query 1", "query 2"], ["query 3"])
-    train, eval = common.first_rows(rows(*TRAIN), rows(*EVAL), 2, 1)
+    train, eval = from_rows.first_rows(rows(*TRAIN), rows(*EVAL), 2, 1)
     assert (len(train), len(eval)) == (2, 1)
 
 
@@ -297,7 +299,7 @@ def test_evaluation_rows_come_from_the_end_of_training_rows_and_are_not_in_them(
 )
 def test_impossible_numbers_of_rows_are_an_error(numbers, message):
     with pytest.raises(ConfigError, match=message):
-        common.first_rows(rows(*TRAIN), None, *numbers)
+        from_rows.first_rows(rows(*TRAIN), None, *numbers)
 
 
 # Tables
@@ -366,7 +368,7 @@ def test_a_page_file_that_goes_missing_later_names_its_row(folder):
     dataset = Dataset.from_dict({"page": [str(folder / "scans" / "0.png")]}).cast_column("page", Image())
     shutil.rmtree(folder / "scans")
     with pytest.raises(ConfigError, match=r"row 0 \(from 0\) of column page: no page file .*0.png"):
-        pages.content_hashes(dataset)
+        encoded_pages.content_hashes(dataset)
 
 
 def test_a_column_of_paths_and_texts_is_an_error(folder):

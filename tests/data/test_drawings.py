@@ -6,8 +6,10 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as PillowImage
 
-from experiments.data import doodles, drawings, pairs
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
+from experiments.data import pairs
+from experiments.data.drawn import drawings
+from experiments.data.sources import doodles
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,9 @@ import PIL.Image
 import pytest
 from datasets import Array4D, Dataset, Features, Image, List, Value
 
-from experiments.data import common, hub, media, pages, table
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
+from experiments.data import encoded_pages, from_rows, media
+from experiments.data.sources import hub, table
 
 COLUMNS = {"query": "query", "positive": "document", "negatives": []}
 OPTIONS = {"name": "media", "num_negatives": 0, "deduplicate": True, "on_bad_image": "error"}
@@ -38,7 +39,7 @@ def rows(documents, feature=None, start=0):
 def build(documents, feature=None, **options):
     """The first rows are trained on, the last two evaluated; the first of these holds a training document too."""
     train, evaluated = documents[:-2], [documents[0], documents[-1]]
-    return common.build(
+    return from_rows.build(
         rows(train, feature), rows(evaluated, feature, start=100), columns=COLUMNS, **(OPTIONS | options)
     )
 
@@ -73,7 +74,7 @@ def test_arrays_come_out_as_the_library_takes_them_and_equal_ones_are_found(form
         found = found["array"] if isinstance(found, dict) else found
         assert found.dtype == (np.float32 if wanted.ndim == 1 else np.uint8) and np.array_equal(found, wanted)
     assert {data.corpus[i]["document"] is not None for i in range(2)} == {True}
-    assert pages.content_hashes(data.train).shape == (NUMBER - 3, 2)
+    assert encoded_pages.content_hashes(data.train).shape == (NUMBER - 3, 2)
 
 
 def test_the_library_sees_each_form_as_what_it_is():

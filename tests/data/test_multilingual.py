@@ -8,8 +8,8 @@ import pyarrow.parquet
 import pytest
 from datasets import Dataset, Image
 
-from experiments.data import multilingual
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
+from experiments.data.sources import multilingual
 from standin import page, write, write_rows
 
 NUM_ROWS = 400

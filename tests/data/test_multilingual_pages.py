@@ -10,15 +10,16 @@ from datasets import Image, get_dataset_config_names
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from experiments.checks import check
-from experiments.cli import CONF
-from experiments.data import multilingual, multilingual_pages
-from experiments.data.multilingual_pages import LANGUAGES, NUM_NEGATIVES, rows_of, source_set
-from experiments.data.report_pages import ATTRIBUTES, draw_png
-from experiments.errors import ConfigError
-from experiments.evaluate import build
-from experiments.runs import config_hash
-from experiments.tiny import train_tokenizer
+from experiments.config.checks import check
+from experiments.config.errors import ConfigError
+from experiments.config.keys import config_hash
+from experiments.config.options import CONF
+from experiments.data.drawn import multilingual_pages
+from experiments.data.drawn.multilingual_pages import LANGUAGES, NUM_NEGATIVES, rows_of, source_set
+from experiments.data.drawn.report_pages import ATTRIBUTES, draw_png
+from experiments.data.sources import multilingual
+from experiments.models.tiny.qwen3vl import train_tokenizer
+from experiments.stages import build
 from standin import FEATURES
 
 SIZE = (32, 32)

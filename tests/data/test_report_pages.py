@@ -7,10 +7,10 @@ import pytest
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from experiments.data import report_pages
-from experiments.data.drawing import Page, draw_page
-from experiments.data.report_pages import ATTRIBUTES, NEGATIVES, WORDINGS, choose_rows, load, write_query
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
+from experiments.data.drawn import report_pages
+from experiments.data.drawn.drawing import Page, draw_page
+from experiments.data.drawn.report_pages import ATTRIBUTES, NEGATIVES, WORDINGS, choose_rows, load, write_query
 
 PAGE = Page("energy", "third quarter", "bar chart", "blue", "on the left")
 

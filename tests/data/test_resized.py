@@ -5,7 +5,7 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from experiments.resized import ResizedPages, resized_rows
+from experiments.data.resized_pages import ResizedPages, resized_rows
 
 
 def pages():
@@ -48,7 +48,7 @@ def test_each_page_is_decoded_once(tiny_model, column):
 def test_rows_give_the_same_features_hashes_and_rows_in_workers(tiny_model, keep):
     from torch.utils.data import DataLoader
 
-    from experiments.data.common import content_hashes
+    from experiments.data.encoded_pages import content_hashes
 
     rows = Dataset.from_dict({"query": [f"page {i}" for i in range(6)], "page": pages()})
     rows = rows.cast_column("page", ImageFeature())

@@ -14,19 +14,21 @@ from PIL import Image as PillowImage
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
-from experiments.checks import check
-from experiments.cli import CONF
-from experiments.data import drawings, pairs
-from experiments.directions import DirectionsEvaluator
-from experiments.errors import ConfigError
-from experiments.evaluate import build, evaluate
-from experiments.evaluation import RetrievalEvaluator
-from experiments.losses import CachedMultipleNegativesRankingLoss
-from experiments.models import load_embedder
-from experiments.runs import load_run
+from experiments.config.checks import check
+from experiments.config.errors import ConfigError
+from experiments.config.options import CONF
+from experiments.data import pairs
+from experiments.data.drawn import drawings
+from experiments.evaluate import evaluate
+from experiments.evaluation.directions import DirectionsEvaluator
+from experiments.evaluation.retrieval import RetrievalEvaluator
+from experiments.evaluation.trec import read_query_values
+from experiments.models.embedders import load_embedder
+from experiments.runs.run import load_run
+from experiments.stages import build
 from experiments.train import train
-from experiments.training import TrainingArguments
-from experiments.trec import read_query_values
+from experiments.training.losses import CachedMultipleNegativesRankingLoss
+from experiments.training.trainer import TrainingArguments
 
 PROMPTS = {"image_to_text": "What does it show?", "text_to_image": "Where is it shown?"}
 METRIC = "cosine_ndcg@10"
@@ -93,7 +95,7 @@ def test_no_negative_has_the_query_or_the_document_of_its_row():
 
 
 def test_rows_of_a_direction_know_their_hashes(data):
-    from experiments.data.pages import _read, content_hashes
+    from experiments.data.encoded_pages import _read, content_hashes
 
     for rows in data.train.values():
         assert np.array_equal(content_hashes(rows), _read(rows, check=False)[0])

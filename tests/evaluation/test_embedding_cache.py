@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +15,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from experiments import embedding_cache
-from experiments.embedding_cache import key_parts, load_or_compute
+from experiments.config.keys import digest
+from experiments.config.options import CONF
 from experiments.evaluate import evaluate
-from experiments.evaluation import RetrievalEvaluator
-from experiments.models import load_embedder, set_pixel_bounds
-from experiments.runs import digest
-
-CONF = Path(__file__).parents[1] / "conf"
+from experiments.evaluation import embedding_cache
+from experiments.evaluation.embedding_cache import key_parts, load_or_compute
+from experiments.evaluation.retrieval import RetrievalEvaluator
+from experiments.models.embedders import load_embedder, set_pixel_bounds
 
 
 def queries(first="a red page"):
@@ -153,7 +151,7 @@ COMPUTE = """
 import os, sys, time
 import numpy as np
 from pathlib import Path
-from experiments.embedding_cache import load_or_compute
+from experiments.evaluation.embedding_cache import load_or_compute
 
 def compute():
     with open(sys.argv[2], "a") as file:

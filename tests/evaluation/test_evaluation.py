@@ -10,10 +10,11 @@ from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
-from experiments.errors import ConfigError
-from experiments.evaluation import PRIMARY_METRIC, RetrievalEvaluator
-from experiments.models import load_embedder
-from experiments.rankings import sample_retrievals
+from experiments.config.errors import ConfigError
+from experiments.evaluation.primary_metric import PRIMARY_METRIC
+from experiments.evaluation.results import sample_retrievals
+from experiments.evaluation.retrieval import RetrievalEvaluator
+from experiments.models.embedders import load_embedder
 
 DIMS = [96, 48, 24, 12]
 COLORS = ["red", "green", "blue", "yellow", "black", "white", "purple", "orange"]

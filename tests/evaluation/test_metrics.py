@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from experiments.metrics import bootstrap_interval, per_query_metrics, rank, search
+from experiments.evaluation.metrics import bootstrap_interval, per_query_metrics, rank, search
 
 # Rows are queries, columns documents; ties go to the lower column.
 SCORES = np.array(

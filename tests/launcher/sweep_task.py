@@ -5,9 +5,9 @@ import signal
 import sys
 import time
 
-from experiments import runs
 from experiments.cli import launch
-from experiments.record import keep_record
+from experiments.runs.files import save_json
+from experiments.runs.record import keep_record
 
 
 def task(config, output_dir, *, name, choices):
@@ -37,7 +37,7 @@ def task(config, output_dir, *, name, choices):
             "primary_metric": "cosine_ndcg@10",
             "base": {"96": value, "48": {"cosine_ndcg@10": len(pages) / 2**30}},
         }
-        runs.save_json(output_dir / "metrics.json", metrics)
+        save_json(output_dir / "metrics.json", metrics)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import memory, runs, sweep_summary, sweeps, tables
-from experiments.errors import ConfigError
+from experiments.config.byte_sizes import parse_bytes
+from experiments.config.errors import ConfigError
+from experiments.reports import sweep_summary, tables
+from experiments.runs import memory, sweeps
+from experiments.runs.job_identity import job_identity
+from experiments.runs.process import process_start
+from experiments.runs.skipped_jobs import is_dominated
 from hydra_plugins.experiments_launcher._progress import read_step
 
 TESTS = Path(__file__).parent
@@ -59,7 +64,7 @@ def starts(folder):
 
 def processes(folder):
     """Return the children of sweeps in a folder that are still there."""
-    return [pid for file in folder.rglob("starts") for pid in file.read_text().split() if runs.process_start(int(pid))]
+    return [pid for file in folder.rglob("starts") for pid in file.read_text().split() if process_start(int(pid))]
 
 
 def wait_for(condition, process):
@@ -285,15 +290,15 @@ CONFIG = {
 
 def test_identity_is_that_of_the_result(tmp_path):
     same = {"run_name": "x", "tracking": {"dir": "b"}, "data": {"cache_dir": "b"}, "evaluator": {"num_workers": 0}}
-    assert sweeps.job_identity(CONFIG) == sweeps.job_identity(CONFIG | same)
+    assert job_identity(CONFIG) == job_identity(CONFIG | same)
     table = tmp_path / "rows.csv"
     table.write_text("query,page\n")
     with_file = CONFIG | {"data": {"train": str(table)}}
-    before = sweeps.job_identity(with_file)
+    before = job_identity(with_file)
     table.write_text("query,page\nx,y\n")
     sweeps._fingerprint.cache_clear()
-    others = [sweeps.job_identity(each) for each in (CONFIG, CONFIG | {"seed": 2}, with_file)]
-    assert len({before, *others, sweeps.job_identity(CONFIG, "evaluate")}) == 5
+    others = [job_identity(each) for each in (CONFIG, CONFIG | {"seed": 2}, with_file)]
+    assert len({before, *others, job_identity(CONFIG, "evaluate")}) == 5
 
 
 @pytest.mark.parametrize(
@@ -307,7 +312,7 @@ def test_identity_is_that_of_the_result(tmp_path):
     ],
 )
 def test_a_point_is_dominated_where_no_memory_key_is_smaller_and_all_else_is_equal(change, expected):
-    assert sweeps.is_dominated(CONFIG | change, CONFIG) is expected
+    assert is_dominated(CONFIG | change, CONFIG) is expected
 
 
 def test_out_of_memory_is_found_behind_other_errors():
@@ -323,9 +328,9 @@ def test_out_of_memory_is_found_behind_other_errors():
 
 
 def test_sizes_are_read_as_they_are_written():
-    assert [memory.parse_bytes(size) for size in ("6GiB", "1.5 MB", 1024, None)] == [6 * 2**30, 1_500_000, 1024, None]
+    assert [parse_bytes(size) for size in ("6GiB", "1.5 MB", 1024, None)] == [6 * 2**30, 1_500_000, 1024, None]
     with pytest.raises(ConfigError, match="such as 6GiB"):
-        memory.parse_bytes("lots")
+        parse_bytes("lots")
 
 
 @pytest.mark.parametrize(

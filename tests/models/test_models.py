@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
-from experiments.errors import ConfigError
-from experiments.models import describe, load_embedder, page_cost, qwen3vl_tiny
+from experiments.config.errors import ConfigError
+from experiments.models.embedders import describe, load_embedder, page_cost, qwen3vl_tiny
 
 
 def test_the_embedded_model_is_a_qwen3vl_of_one_to_three_million_parameters(tiny_model):

@@ -14,19 +14,21 @@ from sentence_transformers.cross_encoder import losses
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from experiments.checks import check
-from experiments.data import drawings
-from experiments.errors import ConfigError
-from experiments.evaluate import build, evaluate
-from experiments.models import describe
-from experiments.reranked import order, query_metrics
-from experiments.reranker_training import BinaryCrossEntropyLoss, RerankerTrainingArguments
-from experiments.rerankers import load_reranker, make_reranker, teach_pair_roles
-from experiments.reranking import Candidates, RerankingEvaluator
-from experiments.tiny_reranker import build_qwen3_5, warm_backbone, warm_embedder
+from experiments.config.checks import check
+from experiments.config.errors import ConfigError
+from experiments.config.options import CONF
+from experiments.data.drawn import drawings
+from experiments.evaluate import evaluate
+from experiments.evaluation.reranking import Candidates, RerankingEvaluator
+from experiments.evaluation.reranking_results import order, query_metrics
+from experiments.models.embedders import describe
+from experiments.models.rerankers import load_reranker, make_reranker, teach_pair_roles
+from experiments.models.tiny.qwen3_5 import build_qwen3_5
+from experiments.stages import build
 from experiments.train import train
+from experiments.training.reranker_trainer import BinaryCrossEntropyLoss, RerankerTrainingArguments
+from experiments.training.warm_starts import warm_backbone, warm_embedder
 
-CONF = Path(__file__).parents[1] / "conf"
 PROMPTS = {"image_to_text": "Does the text match the image?", "text_to_image": "Does the image match the text?"}
 CHOICES = {"model": "reranker_features_tiny", "data": "drawings"}
 PROJECTIONS = {  # of Qwen3.5's language model: full attention, linear attention, MLP

@@ -17,14 +17,17 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
-from experiments import encoders, twins, warm
-from experiments.adapters import freeze_parts, merge_adapter
-from experiments.checks import check
-from experiments.cli import CONF
-from experiments.errors import ConfigError
-from experiments.evaluate import build, evaluate
-from experiments.models import describe, load_embedder, qwen3vl_tiny
+from experiments.config.checks import check
+from experiments.config.errors import ConfigError
+from experiments.config.options import CONF
+from experiments.evaluate import evaluate
+from experiments.models import routers
+from experiments.models.adapters import freeze_parts, merge_adapter
+from experiments.models.embedders import describe, load_embedder, qwen3vl_tiny
+from experiments.models.tiny import twins
+from experiments.stages import build
 from experiments.train import train
+from experiments.training import warm_starts
 
 TWINS = ["qwen3vl_instruct", "qwen2vl", "qwen25vl", "qwen25omni", "llava_next", "clip", "siglip"]
 SMALL = [
@@ -128,7 +131,7 @@ def test_modality_settings_override_the_detection(cache):
     folder = twins.qwen3vl_instruct(cache_dir=str(cache))
     model = load_embedder(folder, modality_config=text, module_output_name="token_embeddings")
     assert model.modalities == ["text"]
-    both = encoders.modalities({"image+text": text["text"]})
+    both = routers.modalities({"image+text": text["text"]})
     assert list(both) == [("image", "text")]
 
 
@@ -188,14 +191,14 @@ def test_parts_that_are_not_there_cannot_be_frozen(tiny_model):
 
 def test_the_warm_start_is_trained_once_and_the_same_for_the_same_seed(cache, tmp_path):
     few = {"num_train_rows": 16, "num_train_epochs": 3}
-    folder = Path(warm.qwen3vl(**few, cache_dir=str(cache)))
+    folder = Path(warm_starts.warm_qwen3vl(**few, cache_dir=str(cache)))
     weights = folder / "model.safetensors"
     written = weights.stat()
-    assert warm.qwen3vl(**few, cache_dir=str(cache)) == str(folder)
+    assert warm_starts.warm_qwen3vl(**few, cache_dir=str(cache)) == str(folder)
     assert weights.stat() == written
     (pages,) = cache.glob("report_pages-*-16-100-*")
     (tmp_path / pages.name).symlink_to(pages)
-    elsewhere = Path(warm.qwen3vl(**few, cache_dir=str(tmp_path)))
+    elsewhere = Path(warm_starts.warm_qwen3vl(**few, cache_dir=str(tmp_path)))
     trained, again = load_file(weights), load_file(elsewhere / "model.safetensors")
     assert trained.keys() == again.keys() and all(np.array_equal(trained[name], again[name]) for name in trained)
     untrained = qwen3vl_tiny(seed=42, dtype="float32").state_dict()

@@ -6,8 +6,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from experiments import leaderboard, leaderboard_figures, report, runs
-from test_report import EVALUATION, finished_run
+from experiments import report
+from experiments.reports import leaderboard, leaderboard_figures
+from experiments.runs.files import load_json, save_json
+from experiments.runs.run import load_finished, load_run
+from finished import EVALUATION, finished_run
 
 ARTICLE_DATA = {"path": "tomaarsen/llamaindex-vdr-en-train-preprocessed", "eval": {"name": "eval", "split": "train"}}
 ARTICLE_EVALUATION = {"name": "vdr-eval-hard", "num_queries": 300, "num_documents": 1493, "fingerprint": "vdr"}
@@ -70,7 +73,7 @@ def test_base_of_a_sweep_is_one_row_and_its_runs_are_told_apart_by_what_was_swep
     for size in (1, 4):
         config = {"loss": {"mini_batch_size": size}, "data": {"cache_dir": f"{size}"}}
         finished_run(tmp_path / str(size), config=config, model=model("tiny"), final={96: 0.8 + size / 100})
-    entries = leaderboard.entries(runs.load_finished([tmp_path]))
+    entries = leaderboard.entries(load_finished([tmp_path]))
     assert [(entry.label, entry.kind) for entry in entries] == [
         ("tiny mini_batch_size=4", "finetuned"),
         ("tiny mini_batch_size=1", "finetuned"),
@@ -82,7 +85,7 @@ def test_bases_of_a_sweep_are_told_apart_by_what_they_depend_on(tmp_path):
     for size, pixels in ((1, 4096), (4, 16384)):
         config = {"loss": {"mini_batch_size": size}, "model": {"max_pixels": pixels}}
         finished_run(tmp_path / str(size), config=config, model=model("tiny"), base={96: size / 100})
-    labels = [entry.label for entry in leaderboard.entries(runs.load_finished([tmp_path])) if entry.kind == "as it is"]
+    labels = [entry.label for entry in leaderboard.entries(load_finished([tmp_path])) if entry.kind == "as it is"]
     assert labels == ["tiny max_pixels=16384", "tiny max_pixels=4096"]
 
 
@@ -91,7 +94,7 @@ def test_labels_are_the_given_name_the_model_the_run_of_a_saved_model_or_the_tim
     for i, name in enumerate(names):
         finished_run(tmp_path / str(i), model=model(name))
     finished_run(tmp_path / "named", name="mine", model=model("owner/name"))
-    labels = leaderboard.labels(runs.load_finished([tmp_path]))
+    labels = leaderboard.labels(load_finished([tmp_path]))
     assert sorted(labels)[:3] == ["01-02-03_tiny/final", "mine", "owner/name"]
     assert all(re.fullmatch(r"twin \d\d-\d\d \d\d:\d\d:\d\d", label) for label in sorted(labels)[3:])
 
@@ -100,7 +103,7 @@ def test_other_data_gets_a_section_of_its_own(tmp_path):
     finished_run(tmp_path / "a", model=model("one"))
     finished_run(tmp_path / "b", model=model("two"), evaluation=EVALUATION | {"fingerprint": "other"})
     finished_run(tmp_path / "c", model=model("three"))
-    groups = leaderboard.groups(runs.load_finished([tmp_path]))
+    groups = leaderboard.groups(load_finished([tmp_path]))
     assert [[run.metrics["model"]["name"] for run in group] for group in groups] == [["one", "three"], ["two"]]
     counts = "100 queries, 500 documents"
     titles = [f"nDCG@10 on report-pages-hard: {counts} (data {data})" for data in ("abc", "other")]
@@ -110,11 +113,11 @@ def test_other_data_gets_a_section_of_its_own(tmp_path):
 def test_runs_without_dimensions_are_ranked_too(tmp_path):
     finished_run(tmp_path / "a", model=model("reranker"))
     file = tmp_path / "a" / "metrics.json"
-    metrics = runs.load_json(file)
+    metrics = load_json(file)
     for key, value in (("base", 0.4), ("final", 0.9)):
         directions = ("both", "image_to_text")
         metrics[key] = {name: {"cosine_ndcg@10": value, "cosine_ndcg@10_ci95": [0.3, 0.95]} for name in directions}
-    runs.save_json(file, metrics)
+    save_json(file, metrics)
     assert cells(write(tmp_path))[1][:4] == ["reranker", "finetuned", "1.4 M", "0.900 [0.300, 0.950]"]
     assert not (tmp_path / "out" / "figures" / "dimensions_against_ndcg.png").exists()
 
@@ -153,7 +156,7 @@ def test_published_values_stand_beside_runs_on_the_same_data_marked_as_published
 def test_other_data_is_no_place_for_published_values(tmp_path, config, evaluation, why):
     folder = finished_run(tmp_path / "run", config=config, evaluation=ARTICLE_EVALUATION | evaluation)
     published = leaderboard.load_published()
-    reason = leaderboard.why_not_published(runs.load_run(folder), published)
+    reason = leaderboard.why_not_published(load_run(folder), published)
     assert reason.startswith("published values not shown: they are of tomaarsen/llamaindex-vdr-en-train-preprocessed")
     assert re.search(why, reason)
 

@@ -6,43 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import report, run_report, runs
-from experiments.record import keep_record
-
-EVALUATION = {"name": "report-pages-hard", "num_queries": 100, "num_documents": 500, "fingerprint": "abc"}
-BASE = {96: 0.016, 48: 0.015, 24: 0.014, 12: 0.011}
-FINETUNED = {96: 0.8743, 48: 0.8648, 24: 0.801, 12: 0.624}
-
-
-def section(values):
-    return {
-        str(dim): {
-            "cosine_accuracy@1": value / 2,
-            "cosine_ndcg@10": value,
-            "cosine_ndcg@10_ci95": [max(0.0, value - 0.03), value + 0.03],
-            "int8": {"cosine_ndcg@10": value - 0.001},
-            "binary": {"cosine_ndcg@10": value - 0.011},
-        }
-        for dim, value in values.items()
-    }
-
-
-def finished_run(folder, *, name=None, base=BASE, final=FINETUNED, parameters=1_316_000, config=None, **metrics):
-    content = {
-        "primary_metric": "cosine_ndcg@10",
-        "evaluation": EVALUATION,
-        "model": {"name": "qwen3vl_tiny", "parameters": parameters, "embedding_dim": 96, "truncate_dim": 48},
-        "energy": {
-            **{"energy_kwh": 0.00212, "emissions_kg": 0.00081, "duration_s": 160.0},
-            **{"country": "USA", "method": "estimated"},
-        },
-    }
-    content |= {key: section(values) for key, values in (("base", base), ("final", final)) if values}
-    config = {"seed": 42, "run_name": name} | (config or {})
-    with keep_record(folder, config, command="python -m experiments.train seed=42") as run:
-        run.update(fingerprint="data-fingerprint", dashboard="trackio show --project experiments")
-        runs.save_json(folder / "metrics.json", content | metrics)
-    return folder
+from experiments import report
+from experiments.reports import run_report
+from experiments.runs.files import load_json, save_json
+from finished import BASE, EVALUATION, FINETUNED, finished_run, section
 
 
 def write_hydra(folder):
@@ -109,7 +76,7 @@ def test_a_rerankers_report_has_a_row_for_each_direction_and_no_dimensions(tmp_p
     )
     folder = finished_run(tmp_path / "one", name="reranker", base=None, final=None)
     metrics = json.loads((folder / "metrics.json").read_text())
-    runs.save_json(folder / "metrics.json", metrics | {"primary_metric": "ndcg@10", "base": base, "final": final})
+    save_json(folder / "metrics.json", metrics | {"primary_metric": "ndcg@10", "base": base, "final": final})
     (folder / "final").mkdir()
     (folder / "final" / "config_sentence_transformers.json").write_text('{"model_type": "CrossEncoder"}')
     text = run_report.write_run_report(folder)
@@ -195,7 +162,7 @@ def test_unfinished_runs_are_left_out(tmp_path, capsys):
     finished_run(tmp_path / "good", name="good")
     finished_run(tmp_path / "killed", name="killed")
     fields = json.loads((tmp_path / "killed" / "run.json").read_text())
-    runs.save_json(tmp_path / "killed" / "run.json", fields | {"status": "running"})
+    save_json(tmp_path / "killed" / "run.json", fields | {"status": "running"})
     report.main([str(tmp_path)])
     assert "killed" not in capsys.readouterr().out
 
@@ -221,7 +188,7 @@ def sweep_dir(tmp_path):
         {"number": 4, "dir": "4", "status": "OOM", "point": {"trainer.learning_rate": "1", "model.max_pixels": ""}}
     )
     keys = ["trainer.learning_rate", "model.max_pixels"]
-    runs.save_json(tmp_path / "summary.json", {"jobs": jobs, "keys": keys})
+    save_json(tmp_path / "summary.json", {"jobs": jobs, "keys": keys})
     return tmp_path
 
 
@@ -236,10 +203,10 @@ def test_report_on_a_sweep_draws_its_keys_bytes_and_memory(sweep_dir, capsys):
 
 
 def test_sweep_without_known_memory_has_no_figure_of_it(sweep_dir):
-    sweep = runs.load_json(sweep_dir / "summary.json")
+    sweep = load_json(sweep_dir / "summary.json")
     for job in sweep["jobs"]:
         job["peak_memory_bytes"] = None
-    runs.save_json(sweep_dir / "summary.json", sweep)
+    save_json(sweep_dir / "summary.json", sweep)
     assert report.main([str(sweep_dir)]) == 0
     assert not (sweep_dir / "figures" / "sweep_memory.png").exists()
     assert (sweep_dir / "figures" / "sweep_bytes.png").exists()
@@ -247,15 +214,15 @@ def test_sweep_without_known_memory_has_no_figure_of_it(sweep_dir):
 
 def test_jobs_of_a_sweep_over_data_are_drawn_by_evaluation(sweep_dir, capsys):
     for number in "23":
-        metrics = runs.load_json(sweep_dir / number / "metrics.json")
+        metrics = load_json(sweep_dir / number / "metrics.json")
         metrics["evaluation"]["fingerprint"] = "other"
-        runs.save_json(sweep_dir / number / "metrics.json", metrics)
+        save_json(sweep_dir / number / "metrics.json", metrics)
     assert report.main([str(sweep_dir)]) == 0
     assert len([*(sweep_dir / "figures").glob("sweep_bytes*.png")]) == 2
 
 
 def test_swept_values_are_in_the_order_of_their_size():
-    from experiments.sweep_figures import order
+    from experiments.reports.sweep_figures import order
 
     assert sorted(["none", "16", "2e-3", "4", "default"], key=order) == ["2e-3", "4", "16", "default", "none"]
 

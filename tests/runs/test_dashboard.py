@@ -10,7 +10,7 @@ import urllib.request
 import PIL.Image
 import pytest
 
-from experiments.tracking import track
+from experiments.runs.tracking import track
 
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

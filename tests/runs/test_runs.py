@@ -10,10 +10,13 @@ import time
 import numpy as np
 import pytest
 
-from experiments import runs
-from experiments.errors import ConfigError
-from experiments.provenance import provenance
-from experiments.record import keep_record
+from experiments.config.errors import ConfigError
+from experiments.config.keys import config_hash
+from experiments.evaluation.primary_metric import smallest_dimension
+from experiments.runs.files import save_json
+from experiments.runs.provenance import provenance
+from experiments.runs.record import keep_record
+from experiments.runs.run import duration_s, find_unfinished, is_live, load_finished
 
 CONFIG = {
     **{"seed": 42, "run_name": None, "tracking": {"project": "experiments"}},
@@ -39,7 +42,7 @@ def read(folder):
 
 def finish(folder, config=CONFIG, **metrics):
     with keep_record(folder, config):
-        runs.save_json(folder / "metrics.json", metrics or {"base": {}})
+        save_json(folder / "metrics.json", metrics or {"base": {}})
 
 
 def fail(folder, error=None, config=CONFIG):
@@ -51,13 +54,13 @@ def fail(folder, error=None, config=CONFIG):
 def run_killed_with(signal_number, folder):
     """Start a run in another process, kill it in the middle and return its exit code."""
     code = (
-        "import sys, time; from pathlib import Path; from experiments.record import keep_record\n"
+        "import sys, time; from pathlib import Path; from experiments.runs.record import keep_record\n"
         f"with keep_record(Path({str(folder)!r}), {CONFIG!r}):\n    print('up', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"up\n"
-        assert runs.is_live(folder, read(folder))
-        assert runs.find_unfinished([folder], runs.config_hash(CONFIG)) is None
+        assert is_live(folder, read(folder))
+        assert find_unfinished([folder], config_hash(CONFIG)) is None
         with pytest.raises(ConfigError, match=f"process {process.pid} on"), keep_record(folder, CONFIG):
             pass
         process.send_signal(signal_number)
@@ -104,15 +107,15 @@ def test_killed_run_is_unfinished_and_goes_on_with_its_first_start(tmp_path):
     assert run_killed_with(signal.SIGKILL, tmp_path) == -signal.SIGKILL
     killed = read(tmp_path)
     assert killed["status"] == "running"
-    assert runs.find_unfinished([tmp_path], runs.config_hash(CONFIG)) == tmp_path
-    runs.save_json(tmp_path / "run.json", killed | {"start": "2026-01-01T00:00:00+00:00"})
+    assert find_unfinished([tmp_path], config_hash(CONFIG)) == tmp_path
+    save_json(tmp_path / "run.json", killed | {"start": "2026-01-01T00:00:00+00:00"})
     finish(tmp_path)
     fields = read(tmp_path)
     assert fields["start"] == "2026-01-01T00:00:00+00:00"
     assert [attempt["status"] for attempt in fields["attempts"]] == ["killed", "finished"]
     assert [attempt["pid"] for attempt in fields["attempts"]] == [killed["pid"], os.getpid()]
     assert all(attempt["end"] for attempt in fields["attempts"])
-    assert 0 <= runs.duration_s(fields) < 60
+    assert 0 <= duration_s(fields) < 60
 
 
 def test_directory_of_another_config_is_refused(tmp_path):
@@ -125,18 +128,18 @@ def test_directory_of_another_config_is_refused(tmp_path):
 def test_run_on_another_host_is_live_while_its_file_is_touched(tmp_path):
     finish(tmp_path)
     fields = read(tmp_path) | {"status": "running", "host": "not-" + socket.gethostname()}
-    runs.save_json(tmp_path / "run.json", fields)
-    assert runs.is_live(tmp_path, fields)
+    save_json(tmp_path / "run.json", fields)
+    assert is_live(tmp_path, fields)
     old = time.time() - 3600
     os.utime(tmp_path / "run.json", (old, old))
-    assert not runs.is_live(tmp_path, fields)
+    assert not is_live(tmp_path, fields)
 
 
 def test_process_with_the_same_id_but_another_start_is_dead(tmp_path):
     finish(tmp_path)
     fields = read(tmp_path) | {"status": "running"}
-    assert runs.is_live(tmp_path, fields)
-    assert not runs.is_live(tmp_path, fields | {"process_start": 1})
+    assert is_live(tmp_path, fields)
+    assert not is_live(tmp_path, fields | {"process_start": 1})
 
 
 @pytest.mark.parametrize(
@@ -148,7 +151,7 @@ def test_process_with_the_same_id_but_another_start_is_dead(tmp_path):
     ],
 )
 def test_hash_ignores_what_cannot_change_the_result(path, value):
-    assert runs.config_hash(changed(path, value)) == runs.config_hash(CONFIG)
+    assert config_hash(changed(path, value)) == config_hash(CONFIG)
 
 
 @pytest.mark.parametrize(
@@ -159,12 +162,12 @@ def test_hash_ignores_what_cannot_change_the_result(path, value):
     ],
 )
 def test_hash_depends_on_what_changes_the_result(path, value):
-    assert runs.config_hash(changed(path, value)) != runs.config_hash(CONFIG)
+    assert config_hash(changed(path, value)) != config_hash(CONFIG)
 
 
 def test_hash_leaves_the_config_alone_and_ignores_the_order_of_keys():
     config = copy.deepcopy(CONFIG)
-    assert runs.config_hash(dict(reversed(config.items()))) == runs.config_hash(config)
+    assert config_hash(dict(reversed(config.items()))) == config_hash(config)
     assert config == CONFIG
 
 
@@ -177,8 +180,8 @@ def test_newest_unfinished_training_of_the_same_config_is_found(tmp_path):
     with pytest.raises(RuntimeError), keep_record(tmp_path / "outputs" / "evaluation", CONFIG, job="evaluate"):
         raise RuntimeError
     roots = [tmp_path / "outputs", tmp_path / "multirun", tmp_path / "missing"]
-    assert runs.find_unfinished(roots, runs.config_hash(CONFIG)) == tmp_path / "multirun" / "day" / "0"
-    assert runs.find_unfinished(roots, "none") is None
+    assert find_unfinished(roots, config_hash(CONFIG)) == tmp_path / "multirun" / "day" / "0"
+    assert find_unfinished(roots, "none") is None
 
 
 def test_finished_runs_are_loaded_once_and_damaged_ones_left_out(tmp_path, caplog):
@@ -188,14 +191,14 @@ def test_finished_runs_are_loaded_once_and_damaged_ones_left_out(tmp_path, caplo
     fail(tmp_path / "failed")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{")
-    loaded = runs.load_finished([tmp_path, tmp_path / "b"])
+    loaded = load_finished([tmp_path, tmp_path / "b"])
     assert [(run.path.name, run.metrics) for run in loaded] == [("b", {"base": {"96": {}}})]
     assert "no metrics" in caplog.text and "broken" in caplog.text
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path):
     path = tmp_path / "new" / "metrics.json"
-    runs.save_json(path, {"value": np.float64(0.1), "list": np.arange(2), "nan": float("nan"), 96: tmp_path})
+    save_json(path, {"value": np.float64(0.1), "list": np.arange(2), "nan": float("nan"), 96: tmp_path})
     content = {"value": 0.1, "list": [0, 1], "nan": None, "96": str(tmp_path)}
     assert json.loads(path.read_text()) == content
 
@@ -204,7 +207,7 @@ def test_json_is_replaced_whole_or_not_at_all(tmp_path):
             raise RuntimeError("no text")
 
     with pytest.raises(RuntimeError):
-        runs.save_json(path, {"value": Unprintable()})
+        save_json(path, {"value": Unprintable()})
     assert json.loads(path.read_text()) == content
     assert [file.name for file in path.parent.iterdir()] == ["metrics.json"]
 
@@ -213,14 +216,14 @@ def test_smallest_dimension_compares_unrounded_values():
     section = {
         str(dim): {"cosine_ndcg@10": value} for dim, value in ((96, 0.8), (48, 0.796), (24, 0.79599), (12, 0.1))
     }
-    assert runs.smallest_dimension(section) == 48
-    assert runs.smallest_dimension(section, share=0.9) == 24
-    assert runs.smallest_dimension(section, share=1.0) == 96
+    assert smallest_dimension(section) == 48
+    assert smallest_dimension(section, share=0.9) == 24
+    assert smallest_dimension(section, share=1.0) == 96
 
 
 def test_model_that_finds_nothing_keeps_all_its_dimensions():
     section = {str(dim): {"cosine_ndcg@10": 0.0} for dim in (96, 48)}
-    assert runs.smallest_dimension(section) == 96
+    assert smallest_dimension(section) == 96
 
 
 def test_provenance_names_versions_revision_and_hardware():
@@ -231,5 +234,5 @@ def test_provenance_names_versions_revision_and_hardware():
 
 
 def test_runs_imports_no_torch():
-    code = "import sys, experiments.record, experiments.runs; sys.exit('torch' in sys.modules)"
+    code = "import sys, experiments.runs.record, experiments.runs.run; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,22 +5,26 @@ import PIL.Image
 import pytest
 from transformers import TrainerControl, TrainerState
 
-from experiments.errors import ConfigError
-from experiments.tracking import no_tracking, track
-from experiments.trackio_run import flatten
+from experiments.config.errors import ConfigError
+from experiments.runs.tracking import no_tracking, track
+from experiments.runs.trackio_run import flatten
 
 CONFIG = {
     "seed": 42,
     "run_name": None,
-    "model": {"_target_": "experiments.models.qwen3vl_tiny", "max_pixels": 16384, "card": {"language": "en"}},
-    "data": {"_target_": "experiments.data.report_pages.load", "num_train_rows": 64},
+    "model": {
+        "_target_": "experiments.models.embedders.qwen3vl_tiny",
+        "max_pixels": 16384,
+        "card": {"language": "en"},
+    },
+    "data": {"_target_": "experiments.data.drawn.report_pages.load", "num_train_rows": 64},
     "loss": {
-        "_target_": "experiments.losses.CachedMultipleNegativesRankingLoss",
+        "_target_": "experiments.training.losses.CachedMultipleNegativesRankingLoss",
         "mini_batch_size": None,
         "scale": 20.0,
     },
-    "matryoshka": {"_target_": "experiments.losses.matryoshka", "default_dims": [96, 48]},
-    "tracking": {"_target_": "experiments.tracking.track", "dir": "somewhere"},
+    "matryoshka": {"_target_": "experiments.training.losses.matryoshka", "default_dims": [96, 48]},
+    "tracking": {"_target_": "experiments.runs.tracking.track", "dir": "somewhere"},
 }
 SECTION = {
     "96": {

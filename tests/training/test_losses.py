@@ -4,8 +4,8 @@ from PIL import Image
 from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss as LibraryLoss
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 
-from experiments.errors import ConfigError
-from experiments.losses import CachedMultipleNegativesRankingLoss, matryoshka, no_matryoshka
+from experiments.config.errors import ConfigError
+from experiments.training.losses import CachedMultipleNegativesRankingLoss, matryoshka, no_matryoshka
 
 
 def batch(model, rows=12):

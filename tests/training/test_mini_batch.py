@@ -9,12 +9,12 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from sentence_transformers.sentence_transformer.modules import Dropout
 
-from experiments import mini_batch
-from experiments.errors import ConfigError
-from experiments.losses import CachedMultipleNegativesRankingLoss, matryoshka
-from experiments.models import load_embedder
-from experiments.resized import resized_rows
-from experiments.training import Trainer, TrainingArguments
+from experiments.config.errors import ConfigError
+from experiments.data.resized_pages import resized_rows
+from experiments.models.embedders import load_embedder
+from experiments.training import mini_batch
+from experiments.training.losses import CachedMultipleNegativesRankingLoss, matryoshka
+from experiments.training.trainer import Trainer, TrainingArguments
 
 MIB = 2**20
 
@@ -114,10 +114,11 @@ def test_without_a_gpu_a_limit_is_asked_for(monkeypatch):
 EDGE = """
 import sys
 from datasets import Dataset
-from experiments import memory
-from experiments.losses import CachedMultipleNegativesRankingLoss
-from experiments.models import load_embedder
-from experiments.training import Trainer, TrainingArguments
+from experiments.config.byte_sizes import parse_bytes
+from experiments.runs import memory
+from experiments.training.losses import CachedMultipleNegativesRankingLoss
+from experiments.models.embedders import load_embedder
+from experiments.training.trainer import Trainer, TrainingArguments
 
 def step(model, size):
     text = "a page with many words in it, " * 40
@@ -138,7 +139,7 @@ def step(model, size):
     return trainer.cached_loss.mini_batch_size
 
 models = [load_embedder(sys.argv[1]) for _ in range(2)]
-memory.limit_memory(memory.parse_bytes(sys.argv[3]))
+memory.limit_memory(parse_bytes(sys.argv[3]))
 size = step(models[0], "auto")
 print("found", size, step(models[1], 4 * size))
 """

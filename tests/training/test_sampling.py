@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset, Features, Image, Value
 from sentence_transformers.base.sampler import DefaultBatchSampler, NoDuplicatesBatchSampler
 
-from experiments.sampling import NoDuplicatesByBytes
+from experiments.training.sampler import NoDuplicatesByBytes
 
 
 def png(number, **options):

@@ -3,8 +3,8 @@ import json
 import torch
 from torch import nn
 
-from experiments.models import PatchProjection, load_embedder
-from experiments.training import TrainingArguments, delete_oldest, last_checkpoint
+from experiments.models.embedders import PatchProjection, load_embedder
+from experiments.training.trainer import TrainingArguments, delete_oldest, last_checkpoint
 
 
 def checkpoints(folder, *steps):

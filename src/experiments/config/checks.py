@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import fits
-from experiments.errors import ConfigError
-from experiments.hints import dotted_keys, hint, select, show
-from experiments.signatures import Signature, in_words, matches, read
+from experiments.config import fits
+from experiments.config.bounds import BOUNDS, CHOICES, STEPS_OR_SHARES
+from experiments.config.errors import ConfigError
+from experiments.config.hints import dotted_keys, hint, select, show
+from experiments.config.signatures import Signature, in_words, matches, read
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None"}  # what stands beside the groups
@@ -25,60 +26,9 @@ _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _EXTRAS = {"peft": "lora"}  # package of a target -> the extra that installs it
 _EMBEDDER_CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
 _CARDS = {  # of the models that a file of ours makes
-    "experiments.models": _EMBEDDER_CARD,
-    "experiments.encoders": _EMBEDDER_CARD,
-    "experiments.rerankers": "sentence_transformers.cross_encoder.model_card.CrossEncoderModelCardData",
-}
-
-_AT_LEAST_1 = (
-    *(f"model.{key}" for key in ("embedding_dim", "min_pixels", "max_pixels")),
-    "evaluator.num_candidates",
-    *(f"loss.{key}" for key in ("mini_batch_size", "mini_batch_num_tokens", "default_num_tokens", "score_chunk_size")),
-    *(f"trainer.{key}" for key in ("per_device_train_batch_size", "per_device_eval_batch_size", "save_total_limit")),
-    *("trainer.gradient_accumulation_steps", "evaluator.batch_size", "data.num_train_rows", "data.num_eval_rows"),
-)
-_AT_LEAST_0 = (
-    *(
-        "seed",
-        "data.seed",
-        "data.path.seed",
-        "data.num_negatives",
-        "data.num_eval_negatives",
-        "evaluator.seed",
-        "evaluator.num_workers",
-        "evaluator.num_bootstrap",
-    ),
-    *(f"trainer.{key}" for key in ("seed", "warmup_steps", "weight_decay", "max_grad_norm", "dataloader_num_workers")),
-)
-_ABOVE_0 = (
-    *("loss.scale", "loss.pos_weight", "trainer.learning_rate", "trainer.num_train_epochs"),
-    *("trainer.eval_steps", "trainer.save_steps", "trainer.logging_steps"),
-)
-_BOUNDS = (
-    *((key, 1, "at least") for key in _AT_LEAST_1),
-    *((key, 0, "at least") for key in _AT_LEAST_0),
-    *((key, 0, "above") for key in _ABOVE_0),
-)
-_STEPS_OR_SHARES = tuple(f"trainer.{key}" for key in ("eval_steps", "save_steps", "logging_steps", "warmup_steps"))
-
-_CHOICES: dict[str, tuple[Any, ...]] = {
-    "model.pooling": ("mean", "lasttoken", "cls", "max", "mean_sqrt_len_tokens", "weightedmean"),
-    "model.attn_implementation": ("auto", "flash_attention_2", "sdpa", "eager"),
-    "model.dtype": ("auto", "float32", "bfloat16", "float16"),
-    "data.on_bad_image": ("error", "skip"),
-    "trainer.bf16": ("auto", True, False),
-    "trainer.batch_sampler": (
-        *("no_duplicates_by_bytes", "no_duplicates", "no_duplicates_hashed"),
-        *("batch_sampler", "group_by_label"),
-    ),
-    "trainer.multi_dataset_batch_sampler": ("proportional", "round_robin"),
-    "trainer.eval_strategy": ("no", "steps", "epoch"),
-    "trainer.save_strategy": ("no", "steps", "epoch", "best"),
-    "trainer.logging_strategy": ("no", "steps", "epoch"),
-    "evaluator.precisions": ("float32", "int8", "binary"),
-    "loss.directions": ("query_to_doc", "query_to_query", "doc_to_query", "doc_to_doc"),
-    "loss.partition_mode": ("joint", "per_direction"),
-    "loss.hardness_mode": ("in_batch_negatives", "hard_negatives", "all_negatives"),
+    "experiments.models.embedders": _EMBEDDER_CARD,
+    "experiments.models.routers": _EMBEDDER_CARD,
+    "experiments.models.rerankers": "sentence_transformers.cross_encoder.model_card.CrossEncoderModelCardData",
 }
 
 
@@ -201,13 +151,13 @@ def _type_message(key: str, value: object, annotation: str) -> str:
 
 
 def _check_ranges(config: dict[str, Any]) -> None:
-    for key, bound, relation in _BOUNDS:
+    for key, bound, relation in BOUNDS:
         value = select(config, key)
         if not isinstance(value, int | float):
             continue
         if not math.isfinite(value) or value < bound or (value == bound and relation == "above"):
             raise ConfigError(f"{key}={value}: must be {relation} {bound}")
-        if key in _STEPS_OR_SHARES and value > 1 and value != int(value):
+        if key in STEPS_OR_SHARES and value > 1 and value != int(value):
             raise ConfigError(
                 f"{key}={value}: above 1 it counts steps, in whole numbers; below 1 it is a share of all"
             )
@@ -220,7 +170,7 @@ def _check_ranges(config: dict[str, Any]) -> None:
 
 
 def _check_choices(config: dict[str, Any]) -> None:
-    for key, options in _CHOICES.items():
+    for key, options in CHOICES.items():
         value = select(config, key)
         for item in value if isinstance(value, list) else [value]:
             if item is not None and (item not in options or isinstance(item, int) and not isinstance(item, bool)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra._internal.utils import get_args_parser
@@ -12,17 +11,9 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.errors import ConfigError
-from experiments.hints import dotted_keys, hint, nearest, show
-
-CONF = Path(__file__).parents[2] / "conf"
-CONFIG_NAME = "config"  # the primary config in it
-
-
-def config_groups() -> dict[str, list[str]]:
-    """Return the options of each group of `conf/` but Hydra's own."""
-    folders = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
-    return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
+from experiments.config.errors import ConfigError
+from experiments.config.hints import dotted_keys, hint, nearest, show
+from experiments.config.options import CONF, CONFIG_NAME, config_groups
 
 
 def explain(error: Exception) -> str:
@@ -95,7 +86,7 @@ def _explain_overrides(overrides: list[str], config_name: str, multirun: bool) -
 
 def _unknown_key(key: str, typed: str, config: dict[Any, Any], groups: list[str]) -> str:
     """Say what may have been meant by a key that isn't in the config, the arguments of its target included."""
-    from experiments.signatures import signature
+    from experiments.config.signatures import signature
 
     group, _, name = key.partition(".")
     known = [k for k in dotted_keys(config) if k.startswith("hydra.") == key.startswith("hydra.")]

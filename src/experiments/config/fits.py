@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from experiments import fits_pairs
-from experiments.errors import ConfigError
-from experiments.hints import hint, select, show
-from experiments.memory import parse_bytes
-from experiments.sources import local_folder, untrusted
+from experiments.config import fits_pairs
+from experiments.config.byte_sizes import parse_bytes
+from experiments.config.errors import ConfigError
+from experiments.config.hints import hint, select, show
+from experiments.config.model_location import local_folder, untrusted
 
 _MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # one of them is in a model's folder
 _COLUMNS = ("query", "positive", "negatives")
@@ -120,9 +120,9 @@ def _check_kind(target: str, name: str) -> None:
     except (OSError, ValueError):
         return
     is_reranker = saved.get("model_type") == "CrossEncoder"
-    if is_reranker and target == "experiments.models.load_embedder":
+    if is_reranker and target == "experiments.models.embedders.load_embedder":
         raise ConfigError(f"model.name={name} is a reranker; type model=reranker")
-    if not is_reranker and target == "experiments.rerankers.load_reranker":
+    if not is_reranker and target == "experiments.models.rerankers.load_reranker":
         raise ConfigError(f"model.name={name} is no reranker; type model=saved")
 
 
@@ -152,7 +152,7 @@ def _check_data(data: dict[str, Any]) -> None:
                 f"data.num_negatives={wanted}, but data.columns.negatives names {len(negatives)}: "
                 f"type data.num_negatives={len(negatives)}, or name the columns"
             )
-    if data["_target_"] == "experiments.data.table.load":
+    if data["_target_"] == "experiments.data.sources.table.load":
         for key in ("train", "eval"):
             if data.get(key) is not None and not Path(data[key]).expanduser().is_file():
                 raise ConfigError(f"data.{key}={data[key]}: there is no such file")
@@ -256,6 +256,5 @@ def _architecture(target: str) -> str | None:
     for word, kind in (kinds | {"multi_vector": "late interaction", "sparse_encoder": "sparse"}).items():
         if word in path:
             return kind
-    modules = ("models", "encoders", "losses", "training", "evaluation", "directions")
-    ours = tuple(f"experiments.{module}." for module in modules)
+    ours = tuple(f"experiments.{room}." for room in ("models", "training", "evaluation"))
     return "embedding" if path.startswith((*ours, "sentence_transformers.sentence_transformer.")) else None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.errors import ConfigError
-from experiments.hints import select
+from experiments.config.errors import ConfigError
+from experiments.config.hints import select
 
 _LOSSES_OF_LISTS = {  # the library's losses for rerankers that labelled pairs don't fit, and what they need
     **dict.fromkeys(
@@ -20,7 +20,7 @@ _LOSSES_IN_BATCH = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRank
 
 def are_pairs(data: dict[str, Any]) -> bool:
     """Return whether a source yields captioned images, in both directions."""
-    return data["_target_"] in ("experiments.data.doodles.load", "experiments.data.drawings.load")
+    return data["_target_"] in ("experiments.data.sources.doodles.load", "experiments.data.drawn.drawings.load")
 
 
 def are_labelled(data: dict[str, Any]) -> bool:
@@ -50,7 +50,7 @@ def check(config: dict[str, Any], model: str) -> None:
             f"data={source} gives labelled pairs, for rerankers, and the model ({model}) needs rows without labels: "
             "type data=doodles_pairs or data=drawings_pairs"
         )
-    pooled = str(select(config, "evaluator._target_")).startswith("experiments.directions.")
+    pooled = str(select(config, "evaluator._target_")).startswith("experiments.evaluation.directions.")
     if are_pairs(data) and model == "embedding" and "evaluator" in config and not pooled:
         raise ConfigError(f"data={source} is evaluated in two directions; type evaluator=retrieval_directions")
     if are_pairs(data) and select(config, "loss.gather_across_devices"):

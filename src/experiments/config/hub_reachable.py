@@ -9,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from huggingface_hub import constants
 
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
 
 TIMEOUT_S = 3.0
 

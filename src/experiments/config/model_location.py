@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
 
 PACKAGE = "package:"
 

@@ -55,8 +55,8 @@ def signature(target: str) -> dict[str, Parameter]:
     """Return the parameters of the function, class or method at a full dotted path.
 
     Args:
-        target: For instance `experiments.models.load_embedder`. A name that only a module's `__getattr__` knows
-            isn't found: give the path of the file that defines it.
+        target: For instance `experiments.models.embedders.load_embedder`. A name that only a module's `__getattr__`
+            knows isn't found: give the path of the file that defines it.
 
     Raises:
         LookupError: If there is no such file or name.

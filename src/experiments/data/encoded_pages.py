@@ -15,8 +15,8 @@ import xxhash
 from datasets import Dataset, Image
 from tqdm.auto import tqdm
 
+from experiments.config.errors import ConfigError
 from experiments.data.media import AUDIO, MODALITIES, VIDEO
-from experiments.errors import ConfigError
 
 EMPTY = "empty"
 NOTHING = b"None"  # hashed for an empty value, as the library's sampler does

@@ -20,7 +20,7 @@ import numpy as np
 from datasets import Audio, Dataset, Image, LargeList, List, Sequence, Value, Video, config
 from datasets.features.features import _ArrayXD
 
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 AUDIO = (".wav", ".mp3", ".flac", ".ogg", ".aac")

@@ -9,9 +9,10 @@ from itertools import chain
 import numpy as np
 from datasets import Dataset, concatenate_datasets, disable_progress_bars, enable_progress_bars
 
-from experiments.data import Direction, PairsData, RetrievalData, common
-from experiments.data.pages import remember_hashes
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
+from experiments.data import from_rows
+from experiments.data.encoded_pages import content_hashes, remember_hashes
+from experiments.data.types import Direction, PairsData, RetrievalData
 
 
 def build(
@@ -39,16 +40,16 @@ def build(
         name: Of the evaluation, in metrics and reports.
         num_negatives: Documents sampled for each row that don't match its query.
         seed: Of the sampling.
-        deduplicate: See `common.build`.
-        on_bad_image: See `common.build`.
+        deduplicate: See `from_rows.build`.
+        on_bad_image: See `from_rows.build`.
         labelled: Rows for rerankers (`label`), or, if false, for losses with in-batch negatives (`add_negatives`).
 
     Raises:
-        ConfigError: As `common.build`, or if there are too few different documents to sample from.
+        ConfigError: As `from_rows.build`, or if there are too few different documents to sample from.
     """
     roles = {"image_to_text": (image, text), "text_to_image": (text, image)}
     found: dict[str, RetrievalData] = {
-        direction: common.build(
+        direction: from_rows.build(
             train,
             eval,
             columns={"query": query, "positive": document},
@@ -120,7 +121,7 @@ def add_negatives(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
     """
     negatives = _sample(rows, num_negatives, seed)
     query, document = rows.column_names
-    hashes = common.content_hashes(rows)
+    hashes = content_hashes(rows)
     found = rows.rename_columns({query: "query", document: "positive"})
     if num_negatives:
         sampled = [_column(rows, document, f"negative_{k}", column) for k, column in enumerate(negatives.T, start=1)]
@@ -144,7 +145,7 @@ def _side_by_side(*parts: Dataset) -> Dataset:
 def _sample(rows: Dataset, num_negatives: int, seed: str) -> np.ndarray:
     """Return for each row the rows whose documents are its negatives, shape (num_rows, num_negatives)."""
     sampler = random.Random(seed)
-    hashes = common.content_hashes(rows)
+    hashes = content_hashes(rows)
     found = [_negatives(row, hashes, num_negatives, sampler) for row in range(len(rows))]
     return np.array(found, dtype=np.int64).reshape(len(rows), num_negatives)
 

@@ -24,7 +24,7 @@ from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import Qwen2VLImageProcessor
 
-from experiments.data.pages import content_hashes, remember_hashes
+from experiments.data.encoded_pages import content_hashes, remember_hashes
 
 _TEXT_BATCHES = 64  # read at once: enough to be sorted by length, few enough for a progress bar
 Rows = TypeVar("Rows", Dataset, dict[str, Dataset])

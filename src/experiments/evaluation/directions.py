@@ -10,11 +10,12 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 
-from experiments import metrics
-from experiments.card import put_on_card
-from experiments.data import Direction
-from experiments.evaluation import PRECISIONS, RetrievalEvaluator
-from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking
+from experiments.data.types import Direction
+from experiments.evaluation import metrics
+from experiments.evaluation.card_columns import put_on_card
+from experiments.evaluation.primary_metric import PRIMARY_METRIC
+from experiments.evaluation.results import Evaluation, Ranking
+from experiments.evaluation.retrieval import PRECISIONS, RetrievalEvaluator
 
 logger = logging.getLogger(__name__)
 

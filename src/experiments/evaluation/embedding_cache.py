@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from experiments import runs
+from experiments.config.keys import digest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 2 * 2**30  # of a folder; beyond it the entries that were used least recently are deleted
 
-_OURS = ("embedding_cache.py", "evaluation.py", "resized.py", "models.py", "data/pages.py")  # those that embed
+_OURS = (  # files that embed
+    *("evaluation/embedding_cache.py", "evaluation/retrieval.py", "models/embedders.py"),
+    *("data/resized_pages.py", "data/encoded_pages.py"),
+)
 _PACKAGES = (
     *("torch", "torchvision", "transformers", "tokenizers", "sentence-transformers"),
     *("datasets", "pillow", "numpy"),
@@ -57,7 +60,7 @@ def load_or_compute(
     Returns:
         Embeddings of queries and documents, and the file that they were read from (None: they were computed).
     """
-    path = folder / f"{runs.digest(parts)}.npz"
+    path = folder / f"{digest(parts)}.npz"
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -165,7 +168,7 @@ def _hash_processors(model: SentenceTransformer) -> str:
 
 def _hash_rows(dataset: Dataset) -> str:
     """Return a hash of ids and contents (of pages their encoded bytes), in order."""
-    from experiments.data.pages import content_hashes
+    from experiments.data.encoded_pages import content_hashes
 
     return _digest(repr(dataset.features).encode(), content_hashes(dataset).tobytes())
 
@@ -175,7 +178,7 @@ def _device(model: SentenceTransformer) -> dict[str, Any]:
     import torch
     from sentence_transformers.util.distributed import get_world_size
 
-    from experiments.provenance import cpu
+    from experiments.runs.provenance import cpu
 
     return {
         "type": model.device.type,
@@ -190,7 +193,7 @@ def _device(model: SentenceTransformer) -> dict[str, Any]:
 
 def _hash_source(model: SentenceTransformer) -> str:
     """Return a hash of our files that embed and of those that define the model's modules."""
-    paths = {Path(__file__).parent / name for name in _OURS}
+    paths = {Path(__file__).parents[1] / name for name in _OURS}
     for kind in {type(module) for module in model.modules()}:
         with suppress(TypeError, OSError):  # made at run time: no file
             paths.add(Path(inspect.getfile(kind)))

@@ -15,13 +15,13 @@ from sentence_transformers.util.distributed import get_world_size
 from torch import nn
 from tqdm.auto import tqdm
 
-from experiments import metrics
-from experiments.card import put_on_card
-from experiments.data import Direction
-from experiments.errors import ConfigError
-from experiments.evaluation import RetrievalEvaluator
-from experiments.reranked import PRIMARY_METRIC, RerankingEvaluation, order, query_metrics
-from experiments.resized import ResizedPages, bounds, image_processor
+from experiments.config.errors import ConfigError
+from experiments.data.resized_pages import ResizedPages, bounds, image_processor
+from experiments.data.types import Direction
+from experiments.evaluation import metrics
+from experiments.evaluation.card_columns import put_on_card
+from experiments.evaluation.reranking_results import PRIMARY_METRIC, RerankingEvaluation, order, query_metrics
+from experiments.evaluation.retrieval import RetrievalEvaluator
 
 END_TO_END = "end_to_end_"  # before the name of a metric that counts what the retriever missed
 RETRIEVER = "retriever_"  # before that of the retriever's own order

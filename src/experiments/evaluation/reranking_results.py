@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments import metrics
-from experiments.data import PairsData
-from experiments.rankings import sample_retrievals, write_qrels, write_run
+from experiments.data.types import PairsData
+from experiments.evaluation import metrics
+from experiments.evaluation.results import sample_retrievals
+from experiments.evaluation.trec import write_qrels, write_run
 
 PRIMARY_METRIC = "ndcg@10"
 

@@ -15,11 +15,12 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from sentence_transformers.util.distributed import get_world_size
 from tqdm.auto import tqdm
 
-from experiments import embedding_cache, metrics
-from experiments.card import put_on_card
-from experiments.errors import ConfigError
-from experiments.rankings import PRIMARY_METRIC, Evaluation, Ranking
-from experiments.resized import ResizedPages, batches, bounds, image_processor
+from experiments.config.errors import ConfigError
+from experiments.data.resized_pages import ResizedPages, batches, bounds, image_processor
+from experiments.evaluation import embedding_cache, metrics
+from experiments.evaluation.card_columns import put_on_card
+from experiments.evaluation.primary_metric import PRIMARY_METRIC
+from experiments.evaluation.results import Evaluation, Ranking
 
 PRECISIONS = ("float32", "int8", "binary")
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sentence_transformers.base.model import BaseModel
 
-from experiments.errors import ConfigError
-from experiments.hints import hint, show
+from experiments.config.errors import ConfigError
+from experiments.config.hints import hint, show
 
 if TYPE_CHECKING:
     from peft import PeftConfig

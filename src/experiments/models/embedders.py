@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
 from PIL import Image
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.model import BaseModel
@@ -22,13 +17,12 @@ from sentence_transformers.sentence_transformer.model_card import SentenceTransf
 from sentence_transformers.sentence_transformer.modules import Normalize
 from torch import nn
 
-from experiments import adapters, encoders
-from experiments.atomic import write_once
-from experiments.encoders import choose_attention, choose_dtype
-from experiments.errors import ConfigError
-from experiments.resized import image_processor
-from experiments.runs import is_main_process
-from experiments.sources import untrusted
+from experiments.config.errors import ConfigError
+from experiments.config.model_location import untrusted
+from experiments.data.resized_pages import image_processor
+from experiments.models import adapters, routers
+from experiments.models.loading import choose_attention, choose_dtype, locate, one_line_errors
+from experiments.models.tiny.cache import built
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -68,8 +62,8 @@ def load_embedder(
         max_pixels: Pages with more pixels are reduced to it; None: as the model was saved.
         pooling: Put this pooling and unit length on the bare transformer; None: as the model was saved, and the
             library's choice for a checkpoint that was never saved as an embedder.
-        modality_config: As in `encoders.load_encoder`, instead of what the model was saved with.
-        module_output_name: As in `encoders.load_encoder`.
+        modality_config: As in `routers.load_encoder`, instead of what the model was saved with.
+        module_output_name: As in `routers.load_encoder`.
         processing_kwargs: Arguments of each call of the processor, by modality, added to those saved with the model.
         attn_implementation: `auto`, or a name that transformers knows.
         dtype: `auto`, `float32`, `bfloat16` or `float16`: of the weights.
@@ -88,16 +82,16 @@ def load_embedder(
     """
     if needs_remote_code and not trust_remote_code:
         raise ConfigError(untrusted(name))
-    path, shared = encoders.locate(name, revision, trust_remote_code)
+    path, shared = locate(name, revision, trust_remote_code)
     options: dict[str, Any] = {"prompts": prompts, "model_card_data": SentenceTransformerModelCardData(**(card or {}))}
     if pooling is None and modality_config is None:
         weights_dtype = choose_dtype(dtype)
         attention = choose_attention(attn_implementation, weights_dtype)
         kwargs = {"attn_implementation": attention, "dtype": weights_dtype}
-        with encoders.one_line_errors(name):
+        with one_line_errors(name):
             model = SentenceTransformer(path, **shared, **options, model_kwargs=kwargs)
     else:
-        modules: list[Any] = encoders.load_encoder(
+        modules: list[Any] = routers.load_encoder(
             name,
             pooling=pooling,
             modality_config=modality_config,
@@ -243,12 +237,12 @@ def qwen3vl_tiny(
         cache_dir: Where the built model is kept; None: a temporary folder, removed once it is loaded, but with peft
             outputs/.cache: an adapter is saved without its base, which is looked for there.
     """
-    from experiments import tiny
+    from experiments.models.tiny import qwen3vl
 
     if peft is not None:
         cache_dir = cache_dir or "outputs/.cache"
-    version = hashlib.sha256(Path(tiny.__file__).read_bytes()).hexdigest()[:8]  # no cache outlives what made it
-    build = partial(tiny.build_qwen3vl, embedding_dim=embedding_dim, seed=seed)
+    version = hashlib.sha256(Path(qwen3vl.__file__).read_bytes()).hexdigest()[:8]  # no cache outlives what made it
+    build = partial(qwen3vl.build_qwen3vl, embedding_dim=embedding_dim, seed=seed)
     with built(build, f"qwen3vl-tiny-{version}-{embedding_dim}d-seed{seed}", cache_dir) as folder:
         return load_embedder(
             str(folder),
@@ -267,32 +261,3 @@ def qwen3vl_tiny(
                 "model_name": "Tiny Qwen3-VL",
             },
         )
-
-
-@contextmanager
-def built(
-    build: Callable[[Path], None], name: str, cache_dir: str | None = None, *, alone: str = ""
-) -> Iterator[Path]:
-    """Give a folder that holds what `build` writes; under torchrun the main process builds it for all.
-
-    Args:
-        build: Called with a folder that isn't there yet, unless an earlier call has left it.
-        name: Of the folder; it tells all that `build` depends on.
-        cache_dir: Where the folder is kept; None: a temporary one, removed at the end.
-        alone: What is trained, if `build` trains, which takes a process that torchrun didn't start.
-
-    Raises:
-        ConfigError: If it would have to be trained under torchrun.
-    """
-    many = int(os.environ.get("WORLD_SIZE", 1)) > 1
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(cache_dir or (broadcast_object_list([scratch])[0] if many else scratch)) / name
-        if alone and many and not folder.exists():
-            raise ConfigError(f"{alone} is trained first, in one process: run once without torchrun")
-        if is_main_process() and not folder.exists():
-            write_once(folder, build)
-        if many:
-            PartialState().wait_for_everyone()
-        yield folder
-        if many:
-            PartialState().wait_for_everyone()

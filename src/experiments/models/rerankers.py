@@ -12,9 +12,10 @@ from sentence_transformers.cross_encoder.modules import LogitScore, Transformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 from torch import nn
 
-from experiments import adapters, encoders
-from experiments.errors import ConfigError
-from experiments.models import describe, set_pixel_bounds, speed_up_patches
+from experiments.config.errors import ConfigError
+from experiments.models import adapters
+from experiments.models.embedders import describe, set_pixel_bounds, speed_up_patches
+from experiments.models.loading import choose_attention, choose_dtype, locate, one_line_errors
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -112,10 +113,10 @@ def load_reranker(
     Raises:
         ConfigError: If it can't be loaded, or is no reranker.
     """
-    path, shared = encoders.locate(name, revision, trust_remote_code)
-    weights_dtype = encoders.choose_dtype(dtype)
-    attention = encoders.choose_attention(attn_implementation, weights_dtype)
-    with encoders.one_line_errors(name):
+    path, shared = locate(name, revision, trust_remote_code)
+    weights_dtype = choose_dtype(dtype)
+    attention = choose_attention(attn_implementation, weights_dtype)
+    with one_line_errors(name):
         model = CrossEncoder(
             path,
             **shared,
@@ -163,10 +164,10 @@ def _transformer(
     name: str, task: Any, attn_implementation: str, dtype: str, revision: str | None, trust_remote_code: bool
 ) -> Transformer:
     """Load a generative checkpoint, with or without its head, that answers a pair of query and document."""
-    path, shared = encoders.locate(name, revision, trust_remote_code)
-    weights_dtype = encoders.choose_dtype(dtype)
-    attention = encoders.choose_attention(attn_implementation, weights_dtype)
-    with encoders.one_line_errors(name):
+    path, shared = locate(name, revision, trust_remote_code)
+    weights_dtype = choose_dtype(dtype)
+    attention = choose_attention(attn_implementation, weights_dtype)
+    with one_line_errors(name):
         transformer = Transformer(
             path,
             transformer_task=task,

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router, Transformer
 
-from experiments.adapters import freeze_parts
-from experiments.errors import ConfigError
-from experiments.hub import OFFLINE, require_hub
-from experiments.sources import local_folder, untrusted
+from experiments.config.errors import ConfigError
+from experiments.models.adapters import freeze_parts
+from experiments.models.loading import choose_attention, choose_dtype, locate, one_line_errors
 
 
 def load_encoder(
@@ -123,66 +119,3 @@ def _dimension(modules: Sequence[Module]) -> int:
 def modalities(config: dict[str, dict[str, Any]]) -> dict[str | tuple[str, ...], dict[str, Any]]:
     """Return a modality_config with `image+text` as the tuple that the library wants."""
     return {tuple(key.split("+")) if "+" in key else key: value for key, value in config.items()}
-
-
-def locate(name: str, revision: str | None, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
-    """Return where to load a model from, and the arguments that its config, weights and processor share.
-
-    Raises:
-        ConfigError: If it is on the Hub and the Hub can't be reached, or its package isn't installed.
-    """
-    folder = local_folder(name)
-    if folder is None:
-        require_hub(f"model {name}")
-    shared = {"revision": revision, "trust_remote_code": trust_remote_code, "local_files_only": folder is not None}
-    return str(folder or name), shared
-
-
-@contextmanager
-def one_line_errors(name: str) -> Iterator[None]:
-    """Say in one line why a model can't be loaded.
-
-    Raises:
-        ConfigError: If its files aren't there, or it needs code of its own that isn't trusted.
-    """
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        if "trust_remote_code" in str(error):
-            raise ConfigError(untrusted(name)) from error
-        if not isinstance(error, OSError):
-            raise
-        reason = str(error).splitlines()[0]
-        raise ConfigError(f"model.name={name} can't be loaded ({reason}); check the name, or {OFFLINE}") from error
-
-
-def choose_attention(attn_implementation: str, dtype: torch.dtype) -> str:
-    """Resolve `auto` to flash attention where it is installed, the GPU has it and the weights are half, else to sdpa.
-
-    Raises:
-        ConfigError: If flash attention is asked for by name and can't run here.
-    """
-    if dtype == torch.float32:
-        if attn_implementation == "flash_attention_2":
-            raise ConfigError("model.attn_implementation=flash_attention_2 needs model.dtype=bfloat16; or type auto")
-        return "sdpa" if attn_implementation == "auto" else attn_implementation
-    installed = importlib.util.find_spec("flash_attn") is not None
-    capable = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
-    if attn_implementation == "auto":
-        return "flash_attention_2" if installed and capable else "sdpa"
-    if attn_implementation == "flash_attention_2" and not (installed and capable):
-        missing = "pip install -e '.[flash-attn]'" if not installed else "a GPU of the Ampere generation or later"
-        raise ConfigError(f"model.attn_implementation=flash_attention_2 needs {missing}; or type auto")
-    return attn_implementation
-
-
-def choose_dtype(dtype: str) -> torch.dtype:
-    """Resolve `auto` to bfloat16 where the GPU has it, else to float32."""
-    if dtype == "auto":
-        return torch.bfloat16 if has_bfloat16() else torch.float32
-    return getattr(torch, dtype)
-
-
-def has_bfloat16() -> bool:
-    """Return whether the GPU computes in bfloat16 itself."""
-    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

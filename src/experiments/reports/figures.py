@@ -13,8 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from experiments.runs import PRIMARY_METRIC, best_section, dimensions, retention
-from experiments.tables import metric_label
+from experiments.evaluation.primary_metric import PRIMARY_METRIC, retention
+from experiments.reports.tables import metric_label
+from experiments.runs.metrics_file import best_section, dimensions
 
 # Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/).
 BASE, FINETUNED, LOSS = "#D55E00", "#0072B2", "#555555"

@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from experiments.hints import dotted_keys, select, show
-from experiments.run_report import best_section, counts, primary_metric, score
-from experiments.runs import SEEDS, Run, dimensions, duration_s, effective, main_values
-from experiments.tables import energy_text, markdown_table, metric_label, short_count, shown, time_text
+from experiments.config.hints import dotted_keys, select, show
+from experiments.config.keys import SEEDS, effective
+from experiments.evaluation.primary_metric import primary_metric
+from experiments.reports.run_report import counts, score
+from experiments.reports.tables import energy_text, markdown_table, metric_label, short_count, shown, time_text
+from experiments.runs.metrics_file import best_section, dimensions, main_values
+from experiments.runs.run import Run, duration_s
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
 FINETUNED, AS_IT_IS, AS_PUBLISHED = "finetuned", "as it is", "published"

@@ -10,11 +10,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from experiments.figures import BASE, FINETUNED, STYLE, new_figure
-from experiments.labels import Label, place_labels
-from experiments.leaderboard import AS_IT_IS, AS_PUBLISHED, Entry
-from experiments.leaderboard import FINETUNED as TRAINED
-from experiments.tables import metric_label, short_count
+from experiments.reports.figures import BASE, FINETUNED, STYLE, new_figure
+from experiments.reports.labels import Label, place_labels
+from experiments.reports.leaderboard import AS_IT_IS, AS_PUBLISHED, Entry
+from experiments.reports.leaderboard import FINETUNED as TRAINED
+from experiments.reports.tables import metric_label, short_count
 
 PUBLISHED = "#777777"
 _MARKS = {  # kind of entry: colour, marker, legend

@@ -10,21 +10,20 @@ from typing import Any
 
 import yaml
 
-from experiments import figures
-from experiments.runs import (
-    PRIMARY_METRIC,
-    Run,
-    best_section,
-    dimensions,
-    duration_s,
-    keys,
-    load_json,
-    load_run,
-    main_values,
-    primary_metric,
-    retention,
+from experiments.evaluation.primary_metric import PRIMARY_METRIC, primary_metric, retention
+from experiments.reports import figures
+from experiments.reports.tables import (
+    aligned,
+    energy_text,
+    markdown_table,
+    metric_label,
+    short_count,
+    shown,
+    time_text,
 )
-from experiments.tables import aligned, energy_text, markdown_table, metric_label, short_count, shown, time_text
+from experiments.runs.files import load_json
+from experiments.runs.metrics_file import best_section, dimensions, keys, main_values
+from experiments.runs.run import Run, duration_s, load_run
 
 _BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
 _SAVED = {"CrossEncoder": "reranker"}  # the option of conf/model that loads what isn't an embedding model

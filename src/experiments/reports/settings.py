@@ -10,21 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.errors import ConfigError
-from experiments.hints import select, show
-from experiments.runs import (
-    SEEDS,
-    Run,
-    digest,
-    effective,
-    is_finished,
-    load_run,
-    primary_metric,
-    read_record,
-    run_dirs,
-)
-from experiments.tables import shown
-from experiments.trec import QueryValues, read_query_values
+from experiments.config.errors import ConfigError
+from experiments.config.hints import select, show
+from experiments.config.keys import SEEDS, digest, effective
+from experiments.evaluation.primary_metric import primary_metric
+from experiments.evaluation.trec import QueryValues, read_query_values
+from experiments.reports.tables import shown
+from experiments.runs.run import Run, is_finished, load_run, read_record, run_dirs
 
 _DEFINING = ("evaluator._target_", "evaluator.num_candidates", "evaluator.retriever")  # what the metrics are of
 

@@ -13,11 +13,11 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from experiments.figures import BASE, FINETUNED, STYLE, empty_figure, new_figure, save
-from experiments.labels import Label, place_labels
-from experiments.runs import Run
-from experiments.sweep_summary import peak_bytes
-from experiments.tables import metric_label
+from experiments.reports.figures import BASE, FINETUNED, STYLE, empty_figure, new_figure, save
+from experiments.reports.labels import Label, place_labels
+from experiments.reports.sweep_summary import peak_bytes
+from experiments.reports.tables import metric_label
+from experiments.runs.run import Run
 
 _PRECISIONS = {  # bytes of a dimension, colour, marker
     "float32": (4.0, FINETUNED, "s"),

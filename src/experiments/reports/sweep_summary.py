@@ -13,17 +13,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from experiments.runs import (
-    best_section,
-    dimensions,
-    duration_s,
-    keys,
-    load_json,
-    main_values,
-    primary_metric,
-    read_record,
-)
-from experiments.tables import energy_text, joined, markdown_table, metric_label, shortened, shown, time_text
+from experiments.evaluation.primary_metric import primary_metric
+from experiments.reports.tables import energy_text, joined, markdown_table, metric_label, shortened, shown, time_text
+from experiments.runs.files import load_json, save_json
+from experiments.runs.metrics_file import best_section, dimensions, keys, main_values
+from experiments.runs.run import duration_s, read_record
 
 _MIB = 2**20
 
@@ -109,7 +103,7 @@ def conclude(sweep_dir: Path) -> int:
         0 if every job finished, 2 if all that did not are mistakes in what was typed, else 1: running out of memory
         is a result, but not one that a script that goes on from the sweep can take for a model.
     """
-    from experiments.sweeps import FINAL, read_sweep
+    from experiments.runs.sweeps import FINAL, read_sweep
 
     sweep = read_sweep(sweep_dir)
     assert sweep is not None
@@ -217,3 +211,18 @@ def _replace(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def write_summary(sweep_dir: Path, sweep: dict[str, Any]) -> None:
+    """Fill in what the jobs' own files say and rewrite `summary.json`, `.csv` and `.md`, each atomically.
+
+    Args:
+        sweep_dir: The sweep's directory.
+        sweep: Its state.
+    """
+    from experiments.reports import sweep_summary
+
+    for job in sweep["jobs"]:
+        job.update(sweep_summary.results(sweep_dir / job["dir"], job))
+    save_json(sweep_dir / "summary.json", sweep)
+    sweep_summary.write_tables(sweep_dir, sweep)

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import ConfigError
-from experiments.runs import load_json, save_json
+from experiments.config.errors import ConfigError
+from experiments.runs.files import load_json, save_json
 
 if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker

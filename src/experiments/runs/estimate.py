@@ -10,9 +10,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from experiments.hints import dotted_keys, select
-from experiments.runs import SEEDS, Run, duration_s, effective, load_finished
-from experiments.sweeps import read_sweep, sweep_dirs
+from experiments.config.hints import dotted_keys, select
+from experiments.config.keys import SEEDS, effective
+from experiments.runs.run import Run, duration_s, load_finished
+from experiments.runs.sweeps import read_sweep, sweep_dirs
 
 # Config keys that an estimate scales by; another value of them makes a past run no less alike than its factor.
 _SCALED = (

@@ -1,11 +1,18 @@
-"""Folders that are complete or absent."""
+"""Files and folders that are complete or absent."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from experiments.config.json_values import plain
+
+logger = logging.getLogger(__name__)
 
 
 def write_once(folder: Path, write: Callable[[Path], object]) -> None:
@@ -24,3 +31,32 @@ def write_once(folder: Path, write: Callable[[Path], object]) -> None:
         except OSError:
             if not folder.is_dir():
                 raise
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader, or a crash, sees the old file or the new one, never a part.
+
+    NumPy scalars become numbers, paths text, and NaN and infinity null (JSON has neither).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_json(path: Path) -> Any:
+    """Return what a JSON file holds, or None where there is none that can be read."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        logger.warning("%s can't be read: %s", path, error)
+        return None

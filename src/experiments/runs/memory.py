@@ -8,32 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import ConfigError
-
-_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 _OUT_OF_MEMORY = re.compile(
     r"DefaultCPUAllocator: (can't allocate|not enough) memory|out of memory|unable to mmap|Cannot allocate memory"
     r"|bad_alloc|can't start new thread|could not create a primitive|DataLoader worker .* killed by signal: Killed",
     re.IGNORECASE,
 )
-
-
-def parse_bytes(size: str | int | None) -> int | None:
-    """Return a number of bytes, written as such or as text like "6GiB"; None is None.
-
-    Raises:
-        ConfigError: If it is neither.
-    """
-    if size is None:
-        return None
-    match = re.fullmatch(r"([\d.]+)\s*([A-Za-z]*)", str(size).strip())
-    units = {unit.lower(): factor for unit, factor in _UNITS.items()}
-    try:
-        if match and (number := int(float(match[1]) * units[match[2].lower()])) > 0:
-            return number
-    except (KeyError, ValueError):
-        pass
-    raise ConfigError(f"memory_limit={size}: expected bytes, such as 6GiB or 500MiB")
 
 
 def limit_memory(budget: int) -> None:

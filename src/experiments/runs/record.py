@@ -14,19 +14,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments.errors import ConfigError, one_line
-from experiments.memory import lift_memory_limit, peak
-from experiments.provenance import hardware, provenance
-from experiments.runs import (
-    command_line,
-    config_hash,
-    is_live,
-    is_main_process,
-    now,
-    read_record,
-    save_json,
-    this_process,
-)
+from experiments.config.errors import ConfigError, one_line
+from experiments.config.keys import config_hash
+from experiments.runs.files import save_json
+from experiments.runs.memory import lift_memory_limit, peak
+from experiments.runs.process import command_line, is_main_process, now, this_process
+from experiments.runs.provenance import hardware, provenance
+from experiments.runs.run import is_live, read_record
 
 _HEARTBEAT_S = 60.0
 

@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments import runs
-from experiments.errors import ConfigError
-from experiments.hints import select
+from experiments.config.errors import ConfigError
+from experiments.config.hints import select
+from experiments.runs.run import is_finished
 
 
 def check(output_dir: Path, config: dict[str, Any]) -> None:
     """Refuse a directory that holds a finished run, and folders that can't be written."""
-    from experiments import checks
+    from experiments.config import checks
 
-    if runs.is_finished(output_dir):
+    if is_finished(output_dir):
         raise ConfigError(
             f"{output_dir} holds a finished run, which is never overwritten; set hydra.run.dir to another"
         )
@@ -31,7 +31,7 @@ def refuse_finished(arguments: list[str]) -> None:
     """Refuse a directory given by hand before Hydra writes its files there."""
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key == "hydra.run.dir" and runs.is_finished(Path(value.strip("'\""))):
+        if key == "hydra.run.dir" and is_finished(Path(value.strip("'\""))):
             raise ConfigError(f"{argument} holds a finished run, which is never overwritten; type another folder")
 
 

@@ -7,64 +7,16 @@ folder for each job. Nothing here imports torch.
 from __future__ import annotations
 
 import fcntl
-import functools
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import ConfigError
-from experiments.hints import select
-from experiments.runs import digest, effective, load_json, save_json
+from experiments.config.errors import ConfigError
+from experiments.runs.files import load_json
 
-# A larger value of any of these never needs less memory.
-MEMORY_KEYS = (
-    *(f"loss.{key}" for key in ("mini_batch_size", "mini_batch_num_tokens", "default_num_tokens")),
-    *("model.max_pixels", "evaluator.batch_size"),
-    *("trainer.per_device_train_batch_size", "trainer.per_device_eval_batch_size"),
-)
 FINAL = ("finished", "duplicate")  # statuses of jobs that are not to be run again
-_FILES = ("model.name", "data.path", "data.train", "data.eval")  # keys that may name files, whose content matters
-_LIBRARIES = (  # that compute
-    *("sentence-transformers", "transformers", "torch", "torchvision", "accelerate", "datasets", "peft"),
-    *("tokenizers", "numpy", "pillow"),
-)
-
-
-def job_identity(config: dict[str, Any], task: str = "train") -> str:
-    """Return the SHA-256 of all that can change a job's result.
-
-    That is its config without paths of caches, logging, tracking and numbers of workers; the files that it names
-    (path, size, time of change); the versions of the libraries that compute; and the content of this package.
-
-    Args:
-        config: The resolved config, as plain containers.
-        task: "train" or "evaluate".
-    """
-    named = {key: str(value) for key in _FILES if isinstance(value := select(config, key), str)}
-    files = {key: _fingerprint(value) for key, value in named.items()}
-    return digest([task, effective(config), files, _versions(), _source()])
-
-
-def is_dominated(config: dict[str, Any], by: dict[str, Any]) -> bool:
-    """Return whether a job needs another's memory or more: each memory key at least as large, all else equal."""
-    ours, theirs = effective(config), effective(by)
-    for key in MEMORY_KEYS:
-        group, _, name = key.partition(".")
-        mine, other = (each.get(group, {}).pop(name, None) for each in (ours, theirs))
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (mine, other))
-        if not (mine >= other if numbers else mine == other):
-            return False
-    return digest(ours) == digest(theirs)
-
-
-def memory_rank(config: dict[str, Any]) -> float:
-    """Return a number that is smaller for a job that `is_dominated` by none of those after it, to run it first."""
-    values = [select(config, key) for key in MEMORY_KEYS]
-    return sum(value for value in values if isinstance(value, int | float))
 
 
 def read_sweep(sweep_dir: Path) -> dict[str, Any] | None:
@@ -80,21 +32,6 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any] | None:
     """
     sweep = load_json(sweep_dir / "summary.json")
     return sweep if isinstance(sweep, dict) and "jobs" in sweep else None
-
-
-def write_summary(sweep_dir: Path, sweep: dict[str, Any]) -> None:
-    """Fill in what the jobs' own files say and rewrite `summary.json`, `.csv` and `.md`, each atomically.
-
-    Args:
-        sweep_dir: The sweep's directory.
-        sweep: Its state.
-    """
-    from experiments import sweep_summary
-
-    for job in sweep["jobs"]:
-        job.update(sweep_summary.results(sweep_dir / job["dir"], job))
-    save_json(sweep_dir / "summary.json", sweep)
-    sweep_summary.write_tables(sweep_dir, sweep)
 
 
 def find_sweeps(roots: Iterable[Path], identities: Sequence[str]) -> list[Path]:
@@ -188,39 +125,3 @@ def exclusive(root: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-@functools.cache
-def _fingerprint(name: str) -> Any:
-    """Return path, size and time of change of a file, or of every file below a folder; None for a name on the Hub."""
-    path = Path(name).expanduser()
-    if path.is_file():
-        return [_stamp(path)]
-    if not path.is_dir():
-        return None
-    return [_stamp(file) for file in sorted(path.rglob("*")) if file.is_file()]
-
-
-def _stamp(path: Path) -> tuple[str, int, int]:
-    status = path.stat()
-    return str(path.resolve()), status.st_size, status.st_mtime_ns
-
-
-@functools.cache
-def _versions() -> dict[str, str | None]:
-    versions: dict[str, str | None] = {}
-    for library in _LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            versions[library] = None
-    return versions
-
-
-@functools.cache
-def _source() -> str:
-    """Return the SHA-256 of this package's files."""
-    package, content = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        content.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
-    return content.hexdigest()

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import PIL.Image
 from transformers import TrainerCallback
 
-from experiments import energy as energy_meter
-from experiments import trackio_run
-from experiments.runs import dimensions, is_main_process, keys
+from experiments.runs import energy as energy_meter
+from experiments.runs import trackio_run
+from experiments.runs.metrics_file import dimensions, keys
+from experiments.runs.process import is_main_process
 
 if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker

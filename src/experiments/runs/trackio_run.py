@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
 
 if TYPE_CHECKING:
     from trackio import Run

@@ -14,7 +14,7 @@ from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 

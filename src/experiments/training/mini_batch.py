@@ -27,10 +27,11 @@ from datasets import Image as ImageFeature
 from sentence_transformers.base.model import BaseModel
 from torch import nn
 
-from experiments.data.pages import encoded_values
-from experiments.errors import ConfigError
-from experiments.memory import is_out_of_memory, parse_bytes, peak_of
-from experiments.resized import bounds, image_processor
+from experiments.config.byte_sizes import parse_bytes
+from experiments.config.errors import ConfigError
+from experiments.data.encoded_pages import encoded_values
+from experiments.data.resized_pages import bounds, image_processor
+from experiments.runs.memory import is_out_of_memory, peak_of
 
 MARGIN = 1.1  # what a step takes is measured; training may take a tenth more
 OPTIMIZER_COPIES = 2  # AdamW's two moments, which exist only after the first step

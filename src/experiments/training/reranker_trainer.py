@@ -15,7 +15,7 @@ from sentence_transformers.cross_encoder.training_args import CrossEncoderTraini
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
 
-from experiments.training import RunArguments, RunTrainer, prompts_of
+from experiments.training.trainer import RunArguments, RunTrainer, prompts_of
 
 
 class BinaryCrossEntropyLoss(losses.BinaryCrossEntropyLoss):

@@ -6,7 +6,7 @@ import torch
 from datasets import Dataset
 from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 
-from experiments.data.common import content_hashes
+from experiments.data.encoded_pages import content_hashes
 
 
 class NoDuplicatesByBytes(NoDuplicatesBatchSampler):

@@ -25,11 +25,11 @@ from torch.utils.data import DataLoader
 from transformers import ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
-from experiments import mini_batch
-from experiments.data.pages import content_hashes, remember_hashes
-from experiments.encoders import has_bfloat16
-from experiments.losses import CachedMultipleNegativesRankingLoss
-from experiments.sampling import NoDuplicatesByBytes
+from experiments.data.encoded_pages import content_hashes, remember_hashes
+from experiments.models.loading import has_bfloat16
+from experiments.training import mini_batch
+from experiments.training.losses import CachedMultipleNegativesRankingLoss
+from experiments.training.sampler import NoDuplicatesByBytes
 
 logger = logging.getLogger(__name__)
 

@@ -23,9 +23,12 @@ from hydra.core.utils import JobRuntime, run_job, setup_globals
 from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
-from experiments import checks, cli, memory
-from experiments.errors import one_line
-from experiments.runs import save_json
+from experiments import cli
+from experiments.config import checks
+from experiments.config.errors import one_line
+from experiments.config.options import CONF
+from experiments.runs import memory
+from experiments.runs.files import save_json
 
 
 def main() -> int:
@@ -47,7 +50,7 @@ def main() -> int:
         version.setbase(cli.HYDRA_VERSION_BASE)
         setup_globals()
         JobRuntime.instance().set("name", config.hydra.job.name)
-        loader = ConfigLoaderImpl(create_config_search_path(str(cli.CONF)))
+        loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
         context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
         run_job(
             task_function=cli.make_job(task, failures, keep_traceback=False),

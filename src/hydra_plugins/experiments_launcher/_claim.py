@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def claim(
     Raises:
         ConfigError: If a sweep of these jobs is going on, or the directory typed holds something else.
     """
-    from experiments import sweeps
+    from experiments.runs import sweeps
 
     with sweeps.exclusive(wanted.parent if typed else sweeps.root_of(wanted)):
         if (folder := sweeps.choose(wanted, typed, identities, memory_limit, repeat)) is not None:
@@ -58,10 +58,10 @@ def claim(
 
 def _read_ends(folder: Path, sweep: dict[str, Any]) -> None:
     """Note the jobs that finished although the sweep was killed before it could."""
-    from experiments import runs
+    from experiments.runs.run import is_finished
 
     for job in sweep["jobs"]:
-        finished = runs.is_finished(folder / job["dir"])
+        finished = is_finished(folder / job["dir"])
         job["reused"] = finished and job["status"] != "duplicate"
         job["status"] = "finished" if job["reused"] else "pending"
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments import memory, runs
+from experiments.runs import memory
+from experiments.runs.files import load_json
+from experiments.runs.gpus import visible_gpus
+from experiments.runs.process import now
+from experiments.runs.run import read_record
 from hydra_plugins.experiments_launcher._progress import Progress
 
 TERMINATE_S = 20.0  # for a job to close its files after SIGTERM
@@ -92,7 +94,7 @@ class Pool:
                 start_new_session=True,
             )
         self.running.append(Child(job, process, time.monotonic(), gpu, memory.oom_kills()))
-        job.update(status="running", start=runs.now(), end=None, error=None, reused=False, dominated_by=None)
+        job.update(status="running", start=now(), end=None, error=None, reused=False, dominated_by=None)
         self.save()
         self.progress.started(job)
 
@@ -141,7 +143,7 @@ class Pool:
 def _note(child: Child, ended: dict[str, Any]) -> None:
     """Note in a job's entry how its process ended and how long it and those before it took."""
     seconds = (child.job.get("wall_s") or 0.0) + time.monotonic() - child.started
-    child.job.update(ended, end=runs.now(), wall_s=round(seconds, 2))
+    child.job.update(ended, end=now(), wall_s=round(seconds, 2))
 
 
 def frozen_path(sweep_dir: Path, job: dict[str, Any]) -> Path:
@@ -173,8 +175,8 @@ def outcome(sweep_dir: Path, job: dict[str, Any], code: int | None, peak: int | 
         peak: Resident memory as last seen from outside, bytes.
     """
     folder = sweep_dir / job["dir"]
-    told = runs.load_json(frozen_path(sweep_dir, job).with_suffix(".json")) or {}
-    record = runs.read_record(folder) or {}
+    told = load_json(frozen_path(sweep_dir, job).with_suffix(".json")) or {}
+    record = read_record(folder) or {}
     peaks = [each for each in (told.get("peak_memory_bytes"), peak) if each]
     found = {"peak_memory_bytes": max(peaks, default=None), "peak_device_bytes": told.get("peak_device_bytes")}
     status, code = told.get("status"), told.get("code") if code is None else code
@@ -193,18 +195,6 @@ def outcome(sweep_dir: Path, job: dict[str, Any], code: int | None, peak: int | 
     if code < 0:
         return found | {"status": "failed", "error": f"crashed: {signal.Signals(-code).name}"}
     return found | {"status": "exited", "error": f"exit code {code} before the run was finished"}
-
-
-def visible_gpus() -> list[str]:
-    """Return the GPUs that jobs may have, as CUDA_VISIBLE_DEVICES names them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
-    if shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    listed = subprocess.run(query, capture_output=True, text=True, timeout=60)
-    return re.findall(r"GPU-[\w-]+", listed.stdout)
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

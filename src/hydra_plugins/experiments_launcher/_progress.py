@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from experiments import sweep_summary
-from experiments.tables import time_text
-
-if TYPE_CHECKING:
-    from hydra_plugins.experiments_launcher._jobs import Child
+from experiments.reports import sweep_summary
+from experiments.reports.tables import time_text
 
 _BAR = re.compile(r"([^\r\n|\]]*?):? *\d+%\|[^|]*\| *(\d+/\d+)")  # as tqdm draws it
 _TERMINAL_S, _FILE_S = (
     0.5,
     60.0,
 )  # between two looks at the jobs: on a terminal, where lines are redrawn, and in a file
+
+
+class Running(Protocol):
+    """A job that runs."""
+
+    job: dict[str, Any]  # its entry in the sweep
+    started: float  # on the monotonic clock
 
 
 class Progress:
@@ -43,7 +48,7 @@ class Progress:
         self._erase()
         self._print(f"{name(job)}  {sweep_summary.shown_status(job)}{seconds}{f': {note}' if note else ''}")
 
-    def show(self, running: list[Child]) -> None:
+    def show(self, running: Sequence[Running]) -> None:
         """Show the running jobs' steps, if it is time to."""
         if not running or time.monotonic() < self._next:
             return

@@ -13,7 +13,8 @@ import submitit
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import LocalLauncher, SlurmLauncher
 
-from experiments import runs
+from experiments.runs.files import load_json, save_json
+from experiments.runs.process import process_start, this_process
 from hydra_plugins.experiments_launcher._jobs import TERMINATE_S, child_command
 
 _POLL_S = 0.2
@@ -42,7 +43,7 @@ def _run(frozen_and_log: list[str], wait: Callable[[subprocess.Popen[bytes]], in
     with log.open("ab") as file:
         code = wait(subprocess.Popen(child_command(frozen), stdout=file, stderr=file, env=environment))
     told = frozen.with_suffix(".json")
-    runs.save_json(told, (runs.load_json(told) or {}) | {"code": code})
+    save_json(told, (load_json(told) or {}) | {"code": code})
     return code
 
 
@@ -67,7 +68,7 @@ class Local(LocalLauncher):
 
     def submit(self, jobs: Sequence[list[str]]) -> list[submitit.Job]:
         """Submit jobs, see `_submit`; they get to know the process that they belong to."""
-        self.sweep = runs.this_process()
+        self.sweep = this_process()
         return _submit(self, jobs)
 
     def __call__(self, frozen_and_log: list[str], *_: Any) -> Any:
@@ -75,7 +76,7 @@ class Local(LocalLauncher):
         return _run(frozen_and_log, self._wait)
 
     def _wait(self, process: subprocess.Popen[bytes]) -> int:
-        while process.poll() is None and runs.process_start(self.sweep["pid"]) == self.sweep["process_start"]:
+        while process.poll() is None and process_start(self.sweep["pid"]) == self.sweep["process_start"]:
             time.sleep(_POLL_S)
         process.terminate()
         try:

@@ -23,9 +23,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
+from experiments.config.launcher_options import check_options
 from hydra_plugins.experiments_launcher._claim import Claim, claim
-from hydra_plugins.experiments_launcher._options import check_options
 
 
 class ProcessLauncher(Launcher):
@@ -58,7 +58,7 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs, all of the sweep's or as many as the sweeper wants to know at once."""
-        from experiments import sweeps
+        from experiments.runs.job_identity import job_identity
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)
@@ -69,7 +69,7 @@ class ProcessLauncher(Launcher):
             refusals.append(refusal)
         if self.sweep is None and all(refusals):
             raise ConfigError("; ".join(dict.fromkeys(map(str, refusals))))
-        identities = [sweeps.job_identity(plain, self.config.hydra.job.name) for _, plain in composed]
+        identities = [job_identity(plain, self.config.hydra.job.name) for _, plain in composed]
         if self.sweep is None:
             with claim(self.wanted, self.typed, identities, self.budget, self.repeat) as claimed:
                 self._begin(claimed)
@@ -92,7 +92,8 @@ class ProcessLauncher(Launcher):
 
     def _compose(self, overrides: Sequence[str], number: int) -> tuple[DictConfig, dict[str, Any], str | None]:
         """Return a job's config as Hydra runs it and as plain values, and why it can't work, if it can't."""
-        from experiments import checks, cli
+        from experiments import cli
+        from experiments.config import checks
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
@@ -113,7 +114,8 @@ class ProcessLauncher(Launcher):
 
     def _begin(self, claim: Claim) -> None:
         """Make a directory this sweep's."""
-        from experiments import runs, sweep_summary
+        from experiments.reports import sweep_summary
+        from experiments.runs.process import command_line, now, this_process
 
         self.dir, self._lock = claim.folder, claim.lock
         staging = Path(self.config.hydra.sweep.dir)
@@ -123,9 +125,9 @@ class ProcessLauncher(Launcher):
         self._set_dir(self.dir)
         self.task_function.sweep_dir = self.dir  # type: ignore[attr-defined]  # where the entry point finds it
         keys = self._swept_keys()
-        fresh = {"start": runs.now(), "keys": keys, "jobs": [], "memory_limit": self.budget}
+        fresh = {"start": now(), "keys": keys, "jobs": [], "memory_limit": self.budget}
         fresh["name"] = self.dir.name if self.typed else sweep_summary.sweep_name(keys, self.dir)
-        here = runs.this_process() | {"task": self.config.hydra.job.name, "command": runs.command_line()}
+        here = this_process() | {"task": self.config.hydra.job.name, "command": command_line()}
         self.sweep = (claim.earlier or fresh) | here
         sys.stdout.write(f"{'Going on with' if claim.earlier else 'Sweep:'} {self.dir}\n")
 
@@ -146,7 +148,7 @@ class ProcessLauncher(Launcher):
         composed: list[tuple[DictConfig, dict[str, Any]]],
     ) -> list[dict[str, Any]]:
         """Return the batch's entries in the sweep, those of the sweep that is taken up where they are the same."""
-        from experiments import sweep_summary
+        from experiments.reports import sweep_summary
 
         assert self.sweep is not None
         jobs = self.sweep["jobs"]
@@ -181,7 +183,7 @@ class ProcessLauncher(Launcher):
 
     def _run(self, entries: list[dict[str, Any]], composed: list[tuple[DictConfig, dict[str, Any]]]) -> None:
         """Freeze the configs of the jobs that are to run, and run them."""
-        from experiments import sweeps
+        from experiments.runs.skipped_jobs import is_dominated, memory_rank
         from hydra_plugins.experiments_launcher._progress import Progress
 
         assert self.sweep is not None
@@ -198,7 +200,7 @@ class ProcessLauncher(Launcher):
 
         def blocked(job: dict[str, Any]) -> bool:
             for other in [each for each in jobs if each["status"] == "OOM" and self.skip_dominated]:
-                if sweeps.is_dominated(plain[job["number"]], plain[other["number"]]):
+                if is_dominated(plain[job["number"]], plain[other["number"]]):
                     job |= {"status": "skipped", "dominated_by": other["number"]}
                     return True
             return False
@@ -208,7 +210,7 @@ class ProcessLauncher(Launcher):
         if self.on_failure == "stop" and stopped:
             pending = []
         if self.skip_dominated:  # small ones first, so that what they show saves the large ones
-            pending.sort(key=lambda job: sweeps.memory_rank(plain[job["number"]]))
+            pending.sort(key=lambda job: memory_rank(plain[job["number"]]))
         self._execute(pending, blocked, progress)
 
     def _execute(self, pending: list[dict[str, Any]], blocked: Callable[[dict[str, Any]], bool], show: Any) -> None:
@@ -220,7 +222,7 @@ class ProcessLauncher(Launcher):
 
     def _freeze(self, job: dict[str, Any], config: DictConfig) -> None:
         """Write the config that the job's process runs, whatever becomes of the YAML files until then."""
-        from experiments import sweep_summary
+        from experiments.reports import sweep_summary
         from hydra_plugins.experiments_launcher._jobs import frozen_path
 
         assert self.sweep is not None
@@ -249,11 +251,12 @@ class ProcessLauncher(Launcher):
         return module, task.__qualname__
 
     def _save(self, status: str) -> None:
-        from experiments import runs, sweeps
+        from experiments.reports.sweep_summary import write_summary
+        from experiments.runs.process import now
 
         assert self.sweep is not None
-        self.sweep |= {"status": status, "end": None if status == "running" else runs.now()}
-        sweeps.write_summary(self.dir, self.sweep)
+        self.sweep |= {"status": status, "end": None if status == "running" else now()}
+        write_summary(self.dir, self.sweep)
 
     def _job_return(self, job: dict[str, Any], overrides: Sequence[str]) -> JobReturn:
         """Return what sweepers want: the metric; the plain one would end the sweep at a job that failed."""

@@ -20,14 +20,15 @@ class SubmititLauncher(ProcessLauncher):
 
     def _execute(self, pending: list[dict[str, Any]], blocked: Callable[[dict[str, Any]], bool], show: Any) -> None:
         """Submit all jobs at once, so that none is skipped for what another shows, and note each one's end."""
-        from experiments import runs
+        from experiments.runs.files import load_json
+        from experiments.runs.process import now
         from hydra_plugins.experiments_launcher._jobs import frozen_path, outcome, prepare
 
         if not pending:
             return
         for job in pending:
             prepare(self.dir, job)
-            job.update(status="running", start=runs.now(), end=None, error=None, reused=False)
+            job.update(status="running", start=now(), end=None, error=None, reused=False)
         self._save("running")
         paths = [[str(frozen_path(self.dir, job).resolve()), str(self.dir / job["log"])] for job in pending]
         waiting = dict(enumerate(self.submitit.submit(paths)))
@@ -35,15 +36,15 @@ class SubmititLauncher(ProcessLauncher):
             while waiting:
                 for index, handle in [*waiting.items()]:
                     job, is_over = pending[index], handle.done()
-                    told = runs.load_json(frozen_path(self.dir, job).with_suffix(".json")) or {}
+                    told = load_json(frozen_path(self.dir, job).with_suffix(".json")) or {}
                     if "code" in told or is_over:
                         del waiting[index]
-                        job.update(outcome(self.dir, job, None), end=runs.now())
+                        job.update(outcome(self.dir, job, None), end=now())
                         self._save("running")
                         show.ended(job)
                 time.sleep(_POLL_S)
         except KeyboardInterrupt:
             if self.submitit.ends_with_sweep:
                 for index in waiting:
-                    pending[index].update(status="interrupted", end=runs.now())
+                    pending[index].update(status="interrupted", end=now())
             raise

@@ -19,9 +19,10 @@ from datasets import Dataset, DatasetDict, Features, Image, Value, load_from_dis
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from experiments.atomic import write_once
-from experiments.data import PairsData, pairs
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
+from experiments.data import pairs
+from experiments.data.types import PairsData
+from experiments.runs.files import write_once
 
 NAME = "drawings"
 SIZE = 64  # pixels, both sides

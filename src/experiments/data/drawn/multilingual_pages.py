@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, Value
 from tqdm.auto import tqdm
 
-from experiments.atomic import write_once
-from experiments.data import report_pages
-from experiments.data.drawing import Page
-from experiments.data.report_pages import ATTRIBUTES, Row, all_pages, check_page_size, choose_rows, draw_png
+from experiments.data.drawn import report_pages
+from experiments.data.drawn.drawing import Page
+from experiments.data.drawn.report_pages import ATTRIBUTES, Row, all_pages, check_page_size, choose_rows, draw_png
+from experiments.runs.files import write_once
 
 NUM_TRAIN_QUERIES = 1500  # with those of the evaluation a little more than half of the pages, as in the source
 NUM_EVAL_QUERIES = 100

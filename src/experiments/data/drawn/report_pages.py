@@ -19,10 +19,12 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Features, Image, Value, load_from_disk
 from tqdm.auto import tqdm
 
-from experiments.atomic import write_once
-from experiments.data import RetrievalData, common, drawing
-from experiments.data.drawing import CHARTS, COLORS, DIVISIONS, LAYOUTS, QUARTERS, Page, draw_page
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
+from experiments.data import from_rows
+from experiments.data.drawn import drawing
+from experiments.data.drawn.drawing import CHARTS, COLORS, DIVISIONS, LAYOUTS, QUARTERS, Page, draw_page
+from experiments.data.types import RetrievalData
+from experiments.runs.files import write_once
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +79,7 @@ def load(
     if not folder.exists():
         _build(folder, train_rows, eval_rows, (width, height), seed)
     pages = load_from_disk(str(folder))
-    data = common.build(
+    data = from_rows.build(
         pages["train"],
         pages["eval"],
         columns=COLUMNS,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.data import PairsData, pairs
-from experiments.data.common import first_rows
-from experiments.data.hub import load_rows
-from experiments.errors import ConfigError
+from experiments.config.errors import ConfigError
+from experiments.data import pairs
+from experiments.data.from_rows import first_rows
+from experiments.data.sources.hub import load_rows
+from experiments.data.types import PairsData
 
 
 def load(

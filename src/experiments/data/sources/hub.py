@@ -11,11 +11,11 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 
-from experiments.data import RetrievalData
-from experiments.data.common import build, first_rows, loading_error
+from experiments.config.errors import ConfigError
+from experiments.config.hub_reachable import OFFLINE, require_hub
+from experiments.data.from_rows import build, first_rows, loading_error
 from experiments.data.media import with_files
-from experiments.errors import ConfigError
-from experiments.hub import OFFLINE, require_hub
+from experiments.data.types import RetrievalData
 
 INSTEAD = f"{OFFLINE} (data.path=FOLDER, written by save_to_disk)"
 

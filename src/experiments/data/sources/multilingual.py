@@ -25,10 +25,10 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 from tqdm.auto import tqdm
 
-from experiments.data import RetrievalData
-from experiments.data.common import build, loading_error
-from experiments.errors import ConfigError
-from experiments.hub import require_hub
+from experiments.config.errors import ConfigError
+from experiments.config.hub_reachable import require_hub
+from experiments.data.from_rows import build, loading_error
+from experiments.data.types import RetrievalData
 
 COLUMNS = ("id", "query", "image", "negatives")
 TEXT = Value("string")

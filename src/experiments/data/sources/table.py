@@ -9,10 +9,10 @@ from typing import Any
 from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetsError
 
-from experiments.data import RetrievalData
-from experiments.data.common import build, first_rows, loading_error
+from experiments.config.errors import ConfigError
+from experiments.data.from_rows import build, first_rows, loading_error
 from experiments.data.media import with_files
-from experiments.errors import ConfigError
+from experiments.data.types import RetrievalData
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 

@@ -6,21 +6,14 @@ first, on the same drawings: what follows starts where a pretrained checkpoint w
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 
 import torch
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
-from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
-from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 from transformers import PreTrainedTokenizerFast, Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
-from experiments.data import drawings
-from experiments.models import built
-from experiments.tiny import INIT, SPECIAL_TOKENS, qwen3vl_processor, train_tokenizer
+from experiments.data.drawn import drawings
+from experiments.models.tiny.qwen3vl import INIT, SPECIAL_TOKENS, qwen3vl_processor, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -107,60 +100,3 @@ def build_qwen3_5(folder: Path, *, embedding_dim: int = 64, seed: int = 42) -> N
     processor = qwen3vl_processor(tokenizer, CHAT_TEMPLATE)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
-
-
-def warm_backbone(
-    *, seed: int = 42, num_steps: int = 150, batch_size: int = 32, cache_dir: str = "outputs/.cache"
-) -> str:
-    """Return the folder of a tiny Qwen3.5 that was trained as an embedder of drawings, once, and then is cached.
-
-    Args:
-        seed: Of the initial weights and the batches.
-        num_steps: Training steps, of half a second each on two cores.
-        batch_size: Pairs of a caption and its drawing in a step.
-        cache_dir: Folder of the cache.
-    """
-    sources = (Path(__file__), Path(drawings.__file__))
-    version = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
-    name = f"qwen3_5-tiny-warm-{version}-{num_steps}x{batch_size}-seed{seed}"
-
-    def build(folder: Path) -> None:
-        logger.info("Warm start: %d steps as an embedder of drawings, kept in %s", num_steps, Path(cache_dir) / name)
-        build_qwen3_5(folder, seed=seed)
-        with torch.random.fork_rng(devices=[]):  # what follows is the same, whether this was cached or not
-            _fit_embedder(folder, seed, num_steps, batch_size, cache_dir)
-
-    with built(build, name, cache_dir, alone="the tiny reranker's backbone") as folder:
-        return str(folder)
-
-
-def warm_embedder(
-    *, seed: int = 42, num_steps: int = 150, batch_size: int = 32, cache_dir: str = "outputs/.cache"
-) -> SentenceTransformer:
-    """Load the embedder that `warm_backbone` trains: the retriever whose candidates the reranker puts in order."""
-    folder = warm_backbone(seed=seed, num_steps=num_steps, batch_size=batch_size, cache_dir=cache_dir)
-    return SentenceTransformer(folder, local_files_only=True)
-
-
-def _fit_embedder(folder: Path, seed: int, num_steps: int, batch_size: int, cache_dir: str) -> None:
-    """Train on drawings of the training combinations alone, and write the embedder."""
-    rows = drawings.captioned(num_steps * batch_size // 4, 40, 0, cache_dir)["train"].select_columns(["text", "image"])
-    transformer = Transformer(str(folder), transformer_task="feature-extraction")
-    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
-    model = SentenceTransformer(modules=[transformer, pooling, Normalize()])
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder.with_name("trainer")),
-        max_steps=num_steps,
-        per_device_train_batch_size=batch_size,
-        learning_rate=3e-3,
-        warmup_steps=0.1,
-        save_strategy="no",
-        report_to="none",
-        logging_steps=25,
-        seed=seed,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-    )
-    loss = MultipleNegativesRankingLoss(model)
-    SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=loss).train()
-    model.save_pretrained(str(folder))

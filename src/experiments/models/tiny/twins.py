@@ -15,9 +15,9 @@ import torch
 import transformers as hf
 from tokenizers.processors import TemplateProcessing
 
-from experiments import tiny
-from experiments.models import built
-from experiments.tiny import INIT
+from experiments.models.tiny import qwen3vl
+from experiments.models.tiny.cache import built
+from experiments.models.tiny.qwen3vl import INIT
 
 DIM = 96
 IMAGE_SIZE = 128  # of the models that resize every page to one size
@@ -83,7 +83,7 @@ def siglip(seed: int = 42, cache_dir: str = "outputs/.cache") -> str:
 
 def _saved(name: str, seed: int, cache_dir: str, make: Callable[[], Built]) -> str:
     """Return the folder of a twin, built complete or not at all."""
-    sources = b"".join(Path(str(module)).read_bytes() for module in (__file__, tiny.__file__))
+    sources = b"".join(Path(str(module)).read_bytes() for module in (__file__, qwen3vl.__file__))
     version = hashlib.sha256(sources + hf.__version__.encode()).hexdigest()[:8]
 
     def build(folder: Path) -> None:
@@ -117,13 +117,13 @@ def _ids(tokenizer: Any) -> dict[str, Any]:
     vocabulary = tokenizer.get_vocab()
     names = {"image_token": "image", "video_token": "video", "vision_start_token": "vision_start"}
     names["vision_end_token"] = "vision_end"
-    return {f"{name}_token_id": vocabulary[tiny.SPECIAL_TOKENS[key]] for key, name in names.items()}
+    return {f"{name}_token_id": vocabulary[qwen3vl.SPECIAL_TOKENS[key]] for key, name in names.items()}
 
 
 def _qwen3vl() -> Built:
-    tokenizer = tiny.train_tokenizer()
-    model = hf.Qwen3VLForConditionalGeneration(tiny.qwen3vl_config(tokenizer, DIM))
-    processor = tiny.qwen3vl_processor(tokenizer)
+    tokenizer = qwen3vl.train_tokenizer()
+    model = hf.Qwen3VLForConditionalGeneration(qwen3vl.qwen3vl_config(tokenizer, DIM))
+    processor = qwen3vl.qwen3vl_processor(tokenizer)
     processor.video_processor.size = type(processor.video_processor.size)(**VIDEO_SIZE)
     return model, processor
 
@@ -137,12 +137,12 @@ def _qwen2vl_processor(processor: Any, tokenizer: Any) -> hf.ProcessorMixin:
         image_processor=hf.Qwen2VLImageProcessor(**PATCHES),
         tokenizer=tokenizer,
         video_processor=hf.Qwen2VLVideoProcessor(**PATCHES, size=VIDEO_SIZE),
-        chat_template=tiny.CHAT_TEMPLATE,
+        chat_template=qwen3vl.CHAT_TEMPLATE,
     )
 
 
 def _qwen2vl() -> Built:
-    tokenizer = tiny.train_tokenizer()
+    tokenizer = qwen3vl.train_tokenizer()
     vision = _qwen_vision(embed_dim=64, hidden_size=DIM, mlp_ratio=2)
     config = hf.Qwen2VLConfig(
         text_config=_text(tokenizer, rope_parameters=_mrope()),
@@ -154,7 +154,7 @@ def _qwen2vl() -> Built:
 
 
 def _qwen25vl() -> Built:
-    tokenizer = tiny.train_tokenizer()
+    tokenizer = qwen3vl.train_tokenizer()
     vision = _qwen_vision(hidden_size=64, intermediate_size=128, out_hidden_size=DIM, **WINDOWS)
     config = hf.Qwen2_5_VLConfig(
         text_config=_text(tokenizer, rope_parameters=_mrope()),
@@ -166,7 +166,7 @@ def _qwen25vl() -> Built:
 
 
 def _qwen25omni() -> Built:
-    tokenizer = tiny.train_tokenizer(special_tokens=OMNI_TOKENS)
+    tokenizer = qwen3vl.train_tokenizer(special_tokens=OMNI_TOKENS)
     vocabulary = tokenizer.get_vocab()
     config = hf.Qwen2_5OmniThinkerConfig(
         text_config=_text(tokenizer, rope_parameters=_mrope()),
@@ -195,14 +195,14 @@ def _qwen25omni() -> Built:
 
 
 def _llava_next() -> Built:
-    tokenizer = tiny.train_tokenizer()
+    tokenizer = qwen3vl.train_tokenizer()
     size, grid = 56, [[56, 112], [112, 56], [112, 112]]
     vision = INIT | {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
     vision |= {"image_size": size, "patch_size": 14, "projection_dim": 64}
     config = hf.LlavaNextConfig(
         text_config=hf.MistralConfig(**_text(tokenizer, sliding_window=None)),
         vision_config=hf.CLIPVisionConfig(**vision),
-        image_token_index=tokenizer.get_vocab()[tiny.SPECIAL_TOKENS["image_token"]],
+        image_token_index=tokenizer.get_vocab()[qwen3vl.SPECIAL_TOKENS["image_token"]],
         image_grid_pinpoints=grid,
         image_seq_length=(size // 14) ** 2,
         tie_word_embeddings=True,
@@ -214,16 +214,16 @@ def _llava_next() -> Built:
         tokenizer=tokenizer,
         patch_size=14,
         vision_feature_select_strategy="default",
-        image_token=tiny.SPECIAL_TOKENS["image_token"],
+        image_token=qwen3vl.SPECIAL_TOKENS["image_token"],
         num_additional_image_tokens=1,
-        chat_template=tiny.CHAT_TEMPLATE,
+        chat_template=qwen3vl.CHAT_TEMPLATE,
     )
     return hf.LlavaNextForConditionalGeneration(config), processor
 
 
 def _contrastive(max_length: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Return the tokenizer, which ends each text with a token to pool at, and the sizes of both towers."""
-    tokenizer = tiny.train_tokenizer()
+    tokenizer = qwen3vl.train_tokenizer()
     tokenizer.model_max_length = max_length
     end = (tokenizer.eos_token, tokenizer.eos_token_id)
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"$A {end[0]}", special_tokens=[end])

@@ -13,10 +13,10 @@ import numpy as np
 from datasets import Dataset, Image, Value, concatenate_datasets
 from datasets.exceptions import DatasetGenerationError
 
-from experiments.data import RetrievalData
+from experiments.config.errors import ConfigError
+from experiments.data.encoded_pages import EMPTY, Defect, content_hashes, digests, hashes_and_defects, remember_hashes
 from experiments.data.media import kind_of, readable
-from experiments.data.pages import EMPTY, Defect, content_hashes, digests, hashes_and_defects, remember_hashes
-from experiments.errors import ConfigError
+from experiments.data.types import RetrievalData
 
 __all__ = ["build", "content_hashes", "first_rows", "loading_error"]
 

@@ -1,11 +1,11 @@
-"""What the options of a launcher can be."""
+"""What the options of a sweep's launcher can be."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from experiments import memory
-from experiments.errors import ConfigError
+from experiments.config.byte_sizes import parse_bytes
+from experiments.config.errors import ConfigError
 
 
 def check_options(launcher: Any) -> int | None:
@@ -25,6 +25,6 @@ def check_options(launcher: Any) -> int | None:
         if not is_right:
             raise ConfigError(f"hydra.launcher.{key}={getattr(launcher, key)}: expected {what}")
     try:
-        return memory.parse_bytes(launcher.memory_limit)
+        return parse_bytes(launcher.memory_limit)
     except ConfigError as error:
         raise ConfigError(f"hydra.launcher.{error}") from error

@@ -1,0 +1,1 @@
+"""Pages and drawings made from a seed, for the options that need no download; no source of real documents."""

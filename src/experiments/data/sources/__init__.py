@@ -1,0 +1,1 @@
+"""One file for each kind of source: its `load` reads rows and hands them on, checks and splits included."""

@@ -1,0 +1,69 @@
+"""What makes two jobs of a sweep the same: config, files, versions and code."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from experiments.config.hints import select
+from experiments.config.keys import digest, effective
+
+_FILES = ("model.name", "data.path", "data.train", "data.eval")  # keys that may name files, whose content matters
+_LIBRARIES = (  # that compute
+    *("sentence-transformers", "transformers", "torch", "torchvision", "accelerate", "datasets", "peft"),
+    *("tokenizers", "numpy", "pillow"),
+)
+
+
+def job_identity(config: dict[str, Any], task: str = "train") -> str:
+    """Return the SHA-256 of all that can change a job's result.
+
+    That is its config without paths of caches, logging, tracking and numbers of workers; the files that it names
+    (path, size, time of change); the versions of the libraries that compute; and the content of this package.
+
+    Args:
+        config: The resolved config, as plain containers.
+        task: "train" or "evaluate".
+    """
+    named = {key: str(value) for key in _FILES if isinstance(value := select(config, key), str)}
+    files = {key: _fingerprint(value) for key, value in named.items()}
+    return digest([task, effective(config), files, _versions(), _source()])
+
+
+@functools.cache
+def _fingerprint(name: str) -> Any:
+    """Return path, size and time of change of a file, or of every file below a folder; None for a name on the Hub."""
+    path = Path(name).expanduser()
+    if path.is_file():
+        return [_stamp(path)]
+    if not path.is_dir():
+        return None
+    return [_stamp(file) for file in sorted(path.rglob("*")) if file.is_file()]
+
+
+def _stamp(path: Path) -> tuple[str, int, int]:
+    status = path.stat()
+    return str(path.resolve()), status.st_size, status.st_mtime_ns
+
+
+@functools.cache
+def _versions() -> dict[str, str | None]:
+    versions: dict[str, str | None] = {}
+    for library in _LIBRARIES:
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            versions[library] = None
+    return versions
+
+
+@functools.cache
+def _source() -> str:
+    """Return the SHA-256 of this package's files."""
+    package, content = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        content.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
+    return content.hexdigest()

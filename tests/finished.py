@@ -1,0 +1,39 @@
+"""A finished run on disk, without the run."""
+
+from experiments.runs.files import save_json
+from experiments.runs.record import keep_record
+
+EVALUATION = {"name": "report-pages-hard", "num_queries": 100, "num_documents": 500, "fingerprint": "abc"}
+BASE = {96: 0.016, 48: 0.015, 24: 0.014, 12: 0.011}
+FINETUNED = {96: 0.8743, 48: 0.8648, 24: 0.801, 12: 0.624}
+
+
+def section(values):
+    return {
+        str(dim): {
+            "cosine_accuracy@1": value / 2,
+            "cosine_ndcg@10": value,
+            "cosine_ndcg@10_ci95": [max(0.0, value - 0.03), value + 0.03],
+            "int8": {"cosine_ndcg@10": value - 0.001},
+            "binary": {"cosine_ndcg@10": value - 0.011},
+        }
+        for dim, value in values.items()
+    }
+
+
+def finished_run(folder, *, name=None, base=BASE, final=FINETUNED, parameters=1_316_000, config=None, **metrics):
+    content = {
+        "primary_metric": "cosine_ndcg@10",
+        "evaluation": EVALUATION,
+        "model": {"name": "qwen3vl_tiny", "parameters": parameters, "embedding_dim": 96, "truncate_dim": 48},
+        "energy": {
+            **{"energy_kwh": 0.00212, "emissions_kg": 0.00081, "duration_s": 160.0},
+            **{"country": "USA", "method": "estimated"},
+        },
+    }
+    content |= {key: section(values) for key, values in (("base", base), ("final", final)) if values}
+    config = {"seed": 42, "run_name": name} | (config or {})
+    with keep_record(folder, config, command="python -m experiments.train seed=42") as run:
+        run.update(fingerprint="data-fingerprint", dashboard="trackio show --project experiments")
+        save_json(folder / "metrics.json", content | metrics)
+    return folder
