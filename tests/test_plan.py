@@ -13,7 +13,7 @@ from experiments import cli, plan
 from experiments.config.options import CONF
 from experiments.runs.estimate import estimate, past_runs
 from experiments.runs.files import load_json, save_json
-from experiments.runs.job_identity import job_identity
+from experiments.runs.identity import job_identity
 from experiments.runs.record import keep_record
 
 ROWS = ["data.num_train_rows=100", "trainer.num_train_epochs=2", "trainer.eval_strategy=epoch"]

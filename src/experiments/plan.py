@@ -35,7 +35,7 @@ from experiments.reports.tables import energy_text, markdown_table, shown, time_
 from experiments.runs import sweeps
 from experiments.runs.estimate import Estimate, Past, estimate, past_runs
 from experiments.runs.gpus import visible_gpus
-from experiments.runs.job_identity import job_identity
+from experiments.runs.identity import job_identity
 from experiments.runs.run import is_finished
 
 _HELP = """Say what a sweep would do, without doing it; loads no weights.

@@ -119,7 +119,7 @@ def check_push(trainer: dict[str, Any], name: str) -> None:
         return
     import huggingface_hub
 
-    from experiments.config.hub_reachable import require_hub
+    from experiments.config.hub import require_hub
 
     require_hub("pushing the model", instead="type trainer.push_to_hub=false")
     try:

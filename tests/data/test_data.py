@@ -14,7 +14,7 @@ import xxhash
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
 from experiments.config.errors import ConfigError
-from experiments.config.hub_reachable import require_hub
+from experiments.config.hub import require_hub
 from experiments.data import encoded_pages, from_rows
 from experiments.data.sources import hub, table
 from experiments.data.types import RetrievalData

@@ -16,8 +16,8 @@ import pytest
 from experiments.config.byte_sizes import parse_bytes
 from experiments.config.errors import ConfigError
 from experiments.reports import sweep_summary, tables
-from experiments.runs import memory, sweeps
-from experiments.runs.job_identity import job_identity
+from experiments.runs import identity, memory
+from experiments.runs.identity import job_identity
 from experiments.runs.process import process_start
 from experiments.runs.skipped_jobs import is_dominated
 from hydra_plugins.experiments_launcher._progress import read_step
@@ -296,7 +296,7 @@ def test_identity_is_that_of_the_result(tmp_path):
     with_file = CONFIG | {"data": {"train": str(table)}}
     before = job_identity(with_file)
     table.write_text("query,page\nx,y\n")
-    sweeps._fingerprint.cache_clear()
+    identity.file_stamps.cache_clear()
     others = [job_identity(each) for each in (CONFIG, CONFIG | {"seed": 2}, with_file)]
     assert len({before, *others, job_identity(CONFIG, "evaluate")}) == 5
 

@@ -81,12 +81,12 @@ def test_config_becomes_top_level_scalars_named_by_group_and_option():
         "run_name": None,
         "model": "tiny",
         "model/max_pixels": 16384,
-        "data": "data.report_pages.load",
+        "data": "data.drawn.report_pages.load",
         "data/num_train_rows": 64,
-        "loss": "losses.CachedMultipleNegativesRankingLoss",
+        "loss": "training.losses.CachedMultipleNegativesRankingLoss",
         "loss/mini_batch_size": None,
         "loss/scale": 20.0,
-        "matryoshka": "losses.matryoshka",
+        "matryoshka": "training.losses.matryoshka",
         "matryoshka/default_dims": "96, 48",
     }
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from experiments.config.errors import ConfigError
-from experiments.config.hub_reachable import OFFLINE, require_hub
+from experiments.config.hub import OFFLINE, require_hub
 from experiments.config.model_location import local_folder, untrusted
 
 

@@ -58,7 +58,7 @@ class ProcessLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs, all of the sweep's or as many as the sweeper wants to know at once."""
-        from experiments.runs.job_identity import job_identity
+        from experiments.runs.identity import job_identity
 
         setup_globals()
         configure_log(self.config.hydra.hydra_logging, self.config.hydra.verbose)

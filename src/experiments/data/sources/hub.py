@@ -12,7 +12,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 
 from experiments.config.errors import ConfigError
-from experiments.config.hub_reachable import OFFLINE, require_hub
+from experiments.config.hub import OFFLINE, require_hub
 from experiments.data.from_rows import build, first_rows, loading_error
 from experiments.data.media import with_files
 from experiments.data.types import RetrievalData

@@ -26,7 +26,7 @@ from huggingface_hub import constants
 from tqdm.auto import tqdm
 
 from experiments.config.errors import ConfigError
-from experiments.config.hub_reachable import require_hub
+from experiments.config.hub import require_hub
 from experiments.data.from_rows import build, loading_error
 from experiments.data.types import RetrievalData
 

@@ -29,12 +29,12 @@ def job_identity(config: dict[str, Any], task: str = "train") -> str:
         task: "train" or "evaluate".
     """
     named = {key: str(value) for key in _FILES if isinstance(value := select(config, key), str)}
-    files = {key: _fingerprint(value) for key, value in named.items()}
+    files = {key: file_stamps(value) for key, value in named.items()}
     return digest([task, effective(config), files, _versions(), _source()])
 
 
 @functools.cache
-def _fingerprint(name: str) -> Any:
+def file_stamps(name: str) -> Any:
     """Return path, size and time of change of a file, or of every file below a folder; None for a name on the Hub."""
     path = Path(name).expanduser()
     if path.is_file():
