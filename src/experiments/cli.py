@@ -18,14 +18,17 @@ from string import Template
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.config.errors import ConfigError, one_line
-from experiments.config.explain import explain
+from experiments.config.explain import unknown_key, unknown_option
+from experiments.config.hints import dotted_keys, show
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports.tables import joined, shortened
 from experiments.runs import run_folder
@@ -115,6 +118,67 @@ def _print_help() -> NoReturn:
     sys.exit(0)
 
 
+def explain(error: Exception) -> str:
+    """Say in one line what was wrong with the command line and what to type instead.
+
+    Args:
+        error: What Hydra or OmegaConf raised.
+    """
+    if isinstance(error, ConfigError):
+        return str(error)
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: not of the form key=value ({error.message.splitlines()[0]})"
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__
+    if cause is not None and not isinstance(cause, HydraException):
+        return f"{cause.filename} can't be written ({cause.strerror}); set hydra.run.dir (hydra.sweep.dir with -m)"
+    if "'hydra/launcher/submitit_" in str(error):
+        return "hydra/launcher: Hydra's submitit launcher isn't installed; type pip install -e '.[slurm]'"
+    arguments = get_args_parser().parse_args()
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return unknown_option(group, option, error.options)
+    try:
+        found = _explain_overrides(arguments.overrides, arguments.config_name or CONFIG_NAME, arguments.multirun)
+    except Exception:  # what it composes to find out may be as wrong
+        found = None
+    if found is not None:
+        return found
+    if isinstance(error, OmegaConfBaseException):
+        return f"{error.full_key}: {str(error).splitlines()[0]}"
+    return " ".join(str(e) for e in (error, error.__cause__) if e is not None and str(e))
+
+
+def _explain_overrides(overrides: list[str], config_name: str, multirun: bool) -> str | None:
+    """Find the first override whose group, option or key isn't there."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    groups = config_groups()
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    chosen = []
+    for override in parsed:
+        if override.is_sweep_override() and not multirun:
+            key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
+            return f"{key}={value} lists several values: add -m to run each, or type '{key}=[{value}]' for a list"
+        if override.key_or_group in groups and not override.is_delete():
+            values = [*override.sweep_string_iterator()] if override.is_sweep_override() else [override.value()]
+            for option in [show(value) for value in values]:
+                if option not in groups[override.key_or_group]:
+                    return unknown_option(override.key_or_group, option, groups[override.key_or_group])
+            chosen.append(f"{override.key_or_group}={values[0]}")
+    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
+    config = OmegaConf.to_container(loader.load_configuration(config_name, chosen, RunMode.RUN))
+    assert isinstance(config, dict)
+    keys = {*dotted_keys(config)}
+    for override in parsed:
+        key = override.key_or_group
+        if not (key in groups or key in keys or "/" in key or override.is_add() or override.is_force_add()):
+            return unknown_key(key, override.input_line or key, config, [*groups])
+    return None
+
+
 class TaskError(RuntimeError):
     """A task failed; says in one line why and where its log and record are."""
 
@@ -195,36 +259,14 @@ def describe_choices(hydra_config: HydraConf) -> str:
 
 
 def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Path, str]:
-    """Return config, directory and name of the run: a fresh one's, or those of the run that is resumed.
-
-    Raises:
-        ConfigError: If `trainer.resume` names no unfinished run, or other keys are set that would change that run.
-    """
-    from experiments.config.keys import config_hash
-    from experiments.runs.run import find_unfinished, read_record
+    """Return config, directory and name of the run: a fresh one's, or those of the run that is resumed."""
+    from experiments.runs.resume import choose_run
 
     hydra_config = HydraConfig.get()
     name = config.get("run_name") or describe_choices(hydra_config)
-    resume = config["trainer"].get("resume") if hydra_config.job.name == "train" else None
-    if resume is None:
+    if hydra_config.job.name != "train":
         return config, fresh, name
-    if resume == "auto":
-        roots = (Path("outputs"), Path("multirun"), fresh.parent)
-        found = find_unfinished(roots, config_hash(config))
-        if found is None:
-            logger.info("trainer.resume=auto: no unfinished run with this config, so a new one starts")
-            return config, fresh, name
-    else:
-        found = Path(resume).expanduser()
-    record = read_record(found)
-    if record is None or record["status"] == "finished" or record["job"] != "train":
-        state = "no training run" if record is None or record["job"] != "train" else "a finished run"
-        raise ConfigError(f"trainer.resume={resume}: it holds {state}; name the directory of an unfinished run")
-    others = [each for each in hydra_config.overrides.task if not each.startswith("trainer.resume=")]
-    if others and config_hash(config) != record["config_hash"]:
-        raise ConfigError(f"trainer.resume={resume} takes that run's own config; leave out {' '.join(others)}")
-    logger.info("Resuming %s", found)
-    return config if others or resume == "auto" else record["config"], found.resolve(), record["name"]
+    return choose_run(config, fresh, name, hydra_config.overrides.task)
 
 
 def _choices(output_dir: Path) -> dict[str, str]:

@@ -24,10 +24,9 @@ from hydra.core.utils import JobRuntime, setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments.cli import resolve
+from experiments.cli import explain, resolve
 from experiments.config import checks
 from experiments.config.errors import ConfigError, one_line
-from experiments.config.explain import explain
 from experiments.config.hints import select
 from experiments.config.launcher_options import check_options
 from experiments.config.options import CONF, CONFIG_NAME

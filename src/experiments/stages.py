@@ -1,10 +1,14 @@
-"""The steps that `train` and `evaluate` share: build, evaluate, describe, finish."""
+"""The steps of a run, in the order in which `train` and `evaluate` take them: build, evaluate, fit, save, finish."""
 
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from experiments.config.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
@@ -13,6 +17,7 @@ if TYPE_CHECKING:
     from experiments.evaluation.results import Evaluator, Result
     from experiments.runs.tracking import Tracker
     from experiments.training.losses import Matryoshka
+    from experiments.training.trainer import RunArguments, RunTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +31,32 @@ def build(node: dict[str, Any]) -> Any:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
         raise error.__cause__ or error from None
+
+
+def quiet_libraries() -> None:
+    """Keep transformers' progress bars, of a moment each, from burying those of the work."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+
+
+def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:
+    """Build the training arguments, before the weights: the library checks how they go together.
+
+    Raises:
+        ConfigError: If it refuses them.
+    """
+    from hydra.utils import get_class
+
+    # The library would push every checkpoint; here the finished model is pushed.
+    arguments = config["trainer"] | {"output_dir": str(output_dir / "checkpoints"), "push_to_hub": False}
+    if arguments.get("load_best_model_at_end") and arguments.get("metric_for_best_model") is None:
+        metric = get_class(config["evaluator"]["_target_"]).metric  # type: ignore[attr-defined]
+        arguments |= {"metric_for_best_model": f"eval_{data.name}_{metric}", "greater_is_better": True}
+    try:
+        return build(arguments)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"trainer: {error}") from error
 
 
 def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -> Evaluator:
@@ -64,11 +95,20 @@ def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag:
     return evaluation
 
 
-def quiet_libraries() -> None:
-    """Keep transformers' progress bars, of a moment each, from burying those of the work."""
-    from transformers.utils import logging as transformers_logging
+def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> dict[str, Any]:
+    """Evaluate the model before training, unless the run that is resumed has done so.
 
-    transformers_logging.disable_progress_bar()
+    Returns:
+        `base`, the section of metrics.json, and `base_from_cache`; nothing but on the main process.
+    """
+    from experiments.runs.files import load_json, save_json
+
+    saved = output_dir / "rankings" / "base.json"
+    section = load_json(saved)
+    if section is None and (evaluation := run_evaluator(evaluator, model, output_dir, "base")) is not None:
+        section = {"base": evaluation.to_json(), "base_from_cache": evaluation.cache_file is not None}
+        save_json(saved, section)
+    return section or {}
 
 
 def describe(
@@ -88,6 +128,51 @@ def describe(
         "evaluation": data.describe(),
         "model": {"name": name if isinstance(name, str) else choices["model"], **describe_model(model)},
     }
+
+
+def fit(trainer: RunTrainer) -> None:
+    """Train, from the newest complete checkpoint if there is one."""
+    from experiments.training.trainer import last_checkpoint
+
+    checkpoint = last_checkpoint(Path(trainer.args.output_dir or "."))
+    if checkpoint:
+        logger.info("Going on from %s", checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    # Off with the autocast that training put around the model: base and final are evaluated alike.
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+
+
+def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | None:
+    """Return the dimension to save the model with; `auto`: the smallest with 99.5% of the full one's quality."""
+    from experiments.evaluation.primary_metric import smallest_dimension
+
+    if isinstance(matryoshka.truncate_dim, str):
+        return smallest_dimension(final)
+    return matryoshka.truncate_dim
+
+
+def selections(matryoshka: Matryoshka, trainer: RunTrainer) -> list[str]:
+    """Return what was chosen by looking at the evaluated queries."""
+    chosen = []
+    if trainer.args.load_best_model_at_end:
+        chosen.append(f"the checkpoint (step {trainer.state.best_global_step})")
+    if matryoshka.truncate_dim == "auto":
+        chosen.append("truncate_dim")
+    return chosen
+
+
+def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
+    """Save the model with its card, whole or not at all."""
+    from experiments.reports.model_card import add_comparison
+
+    if truncate_dim is not None:
+        model.truncate_dim = truncate_dim  # type: ignore[assignment]  # an embedder's
+    staging = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    model.save_pretrained(str(staging))
+    add_comparison(staging / "README.md", metrics)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(staging, folder)
 
 
 def finish(metrics: dict[str, Any], evaluation: Result, data: Data, output_dir: Path, tracker: Tracker) -> None:

@@ -8,25 +8,35 @@ python -m experiments.train experiment=reranker_any_to_any      the article's re
 from __future__ import annotations
 
 import logging
-import os
 import re
-import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.cli import launch
 from experiments.config.errors import ConfigError
-from experiments.stages import build, describe, finish, make_evaluator, quiet_libraries, run_evaluator
+from experiments.stages import (
+    build,
+    choose_truncate_dim,
+    describe,
+    evaluate_base,
+    finish,
+    fit,
+    make_arguments,
+    make_evaluator,
+    quiet_libraries,
+    run_evaluator,
+    save,
+    selections,
+)
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
 
     from experiments.data.types import Data
-    from experiments.evaluation.results import Evaluator
     from experiments.runs.tracking import Tracker
     from experiments.training.losses import Matryoshka
-    from experiments.training.trainer import RunArguments, RunTrainer
+    from experiments.training.trainer import RunTrainer
 
 logger = logging.getLogger(__name__)
 
@@ -142,89 +152,6 @@ def _dims_given(truncate_dim: int | None, full_dim: int | None) -> str:
     if truncate_dim is None or truncate_dim == full_dim:
         return ""
     return f" (gives {truncate_dim} of {full_dim} dimensions; for all: matryoshka.truncate_dim=null)"
-
-
-def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> dict[str, Any]:
-    """Evaluate the model before training, unless the run that is resumed has done so.
-
-    Returns:
-        `base`, the section of metrics.json, and `base_from_cache`; nothing but on the main process.
-    """
-    from experiments.runs.files import load_json, save_json
-
-    saved = output_dir / "rankings" / "base.json"
-    section = load_json(saved)
-    if section is None and (evaluation := run_evaluator(evaluator, model, output_dir, "base")) is not None:
-        section = {"base": evaluation.to_json(), "base_from_cache": evaluation.cache_file is not None}
-        save_json(saved, section)
-    return section or {}
-
-
-def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:
-    """Build the training arguments, before the weights: the library checks how they go together.
-
-    Raises:
-        ConfigError: If it refuses them.
-    """
-    from hydra.utils import get_class
-
-    # The library would push every checkpoint; here the finished model is pushed.
-    arguments = config["trainer"] | {"output_dir": str(output_dir / "checkpoints"), "push_to_hub": False}
-    if arguments.get("load_best_model_at_end") and arguments.get("metric_for_best_model") is None:
-        metric = get_class(config["evaluator"]["_target_"]).metric  # type: ignore[attr-defined]
-        arguments |= {"metric_for_best_model": f"eval_{data.name}_{metric}", "greater_is_better": True}
-    try:
-        return build(arguments)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"trainer: {error}") from error
-
-
-def fit(trainer: RunTrainer) -> None:
-    """Train, from the newest complete checkpoint if there is one."""
-    from experiments.training.trainer import last_checkpoint
-
-    checkpoint = last_checkpoint(Path(trainer.args.output_dir or "."))
-    if checkpoint:
-        logger.info("Going on from %s", checkpoint)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    # Off with the autocast that training put around the model: base and final are evaluated alike.
-    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-
-
-def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | None:
-    """Return the dimension to save the model with; `auto`: the smallest with 99.5% of the full one's quality."""
-    from experiments.evaluation.primary_metric import smallest_dimension
-
-    if isinstance(matryoshka.truncate_dim, str):
-        return smallest_dimension(final)
-    return matryoshka.truncate_dim
-
-
-def selections(matryoshka: Matryoshka, trainer: RunTrainer) -> list[str]:
-    """Return what was chosen by looking at the evaluated queries."""
-    chosen = []
-    if trainer.args.load_best_model_at_end:
-        chosen.append(f"the checkpoint (step {trainer.state.best_global_step})")
-    if matryoshka.truncate_dim == "auto":
-        chosen.append("truncate_dim")
-    return chosen
-
-
-def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
-    """Save the model with its card, whole or not at all."""
-    from experiments.reports.run_report import comparison_table
-
-    if truncate_dim is not None:
-        model.truncate_dim = truncate_dim  # type: ignore[assignment]  # an embedder's
-    staging = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    model.save_pretrained(str(staging))
-    card = staging / "README.md"
-    section = f"## Base against finetuned\n\n{metrics['primary_metric']}.\n\n{comparison_table(metrics)}"
-    text = card.read_text(encoding="utf-8")
-    card.write_text(text.replace("## Training Details", f"{section}\n\n## Training Details", 1), encoding="utf-8")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(staging, folder)
 
 
 if __name__ == "__main__":

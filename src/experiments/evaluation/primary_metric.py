@@ -7,7 +7,8 @@ from typing import Any
 
 from experiments.runs.metrics_file import dimensions
 
-PRIMARY_METRIC = "cosine_ndcg@10"
+PRIMARY_METRIC = "cosine_ndcg@10"  # of embedders
+RERANKING_METRIC = "ndcg@10"  # of rerankers
 
 
 def primary_metric(metrics: dict[str, Any]) -> str:

@@ -20,7 +20,8 @@ from experiments.data.resized_pages import ResizedPages, bounds, image_processor
 from experiments.data.types import Direction
 from experiments.evaluation import metrics
 from experiments.evaluation.card_columns import put_on_card
-from experiments.evaluation.reranking_results import PRIMARY_METRIC, RerankingEvaluation, order, query_metrics
+from experiments.evaluation.primary_metric import RERANKING_METRIC
+from experiments.evaluation.reranking_results import RerankingEvaluation, order, query_metrics
 from experiments.evaluation.retrieval import RetrievalEvaluator
 
 END_TO_END = "end_to_end_"  # before the name of a metric that counts what the retriever missed
@@ -62,7 +63,7 @@ class RerankingEvaluator(BaseEvaluator):
         ConfigError: If a number is out of range.
     """
 
-    metric = PRIMARY_METRIC
+    metric = RERANKING_METRIC
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class RerankingEvaluator(BaseEvaluator):
         self.num_bootstrap = num_bootstrap
         self.seed = seed
         self.show_progress_bar = show_progress_bar
-        self.primary_metric = f"{name}_{PRIMARY_METRIC}" if name else PRIMARY_METRIC
+        self.primary_metric = f"{name}_{RERANKING_METRIC}" if name else RERANKING_METRIC
         self._candidates: dict[str, Candidates] = {}
         self._resized: dict[tuple[str, str], ResizedPages] = {}
         self._columns: dict[str, BaseEvaluator] = {}  # of the model card, one for each direction
@@ -126,11 +127,11 @@ class RerankingEvaluator(BaseEvaluator):
         } | values
         for key, each in values.items():
             evaluation.metrics[key] = {name: float(value.mean()) for name, value in each.items()}
-            evaluation.per_query[key] = each[PRIMARY_METRIC]
+            evaluation.per_query[key] = each[RERANKING_METRIC]
             evaluation.intervals[key] = {
                 name: metrics.bootstrap_interval(value, self.num_bootstrap, self.seed)
                 for name, value in each.items()
-                if name.endswith(PRIMARY_METRIC)
+                if name.endswith(RERANKING_METRIC)
             }
         return evaluation
 
@@ -227,6 +228,6 @@ class RerankingEvaluator(BaseEvaluator):
         """Put each direction's metrics into the log and on the model card; return all of them by name."""
         parts = {"" if key == ALL else key: values for key, values in evaluation.metrics.items()}
         named = put_on_card(model, self, self._columns, parts, epoch, steps)
-        scores = ", ".join(f"{values[PRIMARY_METRIC]:.3f} {key}" for key, values in evaluation.metrics.items())
+        scores = ", ".join(f"{values[RERANKING_METRIC]:.3f} {key}" for key, values in evaluation.metrics.items())
         logger.info("%s: nDCG@10 %s", self.name or "reranking", scores)
         return named

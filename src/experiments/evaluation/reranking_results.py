@@ -14,8 +14,6 @@ from experiments.evaluation import metrics
 from experiments.evaluation.results import sample_retrievals
 from experiments.evaluation.trec import write_qrels, write_run
 
-PRIMARY_METRIC = "ndcg@10"
-
 
 @dataclass
 class RerankingEvaluation:

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from experiments.config.errors import ConfigError, one_line
+from experiments.config.errors import one_line
 from experiments.config.keys import config_hash
+from experiments.runs import run_folder
 from experiments.runs.files import save_json
 from experiments.runs.memory import lift_memory_limit, peak
 from experiments.runs.process import command_line, is_main_process, now, this_process
 from experiments.runs.provenance import hardware, provenance
-from experiments.runs.run import is_live, read_record
 
 _HEARTBEAT_S = 60.0
 
@@ -87,7 +85,7 @@ def keep_record(
     }
     run = Record(output_dir, fields)
     if is_main_process():
-        _claim(run)
+        run_folder.claim(output_dir, fields, run.update)
     with _heartbeat(run.path), _sigterm_as_exit():
         try:
             yield run
@@ -99,38 +97,6 @@ def keep_record(
             run._close("failed", error)
             raise
         run._close("finished")
-
-
-def _claim(run: Record) -> None:
-    """Write the first `run.json`, unless the directory is another's; of two processes at once, one gets it."""
-    folder = run.path.parent
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if (earlier := read_record(folder)) is not None:
-            _go_on(run, earlier)
-        run.update()
-    finally:
-        os.close(descriptor)
-
-
-def _go_on(run: Record, earlier: dict[str, Any]) -> None:
-    """Keep the first start and the attempts of the unfinished run in the directory."""
-    folder = run.path.parent
-    if is_live(folder, earlier):
-        where = f"process {earlier['pid']} on {earlier['host']}"
-        raise ConfigError(f"{folder} is in use by a run that is going on ({where}); wait, or set hydra.run.dir")
-    if (earlier["job"], earlier["config_hash"]) != (run.fields["job"], run.fields["config_hash"]):
-        raise ConfigError(f"{folder} holds a run of another config; set hydra.run.dir to another folder, or remove it")
-    if earlier["status"] == "finished":
-        raise ConfigError(f"{folder} holds a finished run, which is never overwritten; set hydra.run.dir to another")
-    attempts = earlier["attempts"]
-    if attempts[-1]["status"] == "running":
-        last_seen = datetime.fromtimestamp(run.path.stat().st_mtime).astimezone()
-        attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
-    kept = {key: earlier[key] for key in ("start", "command")}
-    run.fields.update(kept, attempts=attempts + run.fields["attempts"])
 
 
 @contextmanager
