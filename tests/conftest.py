@@ -1,3 +1,5 @@
+import copy
+import functools
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes run the tests
@@ -22,3 +24,25 @@ def tiny_model(tiny_folder):
     from experiments.models.embedders import load_embedder
 
     return load_embedder(str(tiny_folder), embedding_dim=96, min_pixels=784, max_pixels=16384)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Where drawn data and tiny models are kept, for `cache_dir`."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def composed():
+    """Gives the resolved config of a command line's overrides; each line is composed once."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from experiments.config.options import CONF
+
+    @functools.cache
+    def compose_once(overrides, conf):
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            return OmegaConf.to_container(compose("config", [*overrides]), resolve=True, throw_on_missing=True)
+
+    return lambda *overrides, conf=CONF: copy.deepcopy(compose_once(overrides, conf))

@@ -7,13 +7,10 @@ import time
 import numpy as np
 import pytest
 import pytrec_eval
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
-from experiments.config.options import CONF
 from experiments.evaluate import evaluate
 from experiments.train import _dims_given, train
 from experiments.training.trainer import TrainingDivergedError, last_checkpoint
@@ -32,22 +29,16 @@ CHOICES = {"model": "qwen3vl_tiny", "data": "report_pages"}
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-def config(cache, *overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("config", [*SMALL, f"data.cache_dir={cache}", *overrides])
-    return OmegaConf.to_container(composed, resolve=True)
+def config(composed, cache):
+    return lambda *overrides: composed(*SMALL, f"data.cache_dir={cache}", *overrides)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(cache, tmp_path_factory):
+def undisturbed(config, cache, tmp_path_factory):
     """A run from beginning to end, tracked."""
     folder = tmp_path_factory.mktemp("outputs") / "run"
     overrides = [f"tracking.dir={folder.parent / 'trackio'}"]
-    metrics = train(config(cache, *overrides), folder, name="undisturbed", choices=CHOICES)
+    metrics = train(config(*overrides), folder, name="undisturbed", choices=CHOICES)
     return folder, metrics
 
 
@@ -111,21 +102,21 @@ def test_the_card_shows_base_and_finetuned_values_and_co2(undisturbed):
     assert "co2_eq_emissions" in card
 
 
-def test_evaluating_the_saved_model_gives_the_same_metrics(undisturbed, cache, tmp_path):
+def test_evaluating_the_saved_model_gives_the_same_metrics(config, undisturbed, cache, tmp_path):
     folder, metrics = undisturbed
     dim = metrics["model"]["truncate_dim"]
     overrides = ["model=saved", f"model.name={folder / 'final'}", "matryoshka=tiny", "tracking=none"]
-    again = evaluate(config(cache, *overrides), tmp_path / "run", name="again", choices=CHOICES)
+    again = evaluate(config(*overrides), tmp_path / "run", name="again", choices=CHOICES)
     assert again["base"][str(dim)]["cosine_ndcg@10"] == pytest.approx(metrics["final"][str(dim)]["cosine_ndcg@10"])
     assert again["evaluation"] == metrics["evaluation"]
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(cache, tmp_path):
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(config, cache, tmp_path):
     # The first two steps are fine (warm-up starts at 0), then the weights overflow.
     overrides = ["trainer.learning_rate=1e30", "trainer.save_steps=1", "trainer.max_grad_norm=0", "tracking=none"]
     overrides = [overrides[0], overrides[1], "+" + overrides[2], overrides[3]]
     with pytest.raises(TrainingDivergedError, match="finite|loss is"):
-        train(config(cache, *overrides), tmp_path / "run", name="diverging", choices=CHOICES)
+        train(config(*overrides), tmp_path / "run", name="diverging", choices=CHOICES)
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["status"] == "failed"
     checkpoint = last_checkpoint(tmp_path / "run" / "checkpoints")
@@ -165,14 +156,14 @@ def test_a_killed_run_resumes_to_the_same_weights_and_metrics(undisturbed, cache
         assert resumed[tag] == json.loads(json.dumps(expected[tag]))
 
 
-def test_a_run_that_first_trains_its_warm_start_trains_in_its_own_precision(cache, tmp_path):
+def test_a_run_that_first_trains_its_warm_start_trains_in_its_own_precision(config, cache, tmp_path):
     overrides = [
         *("model=qwen3vl_warm_tiny", "model.name.num_train_rows=16", f"model.name.cache_dir={tmp_path / 'cold'}"),
         *("model.name.num_train_epochs=1", "data.num_train_rows=16", "data.num_eval_rows=4"),
         *("trainer.num_train_epochs=1", "trainer.eval_strategy=no", "trainer.save_strategy=no"),
         *("trainer.bf16=true", "trainer.logging_steps=1", "tracking=none"),
     ]
-    metrics = train(config(cache, *overrides), tmp_path / "run", name="cold", choices=CHOICES)
+    metrics = train(config(*overrides), tmp_path / "run", name="cold", choices=CHOICES)
     assert [*(tmp_path / "cold").glob("qwen3vl-warm-*")]
     assert np.isfinite(metrics["training"]["history"][0]["loss"])
 

@@ -8,21 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from experiments.config.checks import check, check_writable
 from experiments.config.errors import ConfigError
 from experiments.config.hints import nearest
-from experiments.config.options import CONF
 
 RERANKER = "experiment=reranker_any_to_any_tiny"
-
-
-def composed(*overrides):
-    """Return the resolved config that a command line gives."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", [*overrides]), resolve=True)
 
 
 def refused(config):
@@ -183,11 +174,11 @@ def test_checks_import_nothing_heavy():
         (["trainer.resume=nowhere"], "no run's directory"),
     ],
 )
-def test_config_is_refused(overrides, says):
+def test_config_is_refused(composed, overrides, says):
     assert says in refused(composed(*overrides))
 
 
-def test_loss_of_another_kind_of_model_is_refused():
+def test_loss_of_another_kind_of_model_is_refused(composed):
     loss = {"_target_": "sentence_transformers.cross_encoder.losses.BinaryCrossEntropyLoss", "_partial_": True}
     reranker = {"_target_": "sentence_transformers.CrossEncoder", "model_name_or_path": "owner/name"}
     config = composed()
@@ -196,7 +187,7 @@ def test_loss_of_another_kind_of_model_is_refused():
 
 
 @pytest.mark.skipif(find_spec("flash_attn") is not None, reason="flash attention is installed")
-def test_flash_attention_by_name_says_what_to_install():
+def test_flash_attention_by_name_says_what_to_install(composed):
     assert "pip install -e '.[flash-attn]'" in refused(composed("model.attn_implementation=flash_attention_2"))
 
 
@@ -207,7 +198,7 @@ def test_group_that_is_a_scalar_is_refused():
         check({"seed": 1})
 
 
-def test_default_dimensions_above_the_models_own_are_no_mistake():
+def test_default_dimensions_above_the_models_own_are_no_mistake(composed):
     check(composed("matryoshka=default"))
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from experiments.config.checks import GROUPS, check
@@ -86,13 +85,6 @@ ARTICLE_RERANKER = {
 }
 
 
-def composed(*overrides, conf=CONF):
-    """Return the resolved config that a command line gives."""
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        config = compose("config", [*overrides])
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-
-
 def targets(node):
     if isinstance(node, dict):
         yield from [node["_target_"]] if "_target_" in node else []
@@ -109,12 +101,12 @@ def check_here(config):
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_option_composes_and_its_target_accepts_every_key(group, option):
+def test_option_composes_and_its_target_accepts_every_key(composed, group, option):
     check_here(composed(f"{group}={option}", *MANDATORY.get(f"{group}={option}", [])))
 
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
-def test_option_resolves_to_something_callable(group, option):
+def test_option_resolves_to_something_callable(composed, group, option):
     config = composed(f"{group}={option}", *MANDATORY.get(f"{group}={option}", []))
     for target in targets(config.get(group, {})):
         module, _, name = target.rpartition(".")
@@ -122,7 +114,7 @@ def test_option_resolves_to_something_callable(group, option):
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_planted_wrong_key_is_refused(tmp_path, group):
+def test_planted_wrong_key_is_refused(composed, tmp_path, group):
     """The check would be worth nothing if it let a misspelt key in an option file through."""
     conf = tmp_path / "conf"
     shutil.copytree(CONF, conf)
@@ -146,7 +138,7 @@ def test_recipe_says_its_command_and_what_it_needs(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("group", ["model", "data", "loss", "trainer", "evaluator"])
-def test_planted_wrong_key_in_a_recipe_is_refused(tmp_path, recipe, group):
+def test_planted_wrong_key_in_a_recipe_is_refused(composed, tmp_path, recipe, group):
     planted = yaml.safe_load((CONF / "experiment" / f"{recipe}.yaml").read_text())
     planted[group] = (planted.get(group) or {}) | {"planted_wrong_key": 1}
     (tmp_path / "experiment").mkdir()
@@ -159,7 +151,7 @@ def test_planted_wrong_key_in_a_recipe_is_refused(tmp_path, recipe, group):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipe_with_a_dimension_above_its_models_is_refused(recipe):
+def test_recipe_with_a_dimension_above_its_models_is_refused(composed, recipe):
     config = composed(f"experiment={recipe}")
     own = config["model"].get("embedding_dim")
     for key in ("matryoshka_dims", "default_dims"):
@@ -172,7 +164,7 @@ def test_recipe_with_a_dimension_above_its_models_is_refused(recipe):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_recipe_with_a_loss_that_its_columns_do_not_fit_is_refused(recipe):
+def test_recipe_with_a_loss_that_its_columns_do_not_fit_is_refused(composed, recipe):
     config = composed(f"experiment={recipe}")
     kind = config["loss"]["_target_"].partition(".losses")[0].removeprefix("experiments")
     if "cross_encoder" in kind or "rerank" in kind:
@@ -190,7 +182,7 @@ TWINS = [option for group, option in OPTIONS if group == "model" and option.ends
 
 
 @pytest.mark.parametrize("twin", TWINS)
-def test_another_seed_of_a_twin_is_no_other_setting(twin):
+def test_another_seed_of_a_twin_is_no_other_setting(composed, twin):
     """As experiments.compare groups runs: whatever takes its value from the seed must be known as one."""
     first, second = (composed(f"model={twin}", f"seed={seed}") for seed in (1, 2))
     assert effective(first) != effective(second)
@@ -207,14 +199,14 @@ def test_every_folder_of_conf_is_a_known_group():
     assert folders - {"hydra"} == {*GROUPS, "experiment"}
 
 
-def test_article_recipe_has_the_article_values():
+def test_article_recipe_has_the_article_values(composed):
     config = OmegaConf.create(composed("model=qwen3vl_2b", "data=vdr_en"))
     for key, value in ARTICLE.items():
         assert OmegaConf.select(config, key, throw_on_missing=True) == value, key
 
 
 @pytest.mark.parametrize("experiment", ["reranker_any_to_any", "reranker_features"])
-def test_reranker_recipes_have_the_articles_values(experiment):
+def test_reranker_recipes_have_the_articles_values(composed, experiment):
     config = OmegaConf.create(composed(f"experiment={experiment}"))
     for key, value in ARTICLE_RERANKER.items():
         assert OmegaConf.select(config, key, throw_on_missing=True) == value, key

@@ -13,11 +13,6 @@ from experiments.data.sources import doodles
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def data(cache):
     return drawings.load(num_train_rows=60, num_eval_rows=12, num_negatives=3, cache_dir=str(cache))
 

@@ -7,13 +7,10 @@ import datasets
 import pyarrow.parquet as pq
 import pytest
 from datasets import Image, get_dataset_config_names
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.config.keys import config_hash
-from experiments.config.options import CONF
 from experiments.data.drawn import multilingual_pages
 from experiments.data.drawn.multilingual_pages import LANGUAGES, NUM_NEGATIVES, rows_of, source_set
 from experiments.data.drawn.report_pages import ATTRIBUTES, draw_png
@@ -42,17 +39,22 @@ def tables(cache):
     return {language: pq.read_table(f"{folder}/{language}").to_pylist() for language in LANGUAGES}
 
 
-def composed(cache, *overrides):
+@pytest.fixture
+def config(composed):
     size = f"data.path.page_size=[{SIZE[0]},{SIZE[1]}]"
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", ["data=vdr_multilingual_tiny", f"data.cache_dir={cache}", size, *overrides])
-    return OmegaConf.to_container(config, resolve=True)
+    return lambda cache, *overrides: composed(
+        "data=vdr_multilingual_tiny", f"data.cache_dir={cache}", size, *overrides
+    )
 
 
-def load(cache, *overrides):
-    config = composed(cache, *overrides)
-    check(config)
-    return build(config["data"])
+@pytest.fixture
+def load(config):
+    def load_checked(cache, *overrides):
+        plain = config(cache, *overrides)
+        check(plain)
+        return build(plain["data"])
+
+    return load_checked
 
 
 def encoded(dataset, column):
@@ -108,7 +110,7 @@ def test_a_query_states_all_that_is_on_its_page_in_its_language(tables):
     assert [len(each) for each in queries] == [1600] * 5 and len(set.union(*queries)) == 8000
 
 
-def test_no_combination_of_an_evaluated_page_is_trained_on(cache, caplog):
+def test_no_combination_of_an_evaluated_page_is_trained_on(load, cache, caplog):
     caplog.set_level(logging.INFO)
     data = load(cache, "data.language=it", "data.num_negatives=6")
     assert (len(data.train), len(data.queries), len(data.corpus)) == (1500, 100, 500)
@@ -118,7 +120,7 @@ def test_no_combination_of_an_evaluated_page_is_trained_on(cache, caplog):
     assert "dropped" not in caplog.text and "passed over" not in caplog.text
 
 
-def test_a_language_is_chosen_and_its_rows_are_resolved_into_its_pages(cache, tables):
+def test_a_language_is_chosen_and_its_rows_are_resolved_into_its_pages(load, cache, tables):
     data = load(cache, "data.language=fr", "data.num_train_rows=50", "data.num_negatives=2", "data.num_eval_rows=5")
     page_of = {line["id"]: line["image"]["bytes"] for line in tables["fr"]}
     assert [*data.train["query"]] == [line["query"] for line in tables["fr"][:50]]
@@ -130,13 +132,13 @@ def test_a_language_is_chosen_and_its_rows_are_resolved_into_its_pages(cache, ta
         load(cache, "data.language=pt")
 
 
-def test_it_is_written_once_or_not_at_all_and_where_it_is_changes_no_result(cache, tmp_path, monkeypatch):
+def test_it_is_written_once_or_not_at_all_and_where_it_is_changes_no_result(config, cache, tmp_path, monkeypatch):
     monkeypatch.delattr(multilingual_pages, "draw_png")
     assert source_set(cache_dir=str(cache), page_size=SIZE)
     with pytest.raises(NameError):
         source_set(seed=1, cache_dir=str(tmp_path))
     assert not [*tmp_path.iterdir()]
-    assert config_hash(composed(cache)) == config_hash(composed(tmp_path)) != config_hash(composed(cache, "seed=1"))
+    assert config_hash(config(cache)) == config_hash(config(tmp_path)) != config_hash(config(cache, "seed=1"))
     with pytest.raises(ConfigError, match=r"data.path.page_size=\[8, 8\]"):
         source_set(page_size=(8, 8))
 

