@@ -46,10 +46,6 @@ def rows(*numbers, start=0):
     return Dataset.from_dict(cells, features=FEATURES)
 
 
-def encoded(dataset, column):
-    return [value["bytes"] for value in dataset.cast_column(column, Image(decode=False))[column]]
-
-
 TRAIN = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11)]
 EVAL = [(20, 21, 22), (23, 24, 25)]
 
@@ -63,7 +59,7 @@ def build(train=None, eval=None, columns=COLUMNS, **options) -> RetrievalData:
 # Building
 
 
-def test_columns_are_those_of_the_loss_and_the_corpus_holds_positives_and_all_negatives():
+def test_columns_are_those_of_the_loss_and_the_corpus_holds_positives_and_all_negatives(encoded):
     data = build(columns=COLUMNS | {"negatives": ["negative_1", "negative_0"]})
     assert data.train.column_names == data.eval.column_names == ["query", "image", "negative_1"]
     assert data.queries[:] == {"query_id": ["q0000", "q0001"], "query": ["query 100", "query 101"]}
@@ -82,7 +78,7 @@ def test_corpus_ids_are_content_hashes_in_order():
     assert list(build(eval=rows(*swapped, start=100)).corpus["corpus_id"]) == ids
 
 
-def test_equal_pages_are_one_document_and_equal_queries_one_query():
+def test_equal_pages_are_one_document_and_equal_queries_one_query(encoded):
     eval = rows((20, 21, 22), (23, 20, 25), (22, 24, 25))
     eval = eval.remove_columns("query").add_column("query", ["same", "other", "same"])
     data = build(eval=eval)

@@ -1,12 +1,11 @@
 """The multilingual set on a local stand-in of its schema; `benchmarks/multilingual_memory.py` does it at full size."""
 
 import logging
-from pathlib import Path
 
 import datasets
 import pyarrow.parquet
 import pytest
-from datasets import Dataset, Image
+from datasets import Dataset
 
 from experiments.config.errors import ConfigError
 from experiments.data.sources import multilingual
@@ -39,11 +38,6 @@ def load(standin, cache, language="en", **options):
     return multilingual.load(str(standin[0]), language, cache_dir=cache, **(OPTIONS | options))
 
 
-def encoded(dataset, column):
-    plain = dataset.cast_column(column, Image(decode=False))[column]
-    return [value["bytes"] or Path(value["path"]).read_bytes() for value in plain]
-
-
 def expected(rows, language, number):
     """Return {query: [page, negative, ...]} by a plain reading of the rows, those with too few negatives left out."""
     row_of = {row["id"]: i for i, row in enumerate(rows)}
@@ -56,7 +50,7 @@ def expected(rows, language, number):
 
 
 @pytest.mark.parametrize("number", [0, 1, 4, 8])
-def test_every_hard_negative_is_the_page_that_its_id_names(standin, cache, number):
+def test_every_hard_negative_is_the_page_that_its_id_names(encoded, standin, cache, number):
     data = load(standin, cache, num_negatives=number, deduplicate=False)
     columns = ["query", "image", *(f"negative_{k}" for k in range(number))]
     assert data.train.column_names == columns
@@ -68,7 +62,7 @@ def test_every_hard_negative_is_the_page_that_its_id_names(standin, cache, numbe
     assert len(got) > 200 and len(data.train) == len(got)
 
 
-def test_evaluation_is_the_last_rows_with_a_query_and_does_not_change_with_the_training_rows(standin, cache):
+def test_evaluation_is_the_last_rows_with_a_query_and_does_not_change_with_the_training_rows(encoded, standin, cache):
     data = load(standin, cache, num_negatives=0, deduplicate=False)
     wanted = expected(standin[1]["en"], "en", 4)
     assert list(data.queries["query"]) == list(wanted)[-10:]
@@ -82,7 +76,7 @@ def test_evaluation_is_the_last_rows_with_a_query_and_does_not_change_with_the_t
     assert len(other.train) == 20
 
 
-def test_no_evaluation_page_or_query_is_trained_on(standin, cache, caplog):
+def test_no_evaluation_page_or_query_is_trained_on(encoded, standin, cache, caplog):
     caplog.set_level(logging.INFO)
     data = load(standin, cache, num_negatives=2)
     evaluated = set(encoded(data.corpus, "document"))
@@ -92,7 +86,7 @@ def test_no_evaluation_page_or_query_is_trained_on(standin, cache, caplog):
     assert "passed over" in caplog.text and "ids of hard negatives that name no page here" in caplog.text
 
 
-def test_another_language_has_rows_and_pages_of_its_own(standin, cache):
+def test_another_language_has_rows_and_pages_of_its_own(encoded, standin, cache):
     data = load(standin, cache, "it", deduplicate=False)
     assert all(query.startswith("it ") for query in data.train["query"])
     wanted = expected(standin[1]["it"], "it", 1)
@@ -112,7 +106,7 @@ def test_pages_are_kept_once_and_missing_ones_are_fetched_again(standin, tmp_pat
     assert data.train.cache_files and data.train.cache_files[0]["filename"].startswith(str(folder))
 
 
-def test_a_folder_without_configurations_is_filtered_by_its_column(tmp_path, cache):
+def test_a_folder_without_configurations_is_filtered_by_its_column(encoded, tmp_path, cache):
     rows = {language: write_rows(tmp_path, language, 100) for language in ("en", "it")}
     for language in rows:  # all files side by side: one table of two languages
         for part, file in enumerate((tmp_path / language).glob("*.parquet")):

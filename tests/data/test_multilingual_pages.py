@@ -6,7 +6,7 @@ from pathlib import Path
 import datasets
 import pyarrow.parquet as pq
 import pytest
-from datasets import Image, get_dataset_config_names
+from datasets import get_dataset_config_names
 
 from experiments.config.checks import check
 from experiments.config.errors import ConfigError
@@ -57,11 +57,6 @@ def load(config):
     return load_checked
 
 
-def encoded(dataset, column):
-    cells = dataset.cast_column(column, Image(decode=False))[column]
-    return [cell["bytes"] or Path(cell["path"]).read_bytes() for cell in cells]
-
-
 def in_common(page, other):
     return sum(mine == theirs for mine, theirs in zip(page, other, strict=True))
 
@@ -110,7 +105,7 @@ def test_a_query_states_all_that_is_on_its_page_in_its_language(tables):
     assert [len(each) for each in queries] == [1600] * 5 and len(set.union(*queries)) == 8000
 
 
-def test_no_combination_of_an_evaluated_page_is_trained_on(load, cache, caplog):
+def test_no_combination_of_an_evaluated_page_is_trained_on(encoded, load, cache, caplog):
     caplog.set_level(logging.INFO)
     data = load(cache, "data.language=it", "data.num_negatives=6")
     assert (len(data.train), len(data.queries), len(data.corpus)) == (1500, 100, 500)
@@ -120,7 +115,7 @@ def test_no_combination_of_an_evaluated_page_is_trained_on(load, cache, caplog):
     assert "dropped" not in caplog.text and "passed over" not in caplog.text
 
 
-def test_a_language_is_chosen_and_its_rows_are_resolved_into_its_pages(load, cache, tables):
+def test_a_language_is_chosen_and_its_rows_are_resolved_into_its_pages(encoded, load, cache, tables):
     data = load(cache, "data.language=fr", "data.num_train_rows=50", "data.num_negatives=2", "data.num_eval_rows=5")
     page_of = {line["id"]: line["image"]["bytes"] for line in tables["fr"]}
     assert [*data.train["query"]] == [line["query"] for line in tables["fr"][:50]]

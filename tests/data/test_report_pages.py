@@ -4,7 +4,6 @@ import random
 from collections import Counter
 
 import pytest
-from datasets import Image as ImageFeature
 from PIL import Image
 
 from experiments.config.errors import ConfigError
@@ -24,10 +23,6 @@ def small(tmp_path_factory):
 
 def differing(page, other):
     return [attribute for attribute in ATTRIBUTES if getattr(page, attribute) != getattr(other, attribute)]
-
-
-def encoded(dataset, column):
-    return [cell["bytes"] for cell in dataset.cast_column(column, ImageFeature(decode=False))[column]]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -93,7 +88,7 @@ def test_another_value_of_any_attribute_is_another_picture():
     assert len({draw_page(page).tobytes() for page in pages}) == len(set(pages))
 
 
-def test_columns_are_those_of_vdr_en(small):
+def test_columns_are_those_of_vdr_en(encoded, small):
     data, cache_dir = small
     assert data.train.column_names == data.eval.column_names == ["query", "image", "negative_0"]
     (folder,) = cache_dir.iterdir()
@@ -105,7 +100,7 @@ def test_columns_are_those_of_vdr_en(small):
     assert isinstance(data.train[0]["image"], Image.Image)
 
 
-def test_corpus_holds_five_pages_a_query_and_the_right_one_among_them(small):
+def test_corpus_holds_five_pages_a_query_and_the_right_one_among_them(encoded, small):
     data, _ = small
     assert data.queries.num_rows == 10
     assert data.corpus.num_rows == 50
@@ -114,7 +109,7 @@ def test_corpus_holds_five_pages_a_query_and_the_right_one_among_them(small):
         assert [pages[corpus_id] for corpus_id in data.relevant_docs[query_id]] == [row]
 
 
-def test_attribute_negatives_name_the_page_that_differs_in_that_attribute(small):
+def test_attribute_negatives_name_the_page_that_differs_in_that_attribute(encoded, small):
     data, _ = small
     _, eval_rows = choose_rows(24, 10, seed=0)
     pages = dict(zip(data.corpus["corpus_id"], encoded(data.corpus, "document"), strict=True))
@@ -167,7 +162,7 @@ def test_a_number_out_of_range_is_refused(arguments, message, tmp_path):
         load(**arguments, cache_dir=str(tmp_path))
 
 
-def test_equal_pages_are_equal_bytes(small):
+def test_equal_pages_are_equal_bytes(encoded, small):
     _, cache_dir = small
     (folder,) = cache_dir.iterdir()
     stored = report_pages.load_from_disk(str(folder))
