@@ -151,7 +151,7 @@ def test_a_router_trains_what_is_not_frozen(router):
     assert set(metrics["model"]["modalities"]) == {"text", "image"}
 
 
-def test_a_saved_router_gives_the_same_scores_with_the_library_alone(router, cache):
+def test_a_saved_router_gives_the_same_scores_with_the_library_alone(config, router, cache):
     folder, metrics, _ = router
     dim = str(metrics["model"]["truncate_dim"])
     assert library_ndcg(config, folder / "final", cache) == pytest.approx(
@@ -232,7 +232,7 @@ def test_an_adapter_is_saved_alone_and_loads_with_the_library(lora):
     assert not np.allclose(ours.encode(["a page"]), untrained.encode(["a page"]), atol=1e-4)
 
 
-def test_adapter_and_merged_model_give_the_same_scores_with_the_library_alone(lora, cache):
+def test_adapter_and_merged_model_give_the_same_scores_with_the_library_alone(config, lora, cache):
     folder, (adapter, merged) = lora
     assert not (folder / "merged" / "final" / "adapter_config.json").exists()
     for name, metrics in (("adapter", adapter), ("merged", merged)):

@@ -49,7 +49,7 @@ def with_files(dataset: Dataset, names: list[str], folder: Path, where: str, fir
 
     Args:
         dataset: Rows.
-        names: The columns in use; those that are missing are left to `common.build`.
+        names: The columns in use; those that are missing are left to `from_rows.build`.
         folder: Where relative names start from.
         where: What the rows are of, for messages.
         first_row: Number there of the first row.

@@ -53,10 +53,10 @@ def make_reranker(
         true_token: The answer for a pair that matches, a single token.
         false_token: The answer for one that doesn't, a single token.
         prompts: The instruction, by direction; each is the system message of its pairs.
-        min_pixels: As in `models.load_embedder`.
-        max_pixels: As in `models.load_embedder`.
-        attn_implementation: As in `models.load_embedder`.
-        dtype: As in `models.load_embedder`.
+        min_pixels: As in `embedders.load_embedder`.
+        max_pixels: As in `embedders.load_embedder`.
+        attn_implementation: As in `embedders.load_embedder`.
+        dtype: As in `embedders.load_embedder`.
         revision: Branch, tag or commit on the Hub.
         trust_remote_code: Run code that comes with the model.
         peft: An adapter to train instead of the transformer's weights, for instance `peft.LoraConfig`.

@@ -38,8 +38,8 @@ def load(
         num_eval_rows: The first so many; None: all.
         num_negatives: Documents that don't match, sampled for each row.
         seed: Of the choice of evaluation rows and of the sampling.
-        deduplicate: See `common.build`.
-        on_bad_image: See `common.build`.
+        deduplicate: See `from_rows.build`.
+        on_bad_image: See `from_rows.build`.
         labelled: See `pairs.build`.
 
     Raises:

@@ -41,16 +41,16 @@ def load(
         train: Arguments of `load_dataset` for the training rows: split, name (configuration), revision. In a folder
             written by `save_to_disk` the split is a key of its DatasetDict, and the name a folder inside it.
         eval: The same for the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
-        columns: `query`, `positive` and `negatives`, see `common.build`.
+        columns: `query`, `positive` and `negatives`, see `from_rows.build`.
         num_train_rows: The first so many; None: all.
         num_eval_rows: The first so many; None: all.
         num_negatives: Negatives in a training row.
         num_eval_negatives: Negatives in a row of the evaluation loss; None: as in training.
-        deduplicate: See `common.build`.
-        on_bad_image: See `common.build`.
+        deduplicate: See `from_rows.build`.
+        on_bad_image: See `from_rows.build`.
 
     Raises:
-        ConfigError: The data set cannot be loaded, or `common.build` cannot use it.
+        ConfigError: The data set cannot be loaded, or `from_rows.build` cannot use it.
     """
     all_rows = load_rows(path, train, "train")
     eval_split = None if eval is None else load_rows(path, eval, "eval")

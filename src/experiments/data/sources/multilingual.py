@@ -78,8 +78,8 @@ def load(
         num_eval_rows: Rows to evaluate on: the last so many that have a query and enough negatives.
         num_negatives: Hard negatives in a training row.
         num_eval_negatives: Hard negatives of an evaluation row: in the corpus and in the evaluation loss.
-        deduplicate: See `common.build`.
-        on_bad_image: See `common.build`.
+        deduplicate: See `from_rows.build`.
+        on_bad_image: See `from_rows.build`.
         cache_dir: Where the pages are kept, each as a file, once for all settings.
 
     Raises:
@@ -266,7 +266,7 @@ def _write_pages(source: Source, rows: np.ndarray, folder: Path) -> None:
 
 
 def _write(file: Path, page: pa.Scalar) -> None:
-    """Write a page whole or not at all; an absent one as an empty file, which `common.build` finds to be no image."""
+    """Write a page whole or not at all; an absent one as an empty file, which `from_rows.build` finds to be no image."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     unfinished.write_bytes(memoryview(page.as_buffer()) if page.is_valid else b"")

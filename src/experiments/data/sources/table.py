@@ -38,16 +38,16 @@ def load(
         train: File with the training rows: .parquet, .csv, .jsonl, .ndjson or .json.
         eval: File with the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
         name: Of the evaluation, in metrics and reports.
-        columns: `query`, `positive` and `negatives`, see `common.build`.
+        columns: `query`, `positive` and `negatives`, see `from_rows.build`.
         num_train_rows: The first so many; None: all.
         num_eval_rows: The first so many; None: all.
         num_negatives: Negatives in a training row.
         num_eval_negatives: Negatives in a row of the evaluation loss; None: as in training.
-        deduplicate: See `common.build`.
-        on_bad_image: See `common.build`; a missing page file is an error in any case.
+        deduplicate: See `from_rows.build`.
+        on_bad_image: See `from_rows.build`; a missing page file is an error in any case.
 
     Raises:
-        ConfigError: A table cannot be read, a page file is missing, or `common.build` cannot use the rows.
+        ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
     table = _rows(train, "train")
     eval_table = None if eval is None else _rows(eval, "eval")
