@@ -266,7 +266,7 @@ def _write_pages(source: Source, rows: np.ndarray, folder: Path) -> None:
 
 
 def _write(file: Path, page: pa.Scalar) -> None:
-    """Write a page whole or not at all; an absent one as an empty file, which `from_rows.build` finds to be no image."""
+    """Write a page whole or not at all; an absent one as an empty file, which `build` finds to be no image."""
     file.parent.mkdir(parents=True, exist_ok=True)
     unfinished = file.with_name(f".{file.name}.{os.getpid()}")
     unfinished.write_bytes(memoryview(page.as_buffer()) if page.is_valid else b"")
