@@ -38,6 +38,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     """
     from transformers import set_seed
 
+    from experiments.encoders import commits
     from experiments.models import embedding_dim
     from experiments.record import keep_record
 
@@ -51,6 +52,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
         set_seed(config["seed"])
         quiet_libraries()
         model: BaseModel = build(config["model"])
+        record.update(commits=data.commits | commits(model))
         matryoshka: Matryoshka = build(config["matryoshka"])(embedding_dim(model))
         evaluator = make_evaluator(config, data, matryoshka)
 
@@ -87,11 +89,12 @@ def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -
         matryoshka: Its dimensions are scored where `evaluator.truncate_dims` names none.
     """
     options = dict(config["evaluator"])
+    inputs = data.evaluator_inputs()
     if matryoshka.dims is not None and options["truncate_dims"] is None:
         options["truncate_dims"] = list(matryoshka.dims)
-    if isinstance(matryoshka.truncate_dim, int) and options["truncate_dims"] is not None:
-        options["truncate_dims"] = [*options["truncate_dims"], matryoshka.truncate_dim]  # what is saved is scored
-    return build(options)(**data.evaluator_inputs())
+    if isinstance(matryoshka.truncate_dim, int):
+        inputs["saved_dim"] = matryoshka.truncate_dim
+    return build(options)(**inputs)
 
 
 def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag: str) -> Result | None:

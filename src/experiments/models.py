@@ -96,6 +96,7 @@ def load_embedder(
         kwargs = {"attn_implementation": attention, "dtype": weights_dtype}
         with encoders.one_line_errors(name):
             model = SentenceTransformer(path, **shared, **options, model_kwargs=kwargs)
+        encoders.remember_commit(model[0], name, shared)
     else:
         modules: list[Any] = encoders.load_encoder(
             name,
@@ -119,6 +120,7 @@ def load_embedder(
     actual_dim = model.get_embedding_dimension()
     if embedding_dim is not None and actual_dim != embedding_dim:
         raise ConfigError(f"model.embedding_dim={embedding_dim}: {name} has {actual_dim} dimensions; type that")
+    encoders.ask_no_hub(model)
     set_pixel_bounds(model, min_pixels, max_pixels)
     speed_up_patches(model)
     if merge_adapter and peft is None:

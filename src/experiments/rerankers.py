@@ -123,6 +123,7 @@ def load_reranker(
             model_card_data=CrossEncoderModelCardData(**(card or {})),
             model_kwargs={"attn_implementation": attention, "dtype": weights_dtype},
         )
+    encoders.remember_commit(model[0], name, shared)
     return _ready(model, name, min_pixels, max_pixels, peft, merge_adapter)
 
 
@@ -175,6 +176,7 @@ def _transformer(
             config_kwargs=shared,
             processing_kwargs={"chat_template": {"add_generation_prompt": True}},
         )
+    encoders.remember_commit(transformer, name, shared)
     teach_pair_roles(transformer.processor)
     return transformer
 
@@ -202,6 +204,7 @@ def _ready(
     peft: PeftConfig | None,
     merge_adapter: bool,
 ) -> CrossEncoder:
+    encoders.ask_no_hub(model)
     if merge_adapter and peft is None:
         adapters.merge_adapter(model)
     set_pixel_bounds(model, min_pixels, max_pixels)

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3_5Config, Qwen3_5ForCondi
 
 from experiments.data import drawings
 from experiments.models import built
-from experiments.tiny import INIT, SPECIAL_TOKENS, qwen3vl_processor, train_tokenizer
+from experiments.tiny import INIT, MOST_INTERMEDIATE, SPECIAL_TOKENS, qwen3vl_processor, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def qwen3_5_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qw
         | {
             "vocab_size": len(tokenizer),
             "hidden_size": embedding_dim,
-            "intermediate_size": 2 * embedding_dim,
+            "intermediate_size": min(2 * embedding_dim, MOST_INTERMEDIATE),
             "num_hidden_layers": 3,
             "layer_types": ["full_attention", "linear_attention", "full_attention"],
             "num_attention_heads": 2,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from experiments.data import PairsData, pairs
 from experiments.data.common import first_rows
-from experiments.data.hub import load_rows
+from experiments.data.hub import commits, load_rows, pinned
 from experiments.errors import ConfigError
 
 
@@ -46,7 +47,8 @@ def load(
     """
     if not 0 < eval_fraction < 1:
         raise ConfigError(f"data.eval_fraction={eval_fraction}: give a share between 0 and 1, such as 0.1")
-    rows = load_rows(path, dict(train or {"split": "train"}), "train")
+    arguments = pinned(path, train or {"split": "train"})
+    rows = load_rows(path, arguments, "train")
     try:
         parts = rows.train_test_split(test_size=eval_fraction, seed=seed)
     except ValueError as error:
@@ -58,7 +60,7 @@ def load(
         )
     train_rows, eval_rows = first_rows(parts["train"], parts["test"], num_train_rows, num_eval_rows)
     names = {"image": "image", "text": "text"} | dict(columns or {})
-    return pairs.build(
+    data = pairs.build(
         train_rows,
         eval_rows,
         **names,
@@ -69,3 +71,4 @@ def load(
         on_bad_image=on_bad_image,
         labelled=labelled,
     )
+    return replace(data, commits=commits(path, arguments))
