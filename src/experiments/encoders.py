@@ -147,7 +147,7 @@ def locate(name: str, revision: str | None, trust_remote_code: bool) -> tuple[st
 def remember_commit(module: nn.Module, name: str, shared: dict[str, Any]) -> None:
     """Let a module that was loaded from the Hub tell its commit; `shared` is what `locate` returned."""
     if not shared["local_files_only"]:
-        module.commit = {name: str(shared["revision"])}  # type: ignore[assignment]  # no weight
+        module.commit = {name: shared["revision"]}  # type: ignore[assignment]  # no weight
 
 
 def commits(model: BaseModel) -> dict[str, str]:

@@ -49,10 +49,10 @@ def commit(what: str, name: str, revision: str | None = None, *, kind: str = "mo
         logger.warning("The Hub can't be reached (%s): what was downloaded before is taken", reason)
         _go_offline()
     with one_line_errors(what, name, instead):
-        return _patiently(lambda: huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind))
+        return _patiently(lambda: huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind).resolved)
 
 
-def require_hub(what: str, instead: str) -> None:
+def require_hub(what: str, instead: str = OFFLINE) -> None:
     """Raise at once if something needs the Hub and the Hub cannot be reached.
 
     Raises:

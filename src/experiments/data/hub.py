@@ -91,7 +91,7 @@ def commits(path: str, *arguments: Mapping[str, Any] | None) -> dict[str, str]:
     """Return the commits that pinned arguments name, by the data set's name; of a second one, numbered."""
     if Path(path).expanduser().exists():
         return {}
-    found = dict.fromkeys(str(each["revision"]) for each in arguments if each is not None)
+    found = dict.fromkeys(each["revision"] for each in arguments if each is not None)
     return {path if number == 0 else f"{path} ({number})": sha for number, sha in enumerate(found)}
 
 
