@@ -36,6 +36,9 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     Returns:
         What `metrics.json` holds; the model's metrics stand under `base`.
     """
+    from experiments import hub
+
+    hub.check_sources(config)
     from transformers import set_seed
 
     from experiments.encoders import commits

@@ -11,7 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -19,6 +21,7 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 
 from experiments.errors import ConfigError, one_line
+from experiments.sources import local_folder
 
 TIMEOUT_S = 3.0
 TRIES = 5  # of a question that the Hub is too busy to answer
@@ -27,7 +30,39 @@ LONGEST_WAIT_S = 60.0  # between two of them, whatever the Hub asks for
 OFFLINE = "load it once on a machine with a network, copy its HF_HOME and set HF_HUB_OFFLINE=1, or give a local folder"
 LOGIN = "run `hf auth login`"
 
+# The loaders of ours that take a name on the Hub.
+_MODEL_LOADERS = ("load_embedder", "load_encoder", "make_reranker", "load_reranker")
+_DATA_LOADERS = ("hub.load", "doodles.load", "multilingual.load")
+
 logger = logging.getLogger(__name__)
+
+
+def check_sources(config: dict[str, Any]) -> None:
+    """Make sure, before anything heavy is imported or downloaded, that the Hub gives what a config names.
+
+    Args:
+        config: The resolved config.
+
+    Raises:
+        ConfigError: At the first source that it doesn't give.
+    """
+    for key, node in sources(config):
+        name, kind = node.get("path") or node["name"], "dataset" if "path" in node else "model"
+        revisions = [node.get("revision"), *((node.get(part) or {}).get("revision") for part in ("train", "eval"))]
+        for revision in dict.fromkeys(revisions):
+            commit(f"{key}={name}", name, revision, kind=kind)
+
+
+def sources(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the nodes of a config that name something on the Hub, with the key that holds the name."""
+    if not isinstance(node, dict):
+        return
+    target = str(node.get("_target_")).split(".")
+    source = "name" if target[-1] in _MODEL_LOADERS else "path" if ".".join(target[-2:]) in _DATA_LOADERS else None
+    if source and isinstance(name := node.get(source), str) and local_folder(name) is None:
+        yield f"{key}.{source}", node
+    for part, inside in node.items():
+        yield from sources(inside, f"{key}.{part}" if key else str(part))
 
 
 def commit(what: str, name: str, revision: str | None = None, *, kind: str = "model", instead: str = OFFLINE) -> str:
@@ -49,7 +84,7 @@ def commit(what: str, name: str, revision: str | None = None, *, kind: str = "mo
         logger.warning("The Hub can't be reached (%s): what was downloaded before is taken", reason)
         _go_offline()
     with one_line_errors(what, name, instead):
-        return _patiently(lambda: huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind).resolved)
+        return _resolve(name, revision, kind)
 
 
 def require_hub(what: str, instead: str = OFFLINE) -> None:
@@ -123,6 +158,11 @@ _UNREACHED = (
     *(errors.RevisionResolutionError, errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError),
     huggingface_hub.utils.httpx.TransportError,
 )
+
+
+@cache  # a run loads one commit, and asks for it once
+def _resolve(name: str, revision: str | None, kind: str) -> str:
+    return _patiently(lambda: huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind).resolved)
 
 
 def _patiently(ask: Callable[[], str]) -> str:

@@ -42,16 +42,19 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     Returns:
         What `metrics.json` holds.
     """
+    from experiments import hub, push
+
+    hub.check_sources(config)
+    push.check(config["trainer"], name)
     from transformers import set_seed
 
-    from experiments import mini_batch, push
+    from experiments import mini_batch
     from experiments.adapters import merge_adapter
     from experiments.encoders import commits
     from experiments.models import embedding_dim
     from experiments.record import keep_record
     from experiments.resized import image_processor, resized_rows
 
-    push.check(config["trainer"], name)
     mini_batch.check(config["loss"])
     with ExitStack() as stack:
         record = stack.enter_context(keep_record(output_dir, config, name=name))

@@ -239,7 +239,7 @@ class LoopbackHub:
         url = f"{self.url}/{name}"
         if (kind, name) in self.repositories:
             return JSONResponse({"error": "You already created this model repo", "url": url}, 409)
-        repository = self.repositories[kind, name] = Repository(private=bool(wanted.get("private")))
+        repository = self.repositories[kind, name] = Repository(private=wanted.get("visibility") == "private")
         self._commit(repository, {})
         return JSONResponse({"url": url, "name": name, "id": name})
 

@@ -17,8 +17,7 @@ from experiments import tiny_reranker, twins
 from experiments.data import drawings, report_pages
 
 PAGE = (600, 776)  # width, height: a letter page, more than the 600 x 600 pixels that the article's bound leaves
-SMALL_PAGE = (150, 194)  # most of them: two cores have to train on them
-LARGE_EVERY = 16
+SMALL_PAGE = (150, 194)  # the others: two cores have to train on them
 NUM_TRAIN, NUM_EVAL = 66, 6  # rows: two batches of the article's 64
 LANGUAGES = ("en", "it")
 
@@ -99,8 +98,8 @@ def write_vdr(folder: Path) -> None:
     for config, rows in parts.items():
         random_words = random.Random(0)
         examples = []
-        for number, row in enumerate(rows):
-            size = SMALL_PAGE if number % LARGE_EVERY else PAGE
+        for number, row in enumerate(rows, start=1):
+            size = PAGE if (config, number) == ("eval", NUM_EVAL) else SMALL_PAGE
             pages = [report_pages.draw_png(page, size, 0) for page in row]
             images = {column: {"bytes": page, "path": None} for column, page in zip(columns, pages, strict=True)}
             examples.append({"query": report_pages.write_query(row[0], random_words)} | images)

@@ -16,8 +16,8 @@ LEADERBOARD = "python -m experiments.evaluate -m experiment=leaderboard ++model.
 
 def there():
     """The leaderboard's options whose models lie on the loopback Hub."""
-    options = OmegaConf.load(CONF / "experiment" / "leaderboard.yaml").hydra.sweeper.params.model.replace("\n", "")
-    names = {option: OmegaConf.load(CONF / "model" / f"{option}.yaml").name for option in options.split(",")}
+    options = OmegaConf.load(CONF / "experiment" / "leaderboard.yaml").hydra.sweeper.params.model.split(",")
+    names = {option: OmegaConf.load(CONF / "model" / f"{option}.yaml").name for option in map(str.strip, options)}
     return [option for option, name in names.items() if name in MODELS]
 
 
