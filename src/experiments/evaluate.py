@@ -36,9 +36,13 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     Returns:
         What `metrics.json` holds; the model's metrics stand under `base`.
     """
+    from experiments.config import hub
+
+    hub.check_sources(config)
     from transformers import set_seed
 
     from experiments.models.embedders import embedding_dim
+    from experiments.models.loading import commits
     from experiments.runs.record import keep_record
 
     with ExitStack() as stack:
@@ -51,6 +55,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
         set_seed(config["seed"])
         quiet_libraries()
         model: BaseModel = build(config["model"])
+        record.update(commits=data.commits | commits(model))
         matryoshka: Matryoshka = build(config["matryoshka"])(embedding_dim(model))
         evaluator = make_evaluator(config, data, matryoshka)
 

@@ -8,13 +8,11 @@ python -m experiments.train experiment=reranker_any_to_any      the article's re
 from __future__ import annotations
 
 import logging
-import re
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.cli import launch
-from experiments.config.errors import ConfigError
 from experiments.stages import (
     build,
     choose_truncate_dim,
@@ -53,15 +51,20 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     Returns:
         What `metrics.json` holds.
     """
+    from experiments.config import hub
+    from experiments.models import push
+
+    hub.check_sources(config)
+    push.check(config["trainer"], name)
     from transformers import set_seed
 
     from experiments.data.resized_pages import image_processor, resized_rows
     from experiments.models.adapters import merge_adapter
     from experiments.models.embedders import embedding_dim
+    from experiments.models.loading import commits
     from experiments.runs.record import keep_record
     from experiments.training import mini_batch
 
-    check_push(config["trainer"], name)
     mini_batch.check(config["loss"])
     with ExitStack() as stack:
         record = stack.enter_context(keep_record(output_dir, config, name=name))
@@ -76,6 +79,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         set_seed(config["seed"])
         quiet_libraries()
         model: BaseModel = build(config["model"])
+        record.update(commits=data.commits | commits(model))
         matryoshka: Matryoshka = build(config["matryoshka"])(embedding_dim(model))
         loss = matryoshka.wrap(model, build(config["loss"])(model))
         evaluator = make_evaluator(config, data, matryoshka)
@@ -114,37 +118,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         dims = _dims_given(truncate_dim, metrics["model"]["embedding_dim"])
         logger.info("Model:     %s%s", output_dir / "final", dims)
         if config["trainer"]["push_to_hub"]:
-            repo_id = hub_model_id(config["trainer"], name)
-            logger.info("Pushed:    %s", model.push_to_hub(repo_id, local_model_path=str(output_dir / "final")))
+            logger.info("Pushed:    %s", push.push(model, output_dir / "final", config["trainer"], name))
     return metrics
-
-
-def check_push(trainer: dict[str, Any], name: str) -> None:
-    """Make sure, before the work, that the finished model could be pushed.
-
-    Raises:
-        ConfigError: If the Hub can't be reached or nobody is logged in.
-    """
-    if not trainer["push_to_hub"]:
-        return
-    import huggingface_hub
-
-    from experiments.config.hub import require_hub
-
-    require_hub("pushing the model", instead="type trainer.push_to_hub=false")
-    try:
-        huggingface_hub.utils.validate_repo_id(hub_model_id(trainer, name))
-    except huggingface_hub.errors.HFValidationError as error:
-        raise ConfigError(f"trainer.hub_model_id={trainer['hub_model_id']}: {error}") from error
-    try:
-        huggingface_hub.whoami()
-    except Exception as error:
-        raise ConfigError(f"trainer.push_to_hub=true: {error}; run `hf auth login` first") from error
-
-
-def hub_model_id(trainer: dict[str, Any], name: str) -> str:
-    """Return the Hub name to push to: the one given, or one made of the run's."""
-    return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96]
 
 
 def _dims_given(truncate_dim: int | None, full_dim: int | None) -> str:

@@ -462,7 +462,7 @@ def _no_hub(monkeypatch):
 
 @pytest.mark.usefixtures("_no_hub")
 def test_a_hub_out_of_reach_is_said_at_once_with_ways_to_work_offline():
-    message = r"data set a/b: could not reach the Hub \(http://127.0.0.1:9: .*HF_HUB_OFFLINE=1.*save_to_disk"
+    message = r"data.path=a/b: could not reach the Hub \(http://127.0.0.1:9: .*HF_HUB_OFFLINE=1.*save_to_disk"
     with pytest.raises(ConfigError, match=message):
         hub.load("a/b", train={"split": "train"}, eval=None, columns=COLUMNS, **OPTIONS)
 
@@ -482,5 +482,7 @@ def test_the_hub_is_not_asked_in_offline_mode_or_behind_a_proxy(monkeypatch):
 def test_offline_mode_without_the_data_set_in_the_cache_is_a_config_error(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-    with pytest.raises(ConfigError, match=r"could not load data set absent/absent .*HF_HUB_OFFLINE is set"):
+    with pytest.raises(
+        ConfigError, match=r"data.path=absent/absent: it is not in the cache, and HF_HUB_OFFLINE is set"
+    ):
         hub.load("absent/absent", train={"split": "train"}, eval=None, columns=COLUMNS, **OPTIONS)

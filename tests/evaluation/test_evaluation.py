@@ -220,7 +220,15 @@ def test_texts_are_documents_too_and_unanswered_queries_are_left_out(model):
     assert evaluation.metrics[96]["cosine_accuracy@1"] == 1
 
 
-@pytest.mark.parametrize("options", [{"truncate_dims": [0]}, {"truncate_dims": [8, 8]}, {"precisions": ["int4"]}])
+@pytest.mark.parametrize("truncate_dims", [None, [96, 48, 24, 12], [48], [8, 8], []])
+@pytest.mark.parametrize("saved_dim", [None, 96, 48, 40])
+def test_dimensions_are_a_set_to_which_the_full_and_the_saved_one_belong(model, data, truncate_dims, saved_dim):
+    evaluation = RetrievalEvaluator(*data, truncate_dims=truncate_dims, saved_dim=saved_dim).evaluate(model)
+    chosen = {48, 24, 12} if truncate_dims is None else {*truncate_dims}
+    assert [*evaluation.metrics] == sorted({96, *chosen} | {saved_dim or 96}, reverse=True)
+
+
+@pytest.mark.parametrize("options", [{"truncate_dims": [0]}, {"precisions": ["int4"]}])
 def test_senseless_options_are_a_config_error(data, options):
     with pytest.raises(ConfigError):
         RetrievalEvaluator(*data, **options)

@@ -1,40 +1,219 @@
-"""Whether the Hugging Face Hub can be reached, asked before a library spends a minute on retries."""
+"""The Hugging Face Hub: whether it can be reached, which commit a name stands for, and its refusals in one line.
+
+Asked before a library spends a minute on retries, and once for each source: what is loaded is that commit, whole.
+"""
 
 from __future__ import annotations
 
+import logging
 import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from threading import Thread
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from huggingface_hub import constants
+import huggingface_hub
+from huggingface_hub import constants, errors
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, one_line
+from experiments.config.model_location import local_folder
 
 TIMEOUT_S = 3.0
+TRIES = 5  # of a question that the Hub is too busy to answer
+LONGEST_WAIT_S = 60.0  # between two of them, whatever the Hub asks for
 
 OFFLINE = "load it once on a machine with a network, copy its HF_HOME and set HF_HUB_OFFLINE=1, or give a local folder"
+LOGIN = "run `hf auth login`"
+
+# The loaders of ours that take a name on the Hub.
+_MODEL_LOADERS = ("load_embedder", "load_encoder", "make_reranker", "load_reranker")
+_DATA_LOADERS = ("hub.load", "doodles.load", "multilingual.load")
+
+logger = logging.getLogger(__name__)
+
+
+def check_sources(config: dict[str, Any]) -> None:
+    """Make sure, before anything heavy is imported or downloaded, that the Hub gives what a config names.
+
+    Args:
+        config: The resolved config.
+
+    Raises:
+        ConfigError: At the first source that it doesn't give.
+    """
+    for key, node in sources(config):
+        name, kind = node.get("path") or node["name"], "dataset" if "path" in node else "model"
+        revisions = [node.get("revision"), *((node.get(part) or {}).get("revision") for part in ("train", "eval"))]
+        for revision in dict.fromkeys(revisions):
+            commit(f"{key}={name}", name, revision, kind=kind)
+
+
+def sources(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the nodes of a config that name something on the Hub, with the key that holds the name."""
+    if not isinstance(node, dict):
+        return
+    target = str(node.get("_target_")).split(".")
+    source = "name" if target[-1] in _MODEL_LOADERS else "path" if ".".join(target[-2:]) in _DATA_LOADERS else None
+    if source and isinstance(name := node.get(source), str) and local_folder(name) is None:
+        yield f"{key}.{source}", node
+    for part, inside in node.items():
+        yield from sources(inside, f"{key}.{part}" if key else str(part))
+
+
+def commit(what: str, name: str, revision: str | None = None, *, kind: str = "model", instead: str = OFFLINE) -> str:
+    """Return the commit that a name on the Hub stands for, from the cache where the Hub can't be reached.
+
+    Args:
+        what: What is asked for, named as the user typed it: "model a/b".
+        name: OWNER/NAME.
+        revision: Branch, tag or commit; None: the main branch.
+        kind: "model" or "dataset".
+        instead: What the user can do without the Hub.
+
+    Raises:
+        ConfigError: If the Hub refuses, or can't be reached and the cache hasn't got it either.
+    """
+    if (reason := unreachable()) and not constants.HF_HUB_OFFLINE:
+        if not _is_cached(name, revision, kind):
+            raise ConfigError(f"{what}: could not reach the Hub ({reason}): connect, or {instead}")
+        logger.warning("The Hub can't be reached (%s): what was downloaded before is taken", reason)
+        _go_offline()
+    with one_line_errors(what, name, instead):
+        return _resolve(name, revision, kind)
 
 
 def require_hub(what: str, instead: str = OFFLINE) -> None:
     """Raise at once if something needs the Hub and the Hub cannot be reached.
 
-    Asks nothing in offline mode (HF_HUB_OFFLINE=1: the libraries answer from their cache at once) and behind a proxy.
-
-    Args:
-        what: What is asked for, named as the user typed it: "model a/b".
-        instead: What the user can do without the Hub.
-
     Raises:
         ConfigError: No connection to the Hub (HF_ENDPOINT) within three seconds.
+    """
+    if reason := unreachable():
+        raise ConfigError(f"{what}: could not reach the Hub ({reason}): connect, or {instead}")
+
+
+def unreachable() -> str | None:
+    """Return why the Hub can't be reached, or None if it can.
+
+    Asks nothing in offline mode (HF_HUB_OFFLINE=1: the libraries answer from their cache at once) and behind a proxy.
     """
     url = urlsplit(constants.ENDPOINT)
     host, scheme = url.hostname or constants.ENDPOINT, url.scheme or "https"
     proxies = getproxies()
     if constants.HF_HUB_OFFLINE or ((scheme in proxies or "all" in proxies) and not proxy_bypass(host)):
-        return
-    if reason := _connection_failure(host, url.port or (80 if scheme == "http" else 443)):
-        raise ConfigError(f"{what}: could not reach the Hub ({constants.ENDPOINT}: {reason}): connect, or {instead}")
+        return None
+    reason = _connection_failure(host, url.port or (80 if scheme == "http" else 443))
+    return f"{constants.ENDPOINT}: {reason}" if reason else None
+
+
+@contextmanager
+def one_line_errors(what: str, name: str, instead: str = OFFLINE) -> Iterator[None]:
+    """Say in one line what the Hub answered, and what to do.
+
+    Raises:
+        ConfigError: If it refuses: no such repository or revision, no access, too busy.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (reason := refusal(error, name, instead)) is None:
+            raise
+        raise ConfigError(f"{what}: {reason}") from error
+
+
+def refusal(error: BaseException, name: str, instead: str = OFFLINE) -> str | None:
+    """Return what the Hub's answer behind an error means, and what to do; None if it isn't the Hub's."""
+    causes = [each for each in _causes(error) if not isinstance(each, errors.RemoteEntryNotFoundError)]
+    kinds = (errors.HfHubHTTPError, _UNREACHED)
+    found = next((each for kind in kinds for each in causes if isinstance(each, kind)), None)
+    status = found.response.status_code if isinstance(found, errors.HfHubHTTPError) else None
+    match found:
+        case None:
+            return None
+        case errors.GatedRepoError():
+            return f"the Hub gives it to those alone who were granted access: ask at {_page(name)}, then {LOGIN}"
+        case errors.RepositoryNotFoundError():
+            return f"the Hub has no such repository, or shows it to others alone: check the name, or {LOGIN}"
+        case errors.RevisionNotFoundError():
+            return f"the Hub has no such revision of it: see {_page(name)}"
+        case errors.HfHubHTTPError() if status == 401:
+            return f"the Hub doesn't accept the token (401): {LOGIN}"
+        case errors.HfHubHTTPError() if status == 403:
+            return f"the token may not do that (403): see what it permits, or {LOGIN} with another"
+        case errors.HfHubHTTPError() if status == 429:
+            return f"the Hub is asked too often (429): try again in a few minutes, or {LOGIN}, which allows more"
+        case errors.HfHubHTTPError():
+            return f"the Hub answers {status}: try again later, or {instead}"
+    if constants.HF_HUB_OFFLINE:
+        return f"it is not in the cache, and HF_HUB_OFFLINE is set: unset it, or {instead}"
+    return f"the connection to the Hub was lost ({one_line(str(_deepest(error)), 160)}): type the same line again"
+
+
+_UNREACHED = (
+    *(errors.RevisionResolutionError, errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError),
+    huggingface_hub.utils.httpx.TransportError,
+)
+
+
+@cache  # a run loads one commit, and asks for it once
+def _resolve(name: str, revision: str | None, kind: str) -> str:
+    return _patiently(lambda: huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind).resolved)
+
+
+def _patiently(ask: Callable[[], str]) -> str:
+    """Ask again after a while, as long as the Hub says that it is too busy."""
+    for number in range(1, TRIES):
+        try:
+            return ask()
+        except (errors.HfHubHTTPError, errors.RevisionResolutionError) as error:
+            answer = next((each for each in _causes(error) if isinstance(each, errors.HfHubHTTPError)), None)
+            status = answer.response.status_code if answer else None
+            if answer is None or status not in (408, 429, 500, 502, 503, 504):
+                raise
+            asked = answer.response.headers.get("Retry-After", "")
+            wait_s = float(asked) if asked.isdigit() else 2.0 ** (number - 1)
+            if wait_s > LONGEST_WAIT_S:
+                raise
+            logger.warning("The Hub is too busy (%s): asking again in %.0f s", status, wait_s)
+            time.sleep(wait_s)
+    return ask()
+
+
+def _is_cached(name: str, revision: str | None, kind: str) -> bool:
+    try:
+        huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind, local_files_only=True)
+    except errors.RevisionResolutionError:
+        return False
+    return True
+
+
+def _go_offline() -> None:
+    """Let the libraries answer from their caches, as HF_HUB_OFFLINE=1 would have from the start."""
+    constants.HF_HUB_OFFLINE = True
+    if (config := sys.modules.get("datasets.config")) is not None:
+        config.HF_HUB_OFFLINE = config.HF_DATASETS_OFFLINE = True  # type: ignore[attr-defined]
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it came from."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _deepest(error: BaseException) -> BaseException:
+    return [*_causes(error)][-1]
+
+
+def _page(name: str) -> str:
+    return f"{constants.ENDPOINT}/{name}"
 
 
 def _connection_failure(host: str, port: int) -> str | None:

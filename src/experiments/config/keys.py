@@ -21,7 +21,8 @@ _WITHOUT_EFFECT = (
     *("evaluator.num_workers", "evaluator.show_progress_bar", "trainer.resume"),
     *(f"trainer.dataloader_{key}" for key in ("num_workers", "prefetch_factor", "pin_memory", "persistent_workers")),
     *("trainer.logging_steps", "trainer.logging_strategy", "trainer.logging_first_step", "trainer.disable_tqdm"),
-    *("trainer.report_to", "trainer.run_name", "trainer.output_dir", "trainer.push_to_hub", "trainer.hub_model_id"),
+    *("trainer.report_to", "trainer.run_name", "trainer.output_dir", "trainer.push_to_hub"),
+    *("trainer.hub_model_id", "trainer.hub_private_repo", "trainer.hub_revision", "trainer.hub_token"),
 )
 SEEDS = (  # not data.seed: that is another data set
     *("seed", "trainer.seed", "trainer.data_seed", "model.seed", "evaluator.seed"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset
@@ -25,6 +25,7 @@ class RetrievalData:
     evaluation_fingerprint: str  # of queries, corpus and relevance alone: what runs must share to be compared
     # query_id -> {attribute: the corpus_id that differs from the right document in it alone}
     attribute_negatives: dict[str, dict[str, str]] | None = None
+    commits: dict[str, str] = field(default_factory=dict)  # of the data sets that came from the Hub, by name
 
     def evaluator_inputs(self) -> dict[str, Any]:
         """Return what its evaluator is built with."""
@@ -65,6 +66,7 @@ class PairsData:
     directions: dict[str, Direction]  # what is evaluated
     fingerprint: str  # a hash of all of the above
     evaluation_fingerprint: str  # of the evaluated directions alone: what runs must share to be compared
+    commits: dict[str, str] = field(default_factory=dict)  # of the data sets that came from the Hub, by name
 
     def evaluator_inputs(self) -> dict[str, Any]:
         """Return what its evaluator is built with."""

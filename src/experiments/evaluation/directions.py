@@ -30,6 +30,7 @@ class DirectionsEvaluator(BaseEvaluator):
         directions: Queries, corpus and relevance by direction.
         name: Put before the metrics' names.
         truncate_dims: See `RetrievalEvaluator`, as all that follows.
+        saved_dim: See there.
         batch_size: See there.
         precisions: See there.
         num_workers: See there.
@@ -50,6 +51,7 @@ class DirectionsEvaluator(BaseEvaluator):
         name: str = "",
         *,
         truncate_dims: Sequence[int] | None = None,
+        saved_dim: int | None = None,
         batch_size: int = 32,
         precisions: Sequence[str] = PRECISIONS,
         num_workers: int = 0,
@@ -66,6 +68,7 @@ class DirectionsEvaluator(BaseEvaluator):
                 each.relevant_docs,
                 direction,
                 truncate_dims=truncate_dims,
+                saved_dim=saved_dim,
                 batch_size=batch_size,
                 precisions=precisions,
                 num_workers=num_workers,

@@ -42,6 +42,7 @@ class RetrievalEvaluator(BaseEvaluator):
         relevant_docs: query_id -> the corpus_ids that answer it.
         name: Put before the metrics' names.
         truncate_dims: Dimensions to score beside the full one; None: a half, a quarter, an eighth of it.
+        saved_dim: The dimension that the model is saved with, scored too; None: no other.
         batch_size: Inputs embedded at once (on each device).
         precisions: Of the embeddings, for `evaluate`: float32 always, int8, binary.
         num_workers: Threads that decode images while the model embeds the batch before; 0: none. (Decoding frees the
@@ -68,6 +69,7 @@ class RetrievalEvaluator(BaseEvaluator):
         name: str = "",
         *,
         truncate_dims: Sequence[int] | None = None,
+        saved_dim: int | None = None,
         batch_size: int = 32,
         precisions: Sequence[str] = PRECISIONS,
         num_workers: int = 0,
@@ -97,6 +99,7 @@ class RetrievalEvaluator(BaseEvaluator):
         self._relevant_columns = [[self._column[id_] for id_ in self.relevant_docs[q]] for q in self.query_ids]
         self.name = name
         self.truncate_dims = truncate_dims
+        self.saved_dim = saved_dim
         self.batch_size = batch_size
         self.precisions = tuple(precisions)
         self.num_workers = num_workers
@@ -182,10 +185,13 @@ class RetrievalEvaluator(BaseEvaluator):
         return queries, documents
 
     def _dims(self, full_dim: int) -> list[int]:
-        dims = self.truncate_dims
-        if dims is None:
-            dims = [dim for dim in (full_dim // 2, full_dim // 4, full_dim // 8) if dim]
-        if above := [dim for dim in dims if dim > full_dim]:
+        """Return the dimensions to score, each once, the full one first: the one place where they come together."""
+        dims = {dim for dim in (full_dim // 2, full_dim // 4, full_dim // 8) if dim}
+        if self.truncate_dims is not None:
+            dims = {*self.truncate_dims}
+        if self.saved_dim is not None:
+            dims.add(self.saved_dim)
+        if above := sorted(dim for dim in dims if dim > full_dim):
             raise ConfigError(
                 f"evaluator.truncate_dims: {above} above the model's {full_dim} dimensions; leave them out"
             )
@@ -284,7 +290,7 @@ def _means(values: dict[str, np.ndarray]) -> dict[str, float]:
 
 def _check_options(truncate_dims: Sequence[int] | None, precisions: Sequence[str]) -> None:
     dims = list(truncate_dims or [])
-    if any(dim < 1 for dim in dims) or len(set(dims)) < len(dims):
-        raise ConfigError(f"evaluator.truncate_dims={dims}: give different numbers above 0")
+    if any(dim < 1 for dim in dims):
+        raise ConfigError(f"evaluator.truncate_dims={dims}: give numbers above 0")
     if unknown := [precision for precision in precisions if precision not in PRECISIONS]:
         raise ConfigError(f"evaluator.precisions: {unknown} unknown; choose from {list(PRECISIONS)}")

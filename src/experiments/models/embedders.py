@@ -21,7 +21,14 @@ from experiments.config.errors import ConfigError
 from experiments.config.model_location import untrusted
 from experiments.data.resized_pages import image_processor
 from experiments.models import adapters, routers
-from experiments.models.loading import choose_attention, choose_dtype, locate, one_line_errors
+from experiments.models.loading import (
+    ask_no_hub,
+    choose_attention,
+    choose_dtype,
+    locate,
+    one_line_errors,
+    remember_commit,
+)
 from experiments.models.tiny.cache import built
 
 if TYPE_CHECKING:
@@ -90,6 +97,7 @@ def load_embedder(
         kwargs = {"attn_implementation": attention, "dtype": weights_dtype}
         with one_line_errors(name):
             model = SentenceTransformer(path, **shared, **options, model_kwargs=kwargs)
+        remember_commit(model[0], name, shared)
     else:
         modules: list[Any] = routers.load_encoder(
             name,
@@ -113,6 +121,7 @@ def load_embedder(
     actual_dim = model.get_embedding_dimension()
     if embedding_dim is not None and actual_dim != embedding_dim:
         raise ConfigError(f"model.embedding_dim={embedding_dim}: {name} has {actual_dim} dimensions; type that")
+    ask_no_hub(model)
     set_pixel_bounds(model, min_pixels, max_pixels)
     speed_up_patches(model)
     if merge_adapter and peft is None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
+from sentence_transformers.base.model import BaseModel
+from torch import nn
+from transformers import PreTrainedModel
 
+from experiments.config import hub
 from experiments.config.errors import ConfigError
-from experiments.config.hub import OFFLINE, require_hub
 from experiments.config.model_location import local_folder, untrusted
 
 
@@ -18,13 +22,32 @@ def locate(name: str, revision: str | None, trust_remote_code: bool) -> tuple[st
     """Return where to load a model from, and the arguments that its config, weights and processor share.
 
     Raises:
-        ConfigError: If it is on the Hub and the Hub can't be reached, or its package isn't installed.
+        ConfigError: If it is on the Hub and the Hub refuses or can't be reached, or its package isn't installed.
     """
     folder = local_folder(name)
     if folder is None:
-        require_hub(f"model {name}")
+        revision = hub.commit(f"model.name={name}", name, revision)  # of all that is loaded, even if the branch moves
     shared = {"revision": revision, "trust_remote_code": trust_remote_code, "local_files_only": folder is not None}
     return str(folder or name), shared
+
+
+def remember_commit(module: nn.Module, name: str, shared: dict[str, Any]) -> None:
+    """Let a module that was loaded from the Hub tell its commit; `shared` is what `locate` returned."""
+    if not shared["local_files_only"]:
+        module.commit = {name: shared["revision"]}  # type: ignore[assignment]  # no weight
+
+
+def commits(model: BaseModel) -> dict[str, str]:
+    """Return the commit of each checkpoint in a model that came from the Hub, by its name."""
+    found: list[Any] = [module.commit for module in model.modules() if hasattr(module, "commit")]
+    return {name: sha for each in found for name, sha in each.items()}
+
+
+def ask_no_hub(model: BaseModel) -> None:
+    """Keep the model card from asking the Hub about a model that didn't come from there."""
+    names = [module.config._name_or_path for module in model.modules() if isinstance(module, PreTrainedModel)]
+    card: Any = model.model_card_data
+    card.local_files_only = all(Path(name).exists() for name in names)
 
 
 @contextmanager
@@ -41,8 +64,10 @@ def one_line_errors(name: str) -> Iterator[None]:
             raise ConfigError(untrusted(name)) from error
         if not isinstance(error, OSError):
             raise
+        if reason := hub.refusal(error, name):
+            raise ConfigError(f"model.name={name}: {reason}") from error
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"model.name={name} can't be loaded ({reason}); check the name, or {OFFLINE}") from error
+        raise ConfigError(f"model.name={name} can't be loaded ({reason}); check the name, or {hub.OFFLINE}") from error
 
 
 def choose_attention(attn_implementation: str, dtype: torch.dtype) -> str:

@@ -15,7 +15,14 @@ from torch import nn
 from experiments.config.errors import ConfigError
 from experiments.models import adapters
 from experiments.models.embedders import describe, set_pixel_bounds, speed_up_patches
-from experiments.models.loading import choose_attention, choose_dtype, locate, one_line_errors
+from experiments.models.loading import (
+    ask_no_hub,
+    choose_attention,
+    choose_dtype,
+    locate,
+    one_line_errors,
+    remember_commit,
+)
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -124,6 +131,7 @@ def load_reranker(
             model_card_data=CrossEncoderModelCardData(**(card or {})),
             model_kwargs={"attn_implementation": attention, "dtype": weights_dtype},
         )
+    remember_commit(model[0], name, shared)
     return _ready(model, name, min_pixels, max_pixels, peft, merge_adapter)
 
 
@@ -176,6 +184,7 @@ def _transformer(
             config_kwargs=shared,
             processing_kwargs={"chat_template": {"add_generation_prompt": True}},
         )
+    remember_commit(transformer, name, shared)
     teach_pair_roles(transformer.processor)
     return transformer
 
@@ -203,6 +212,7 @@ def _ready(
     peft: PeftConfig | None,
     merge_adapter: bool,
 ) -> CrossEncoder:
+    ask_no_hub(model)
     if merge_adapter and peft is None:
         adapters.merge_adapter(model)
     set_pixel_bounds(model, min_pixels, max_pixels)

@@ -12,7 +12,14 @@ from sentence_transformers.sentence_transformer.modules import Dense, Normalize,
 
 from experiments.config.errors import ConfigError
 from experiments.models.adapters import freeze_parts
-from experiments.models.loading import choose_attention, choose_dtype, locate, one_line_errors
+from experiments.models.loading import (
+    ask_no_hub,
+    choose_attention,
+    choose_dtype,
+    locate,
+    one_line_errors,
+    remember_commit,
+)
 
 
 def load_encoder(
@@ -59,6 +66,7 @@ def load_encoder(
             modality_config=None if modality_config is None else modalities(modality_config),
             module_output_name=module_output_name,
         )
+    remember_commit(transformer, name, shared)
     encoder: list[Module] = [transformer]
     dim = transformer.get_embedding_dimension()
     if transformer.module_output_name == "token_embeddings":
@@ -107,6 +115,7 @@ def load_router(
         prompts=prompts,
         model_card_data=SentenceTransformerModelCardData(**(card or {})),
     )
+    ask_no_hub(model)
     freeze_parts(model, freeze)
     return model
 

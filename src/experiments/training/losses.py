@@ -162,7 +162,11 @@ def matryoshka(
                 f"matryoshka.matryoshka_dims={list(matryoshka_dims)}: the model has {embedding_dim} dimensions; "
                 f"leave out {', '.join(map(str, too_large))}"
             )
-        return Matryoshka(tuple(sorted(matryoshka_dims, reverse=True)), truncate_dim)
+        if isinstance(truncate_dim, int) and truncate_dim > embedding_dim:
+            raise ConfigError(
+                f"matryoshka.truncate_dim={truncate_dim}: the model has {embedding_dim} dimensions; type null for all"
+            )
+        return Matryoshka(tuple(sorted({*matryoshka_dims}, reverse=True)), truncate_dim)
     dims = sorted({embedding_dim, *(dim for dim in default_dims if dim < embedding_dim)}, reverse=True)
     if dropped := [dim for dim in default_dims if dim > embedding_dim]:
         logger.info("Matryoshka dimensions %s: %s are above the model's %d", dims, dropped, embedding_dim)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from experiments.config.errors import ConfigError
 from experiments.data import pairs
 from experiments.data.from_rows import first_rows
-from experiments.data.sources.hub import load_rows
+from experiments.data.sources.hub import commits, load_rows, pinned
 from experiments.data.types import PairsData
 
 
@@ -47,7 +48,8 @@ def load(
     """
     if not 0 < eval_fraction < 1:
         raise ConfigError(f"data.eval_fraction={eval_fraction}: give a share between 0 and 1, such as 0.1")
-    rows = load_rows(path, dict(train or {"split": "train"}), "train")
+    arguments = pinned(path, train or {"split": "train"})
+    rows = load_rows(path, arguments, "train")
     try:
         parts = rows.train_test_split(test_size=eval_fraction, seed=seed)
     except ValueError as error:
@@ -59,7 +61,7 @@ def load(
         )
     train_rows, eval_rows = first_rows(parts["train"], parts["test"], num_train_rows, num_eval_rows)
     names = {"image": "image", "text": "text"} | dict(columns or {})
-    return pairs.build(
+    data = pairs.build(
         train_rows,
         eval_rows,
         **names,
@@ -70,3 +72,4 @@ def load(
         on_bad_image=on_bad_image,
         labelled=labelled,
     )
+    return replace(data, commits=commits(path, arguments))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 
 from experiments.config.errors import ConfigError
-from experiments.config.hub import OFFLINE, require_hub
+from experiments.config.hub import OFFLINE, commit, refusal
 from experiments.data.from_rows import build, first_rows, loading_error
 from experiments.data.media import with_files
 from experiments.data.types import RetrievalData
@@ -52,13 +53,14 @@ def load(
     Raises:
         ConfigError: The data set cannot be loaded, or `from_rows.build` cannot use it.
     """
+    train, eval = pinned(path, train), None if eval is None else pinned(path, eval)
     all_rows = load_rows(path, train, "train")
     eval_split = None if eval is None else load_rows(path, eval, "eval")
     train_rows, eval_rows = first_rows(all_rows, eval_split, num_train_rows, num_eval_rows)
     first_eval_row = len(all_rows) - len(eval_rows) if eval is None else 0
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
     folder = Path(path).expanduser() if Path(path).expanduser().is_dir() else Path()
-    return build(
+    data = build(
         with_files(train_rows, names, folder, f"{path}, training rows"),
         with_files(eval_rows, names, folder, f"{path}, evaluation rows", first_eval_row),
         columns=columns,
@@ -68,22 +70,43 @@ def load(
         deduplicate=deduplicate,
         on_bad_image=on_bad_image,
     )
+    return replace(data, commits=commits(path, train, eval))
+
+
+def pinned(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `load_dataset` with the commit that a revision on the Hub is now; a folder has none.
+
+    Raises:
+        ConfigError: If the path is no folder, and the Hub refuses or can't be reached.
+    """
+    if Path(path).expanduser().exists():
+        return dict(arguments)
+    if path.startswith((".", "~", "/")) or path.count("/") > 1:
+        raise ConfigError(f"data.path={path}: no such folder")
+    revision = commit(f"data.path={path}", path, arguments.get("revision"), kind="dataset", instead=INSTEAD)
+    return {**arguments, "revision": revision}
+
+
+def commits(path: str, *arguments: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return the commits that pinned arguments name, by the data set's name; of a second one, numbered."""
+    if Path(path).expanduser().exists():
+        return {}
+    found = dict.fromkeys(each["revision"] for each in arguments if each is not None)
+    return {path if number == 0 else f"{path} ({number})": sha for number, sha in enumerate(found)}
 
 
 def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
-    """Return the rows that `path` and the arguments of data.train or data.eval name."""
+    """Return the rows that `path` and the (pinned) arguments of data.train or data.eval name."""
     folder = Path(path).expanduser()
     for saved in (folder / str(arguments.get("name") or ""), folder):
         if (saved / "dataset_dict.json").is_file() or (saved / "state.json").is_file():
             return _saved_rows(saved, arguments.get("split"), part)
     what = f"data set {path}"
-    if not folder.exists():
-        if path.startswith((".", "~", "/")) or path.count("/") > 1:
-            raise ConfigError(f"data.path={path}: no such folder")
-        require_hub(what, INSTEAD)
     try:
         dataset = load_dataset(str(folder) if folder.exists() else path, **arguments)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
+        if not folder.exists() and not constants.HF_HUB_OFFLINE and (reason := refusal(error, path, INSTEAD)):
+            raise ConfigError(f"data.path={path}: {reason}") from error
         hint = (
             "; HF_HUB_OFFLINE is set, so only what is cached loads: unset it, or copy the HF_HOME of a machine "
             "that has loaded it, or type data.path=FOLDER, written by save_to_disk"

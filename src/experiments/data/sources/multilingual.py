@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from huggingface_hub import constants
 from tqdm.auto import tqdm
 
 from experiments.config.errors import ConfigError
-from experiments.config.hub import require_hub
+from experiments.config.hub import commit, refusal, require_hub
 from experiments.data.from_rows import build, loading_error
 from experiments.data.types import RetrievalData
 
@@ -85,10 +86,11 @@ def load(
     Raises:
         ConfigError: The data set cannot be loaded, has other columns or not the language, or too few rows.
     """
-    if not Path(path).expanduser().exists():
-        require_hub(f"data set {path}", INSTEAD)
+    if on_hub := not Path(path).expanduser().exists():
+        require_hub(f"data.path={path}", INSTEAD)
         if constants.HF_HUB_OFFLINE:
             raise ConfigError(f"data set {path} is streamed, and HF_HUB_OFFLINE is set: unset it, or {INSTEAD}")
+        revision = commit(f"data.path={path}", path, revision, kind="dataset", instead=INSTEAD)
     try:
         source = _find(path, language, split, revision)
         state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
@@ -104,10 +106,12 @@ def load(
     except (OSError, RuntimeError, DatasetsError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
+        if on_hub and (reason := refusal(error, path, INSTEAD)):
+            raise ConfigError(f"data.path={path}: {reason}") from error
         raise ConfigError(f"could not load data set {path} ({language}): {loading_error(error)}") from error
     train, eval = (_with_pages(index, rows, columns, folder) for rows, columns in pages)
     names = [f"negative_{k}" for k in range(max(num_negatives, num_eval_negatives))]
-    return build(
+    data = build(
         train,
         eval,
         columns={"query": "query", "positive": "image", "negatives": names},
@@ -118,6 +122,7 @@ def load(
         deduplicate=deduplicate,
         on_bad_image=on_bad_image,
     )
+    return replace(data, commits={path: str(revision)} if on_hub else {})
 
 
 def _find(path: str, language: str, split: str, revision: str | None) -> Source:

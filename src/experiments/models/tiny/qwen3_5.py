@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
 from experiments.data.drawn import drawings
-from experiments.models.tiny.qwen3vl import INIT, SPECIAL_TOKENS, qwen3vl_processor, train_tokenizer
+from experiments.models.tiny.qwen3vl import INIT, MOST_INTERMEDIATE, SPECIAL_TOKENS, qwen3vl_processor, train_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def qwen3_5_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qw
         | {
             "vocab_size": len(tokenizer),
             "hidden_size": embedding_dim,
-            "intermediate_size": 2 * embedding_dim,
+            "intermediate_size": min(2 * embedding_dim, MOST_INTERMEDIATE),
             "num_hidden_layers": 3,
             "layer_types": ["full_attention", "linear_attention", "full_attention"],
             "num_attention_heads": 2,

@@ -31,6 +31,9 @@ SPECIAL_TOKENS = {
 # The usual 0.02 suits layers of a thousand; in layers of a hundred the signal would start near nothing.
 INIT: dict[str, Any] = {"initializer_range": 0.06}
 
+# Of a layer, so that a twin with the real model's dimension stays small.
+MOST_HEADS, MOST_INTERMEDIATE = 3, 288
+
 # The turns of a conversation as Qwen3-VL writes them.
 CHAT_TEMPLATE = """{%- for message in messages -%}
 <|im_start|>{{ message.role }}
@@ -81,8 +84,9 @@ def train_tokenizer(
 
 
 def qwen3vl_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qwen3VLConfig:
-    """Return a Qwen3-VL of 1.4 M parameters at the default dimension: 2 vision and 2 text layers."""
+    """Return a Qwen3-VL of 1.4 M parameters at the default dimension (96): 2 vision and 2 text layers."""
     head_dim = 32
+    num_heads = max(1, min(embedding_dim // head_dim, MOST_HEADS))
     vocabulary = tokenizer.get_vocab()
     ids = {key: vocabulary[token] for key, token in SPECIAL_TOKENS.items()}
     return Qwen3VLConfig(
@@ -90,10 +94,10 @@ def qwen3vl_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qw
         | {
             "vocab_size": len(tokenizer),
             "hidden_size": embedding_dim,
-            "intermediate_size": 3 * embedding_dim,
+            "intermediate_size": min(3 * embedding_dim, MOST_INTERMEDIATE),
             "num_hidden_layers": 2,
-            "num_attention_heads": max(1, embedding_dim // head_dim),
-            "num_key_value_heads": max(1, embedding_dim // head_dim),
+            "num_attention_heads": num_heads,
+            "num_key_value_heads": num_heads,
             "head_dim": head_dim,
             "max_position_embeddings": 4096,
             "pad_token_id": ids["pad_token"],

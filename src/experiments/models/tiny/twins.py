@@ -97,15 +97,16 @@ def _saved(name: str, seed: int, cache_dir: str, make: Callable[[], Built]) -> s
         return str(folder.resolve())
 
 
-def _text(tokenizer: Any, **more: Any) -> dict[str, Any]:
-    """Return the sizes of a language model of two layers."""
-    sizes = {"hidden_size": DIM, "intermediate_size": 3 * DIM, "num_hidden_layers": 2, "num_attention_heads": 3}
+def _text(tokenizer: Any, dim: int, **more: Any) -> dict[str, Any]:
+    """Return the sizes of a language model of two layers, in heads of 32."""
+    sizes = {"hidden_size": dim, "intermediate_size": min(3 * dim, qwen3vl.MOST_INTERMEDIATE), "num_hidden_layers": 2}
+    sizes |= {"num_attention_heads": dim // 32, "num_key_value_heads": min(dim // 32, qwen3vl.MOST_HEADS)}
     ids = {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
         "eos_token_id": tokenizer.eos_token_id,
     }
-    return INIT | sizes | ids | {"num_key_value_heads": 3, "max_position_embeddings": 4096} | more
+    return INIT | sizes | ids | {"max_position_embeddings": 4096} | more
 
 
 def _mrope() -> dict[str, Any]:
@@ -120,9 +121,9 @@ def _ids(tokenizer: Any) -> dict[str, Any]:
     return {f"{name}_token_id": vocabulary[qwen3vl.SPECIAL_TOKENS[key]] for key, name in names.items()}
 
 
-def _qwen3vl() -> Built:
+def _qwen3vl(dim: int = DIM) -> Built:
     tokenizer = qwen3vl.train_tokenizer()
-    model = hf.Qwen3VLForConditionalGeneration(qwen3vl.qwen3vl_config(tokenizer, DIM))
+    model = hf.Qwen3VLForConditionalGeneration(qwen3vl.qwen3vl_config(tokenizer, dim))
     processor = qwen3vl.qwen3vl_processor(tokenizer)
     processor.video_processor.size = type(processor.video_processor.size)(**VIDEO_SIZE)
     return model, processor
@@ -141,11 +142,11 @@ def _qwen2vl_processor(processor: Any, tokenizer: Any) -> hf.ProcessorMixin:
     )
 
 
-def _qwen2vl() -> Built:
+def _qwen2vl(dim: int = DIM) -> Built:
     tokenizer = qwen3vl.train_tokenizer()
-    vision = _qwen_vision(embed_dim=64, hidden_size=DIM, mlp_ratio=2)
+    vision = _qwen_vision(embed_dim=64, hidden_size=dim, mlp_ratio=2)
     config = hf.Qwen2VLConfig(
-        text_config=_text(tokenizer, rope_parameters=_mrope()),
+        text_config=_text(tokenizer, dim, rope_parameters=_mrope()),
         vision_config=vision,
         tie_word_embeddings=True,
         **_ids(tokenizer),
@@ -153,11 +154,11 @@ def _qwen2vl() -> Built:
     return hf.Qwen2VLForConditionalGeneration(config), _qwen2vl_processor(hf.Qwen2VLProcessor, tokenizer)
 
 
-def _qwen25vl() -> Built:
+def _qwen25vl(dim: int = DIM) -> Built:
     tokenizer = qwen3vl.train_tokenizer()
-    vision = _qwen_vision(hidden_size=64, intermediate_size=128, out_hidden_size=DIM, **WINDOWS)
+    vision = _qwen_vision(hidden_size=64, intermediate_size=128, out_hidden_size=dim, **WINDOWS)
     config = hf.Qwen2_5_VLConfig(
-        text_config=_text(tokenizer, rope_parameters=_mrope()),
+        text_config=_text(tokenizer, dim, rope_parameters=_mrope()),
         vision_config=vision,
         tie_word_embeddings=True,
         **_ids(tokenizer),
@@ -165,15 +166,15 @@ def _qwen25vl() -> Built:
     return hf.Qwen2_5_VLForConditionalGeneration(config), _qwen2vl_processor(hf.Qwen2_5_VLProcessor, tokenizer)
 
 
-def _qwen25omni() -> Built:
+def _qwen25omni(dim: int = DIM) -> Built:
     tokenizer = qwen3vl.train_tokenizer(special_tokens=OMNI_TOKENS)
     vocabulary = tokenizer.get_vocab()
     config = hf.Qwen2_5OmniThinkerConfig(
-        text_config=_text(tokenizer, rope_parameters=_mrope()),
-        vision_config=_qwen_vision(hidden_size=64, intermediate_size=128, out_hidden_size=DIM, **WINDOWS),
+        text_config=_text(tokenizer, dim, rope_parameters=_mrope()),
+        vision_config=_qwen_vision(hidden_size=64, intermediate_size=128, out_hidden_size=dim, **WINDOWS),
         audio_config=INIT
         | {"num_mel_bins": 80, "d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 4}
-        | {"encoder_ffn_dim": 128, "output_dim": DIM, "max_source_positions": 200},
+        | {"encoder_ffn_dim": 128, "output_dim": dim, "max_source_positions": 200},
         audio_token_index=vocabulary["<|AUDIO|>"],
         image_token_index=vocabulary["<|IMAGE|>"],
         video_token_index=vocabulary["<|VIDEO|>"],
@@ -194,13 +195,13 @@ def _qwen25omni() -> Built:
     return hf.Qwen2_5OmniThinkerForConditionalGeneration(config), processor
 
 
-def _llava_next() -> Built:
+def _llava_next(dim: int = DIM) -> Built:
     tokenizer = qwen3vl.train_tokenizer()
     size, grid = 56, [[56, 112], [112, 56], [112, 112]]
     vision = INIT | {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
     vision |= {"image_size": size, "patch_size": 14, "projection_dim": 64}
     config = hf.LlavaNextConfig(
-        text_config=hf.MistralConfig(**_text(tokenizer, sliding_window=None)),
+        text_config=hf.MistralConfig(**_text(tokenizer, dim, sliding_window=None)),
         vision_config=hf.CLIPVisionConfig(**vision),
         image_token_index=tokenizer.get_vocab()[qwen3vl.SPECIAL_TOKENS["image_token"]],
         image_grid_pinpoints=grid,
@@ -221,21 +222,26 @@ def _llava_next() -> Built:
     return hf.LlavaNextForConditionalGeneration(config), processor
 
 
-def _contrastive(max_length: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+def _contrastive(dim: int, max_length: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """Return the tokenizer, which ends each text with a token to pool at, and the sizes of both towers."""
     tokenizer = qwen3vl.train_tokenizer()
     tokenizer.model_max_length = max_length
     end = (tokenizer.eos_token, tokenizer.eos_token_id)
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"$A {end[0]}", special_tokens=[end])
-    text = _text(tokenizer, max_position_embeddings=max_length, num_attention_heads=4)
+    text = _text(tokenizer, dim, max_position_embeddings=max_length, num_attention_heads=4)
     text.pop("num_key_value_heads")
-    vision = {"hidden_size": DIM, "intermediate_size": 2 * DIM, "num_hidden_layers": 2, "num_attention_heads": 4}
+    vision = {
+        "hidden_size": dim,
+        "intermediate_size": min(2 * dim, qwen3vl.MOST_INTERMEDIATE),
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
     return tokenizer, text, INIT | vision | {"image_size": IMAGE_SIZE, "patch_size": 16}
 
 
-def _clip() -> Built:
-    tokenizer, text, vision = _contrastive(max_length=128)
-    projection: dict[str, Any] = {"projection_dim": DIM}
+def _clip(dim: int = DIM) -> Built:
+    tokenizer, text, vision = _contrastive(dim, max_length=128)
+    projection: dict[str, Any] = {"projection_dim": dim}
     config = hf.CLIPConfig(text_config=text | projection, vision_config=vision | projection, **projection)
     image_processor = hf.CLIPImageProcessor(
         size={"shortest_edge": IMAGE_SIZE}, crop_size={"height": IMAGE_SIZE, "width": IMAGE_SIZE}
@@ -243,8 +249,16 @@ def _clip() -> Built:
     return hf.CLIPModel(config), hf.CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer)
 
 
-def _siglip() -> Built:
-    tokenizer, text, vision = _contrastive(max_length=64)
-    config = hf.SiglipConfig(text_config=text | {"projection_size": DIM}, vision_config=vision)
+def _siglip(dim: int = DIM) -> Built:
+    tokenizer, text, vision = _contrastive(dim, max_length=64)
+    config = hf.SiglipConfig(text_config=text | {"projection_size": dim}, vision_config=vision)
     image_processor = hf.SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
     return hf.SiglipModel(config), hf.SiglipProcessor(image_processor=image_processor, tokenizer=tokenizer)
+
+
+# By name: takes the hidden size of the text (the embeddings' dimension, a multiple of 32), draws the weights from
+# torch's random state, and returns the model and its processor.
+ARCHITECTURES: dict[str, Callable[[int], Built]] = {
+    **{"qwen3vl": _qwen3vl, "qwen2vl": _qwen2vl, "qwen25vl": _qwen25vl, "qwen25omni": _qwen25omni},
+    **{"llava_next": _llava_next, "clip": _clip, "siglip": _siglip},
+}

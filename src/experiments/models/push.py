@@ -1,0 +1,85 @@
+"""Put a finished model on the Hub, and make sure before the work that this can be done."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experiments.config.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sentence_transformers.base.model import BaseModel
+
+logger = logging.getLogger(__name__)
+
+
+def check(trainer: dict[str, Any], name: str) -> None:
+    """Make sure, before the work, that the finished model could be pushed.
+
+    Args:
+        trainer: The config's node.
+        name: Of the run.
+
+    Raises:
+        ConfigError: If the Hub can't be reached, nobody is logged in, or who is may not write there.
+    """
+    if not trainer["push_to_hub"]:
+        return
+    import huggingface_hub
+
+    from experiments.config.hub import LOGIN, one_line_errors, require_hub
+
+    require_hub("pushing the model", instead="type trainer.push_to_hub=false")
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        raise ConfigError(
+            "trainer.push_to_hub=true: HF_HUB_OFFLINE is set; unset it, or type trainer.push_to_hub=false"
+        )
+    repo_id = repository(trainer, name)
+    try:
+        huggingface_hub.utils.validate_repo_id(repo_id)
+    except huggingface_hub.errors.HFValidationError as error:
+        raise ConfigError(f"trainer.hub_model_id={repo_id}: {error}") from error
+    api = huggingface_hub.HfApi(token=trainer.get("hub_token"))
+    try:
+        with one_line_errors("trainer.push_to_hub=true", repo_id):
+            user = api.whoami()
+    except huggingface_hub.errors.LocalTokenNotFoundError as error:
+        raise ConfigError(f"trainer.push_to_hub=true: nobody is logged in; {LOGIN} first") from error
+    owner, _, rest = repo_id.rpartition("/")
+    owners = [user["name"], *(each["name"] for each in user.get("orgs", []))]
+    if owner and owner not in owners:
+        raise ConfigError(
+            f"trainer.hub_model_id={repo_id}: you are {owners[0]}; type one of {', '.join(owners)}/{rest}"
+        )
+    if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
+        raise ConfigError(f"trainer.push_to_hub=true: the token can only read; {LOGIN} with one that can write")
+    whole = repo_id if owner else f"{owners[0]}/{rest}"
+    with one_line_errors("trainer.push_to_hub=true", whole):
+        exists = api.repo_exists(whole)
+    logger.info("To be pushed at the end: %s%s", whole, " (it exists: a new commit)" if exists else "")
+
+
+def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> str:
+    """Push a saved model as a new commit and return its address; a repository that isn't there yet is made.
+
+    Args:
+        model: What was saved; its card remembers the repository.
+        folder: Where it was saved: exactly these files are pushed.
+        trainer: The config's node: `hub_model_id`, `hub_private_repo`, `hub_revision`, `hub_token`.
+        name: Of the run.
+    """
+    return model.push_to_hub(
+        repository(trainer, name),
+        token=trainer.get("hub_token"),
+        private=trainer.get("hub_private_repo"),
+        revision=trainer.get("hub_revision"),
+        local_model_path=str(folder),
+        exist_ok=True,
+    )
+
+
+def repository(trainer: dict[str, Any], name: str) -> str:
+    """Return the Hub name to push to: the one given, or one made of the run's."""
+    return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96]

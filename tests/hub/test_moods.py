@@ -1,0 +1,117 @@
+"""A Hub in a bad mood: one clear line each, nothing half taken for whole, nothing downloaded twice."""
+
+import json
+import shutil
+
+import pytest
+
+CLIP = "sentence-transformers/clip-ViT-L-14"
+EVALUATE = "python -m experiments.evaluate data=vdr_en data.num_eval_rows=2 tracking=none model=saved model.name="
+
+
+@pytest.fixture
+def model(hub, standins, request):
+    """A model under a name of its own, which no other test has in the cache."""
+    name = f"moods/{request.node.name.partition('[')[0][5:60]}"
+    hub.publish("models", name, standins / "models" / CLIP)
+    yield name
+    hub.moods.clear()
+
+
+def downloads(typed):
+    return [seen.path for seen in typed.requests if seen.method == "GET" and "/resolve/" in seen.path]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (401, "RepoNotFound", "the Hub has no such repository, or shows it to others alone: check the name, or run"),
+        (401, "", "the Hub doesn't accept the token (401): run `hf auth login`"),
+        (403, "GatedRepo", "the Hub gives it to those alone who were granted access: ask at "),
+        (404, "RepoNotFound", "the Hub has no such repository, or shows it to others alone: check the name, or run"),
+        (404, "RevisionNotFound", "the Hub has no such revision of it: see "),
+    ],
+)
+def test_a_refusal_is_one_line_that_says_what_to_do(status, code, reason, typed, hub, model):
+    hub.refuse(f"^/api/models/{model}", status, code)
+    done = typed(f"{EVALUATE}{model}")
+    assert done.code == 2, done.output
+    assert done.last.startswith(f"error: model.name={model}: {reason}")
+    assert "Traceback" not in done.output
+
+
+def test_a_data_set_that_is_not_there_is_one_line(typed):
+    done = typed("python -m experiments.train data=hub data.path=nobody/nothing tracking=none")
+    assert done.code == 2
+    assert done.last.startswith("error: data.path=nobody/nothing: the Hub has no such repository")
+
+
+def test_a_busy_hub_is_asked_again_when_it_says(typed, hub, model):
+    hub.refuse(f"^/api/models/{model}", 429, times=1, Retry_After="1")
+    done = typed(f"{EVALUATE}{model}")
+    assert done.code == 0, done.output
+    assert "The Hub is too busy (429): asking again in 1 s" in done.output
+
+
+def test_a_hub_that_stays_busy_is_one_line(typed, hub, model):
+    hub.refuse(f"^/api/models/{model}", 429, Retry_After="3600")
+    done = typed(f"{EVALUATE}{model}")
+    assert done.code == 2
+    assert done.last.startswith(
+        f"error: model.name={model}: the Hub is asked too often (429): try again in a few minutes"
+    )
+
+
+def test_a_hub_that_fails_twice_is_asked_three_times(typed, hub, model):
+    hub.refuse(f"^/api/models/{model}", 500, times=2)
+    hub.refuse(f"^/{model}/resolve/.*safetensors", 500, times=2)
+    done = typed(f"{EVALUATE}{model}")
+    assert done.code == 0, done.output
+    assert done.output.count("The Hub is too busy (500)") == 2
+
+
+def test_a_download_that_is_cut_goes_on_where_it_was(typed, hub, model, standins):
+    hub.cut(f"^/{model}/resolve/.*safetensors")
+    done = typed(f"{EVALUATE}{model}")
+    assert done.code == 0, done.output
+    statuses = [s.status for s in done.requests if s.method == "GET" and s.path.endswith("safetensors")]
+    assert statuses == [200, 206]
+
+
+def test_a_download_that_stays_cut_is_one_line_and_no_part_is_taken_for_whole(typed, hub, model):
+    hub.cut(f"^/{model}/resolve/.*safetensors", times=100)
+    done = typed(f"{EVALUATE}{model}")
+    assert done.code == 2, done.output
+    assert done.last.startswith(f"error: model.name={model}: ")
+    hub.moods.clear()
+    assert typed(f"{EVALUATE}{model}").code == 0
+
+
+def test_a_slow_hub_is_waited_for(typed, hub, model):
+    hub.delay(f"^/{model}/resolve/", 4.0)
+    assert typed(f"{EVALUATE}{model}").code == 0
+
+
+def test_a_second_run_downloads_nothing_and_a_third_needs_no_hub(typed, hub, model):
+    first = typed(f"{EVALUATE}{model}")
+    second = typed(f"{EVALUATE}{model}")
+    assert (first.code, second.code) == (0, 0)
+    assert [path for path in downloads(first) if model in path]
+    assert downloads(second) == []
+    third = typed(f"{EVALUATE}{model}", HF_ENDPOINT="http://127.0.0.1:9")
+    assert third.code == 0, third.output
+    assert "The Hub can't be reached" in third.output
+    assert "what was downloaded before is taken" in third.output
+
+
+def test_a_revision_that_moves_between_two_runs_is_recorded(typed, hub, model, standins, tmp_path):
+    assert typed(f"{EVALUATE}{model}").code == 0
+    moved = tmp_path / "moved"
+    shutil.copytree(standins / "models" / CLIP, moved)
+    (moved / "NOTES.md").write_text("another state")
+    sha = hub.publish("models", model, moved)
+    assert typed(f"{EVALUATE}{model}").code == 0
+    records = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("outputs/*/*/run.json"))]
+    commits = [record["commits"][model] for record in sorted(records, key=lambda record: record["start"])]
+    assert len(set(commits)) == 2
+    assert commits[-1] == sha

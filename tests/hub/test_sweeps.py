@@ -1,0 +1,53 @@
+"""Sweeps and the leaderboard of real options, against a Hub on loopback."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from hub_standins import MODELS
+from omegaconf import OmegaConf
+
+CONF = Path(__file__).parents[2] / "conf"
+SWEPT = "loss.mini_batch_size=1,4 model.max_pixels=65536,360000"
+SWEEP = f"python -m experiments.train -m model=qwen3vl_2b data=vdr_en {SWEPT}"
+LEADERBOARD = "python -m experiments.evaluate -m experiment=leaderboard ++model.trust_remote_code=true"
+
+
+def there():
+    """The leaderboard's options whose models lie on the loopback Hub."""
+    options = OmegaConf.load(CONF / "experiment" / "leaderboard.yaml").hydra.sweeper.params.model.split(",")
+    names = {option: OmegaConf.load(CONF / "model" / f"{option}.yaml").name for option in map(str.strip, options)}
+    return [option for option, name in names.items() if name in MODELS]
+
+
+def test_the_real_recipe_is_swept(typed, tmp_path):
+    done = typed(f"{SWEEP} data.num_train_rows=4 data.num_eval_rows=2")
+    assert done.code == 0, done.output
+    (summary,) = tmp_path.glob("multirun/*/*/summary.csv")
+    with summary.open() as file:
+        assert [row["status"] for row in csv.DictReader(file)] == ["finished"] * 4
+    weights = [seen for seen in done.requests if seen.path.endswith("safetensors") and seen.method == "GET"]
+    assert len(weights) <= 1  # the jobs share the cache
+
+
+def test_the_leaderboard_of_the_models_that_are_there(typed, tmp_path):
+    options = there()
+    assert len(options) >= 7
+    done = typed(f"{LEADERBOARD} model={','.join(options)} data.num_eval_rows=2")
+    assert done.code == 0, done.output
+    records = [json.loads(file.read_text()) for file in tmp_path.glob("multirun/*/*/*/run.json")]
+    assert [record["status"] for record in records] == ["finished"] * len(options)
+    assert all(len(record["commits"]) == 2 for record in records)
+    (folder,) = {file.parent.parent for file in tmp_path.glob("multirun/*/*/*/run.json")}
+    report = typed(f"python -m experiments.report {folder} --published")
+    assert report.code == 0, report.output
+    assert "published" in report.output
+    assert report.requests == []
+
+
+@pytest.mark.parametrize("option", ["bge_vl_base", "omni_embed_nemotron_3b"])
+def test_code_that_comes_with_a_model_is_refused_until_it_is_allowed(option, typed):
+    done = typed(f"python -m experiments.evaluate model={option} data=vdr_en")
+    assert (done.code, done.requests) == (2, [])
+    assert "type model.trust_remote_code=true" in done.last
