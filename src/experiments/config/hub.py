@@ -19,6 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import huggingface_hub
 from huggingface_hub import constants, errors
+from huggingface_hub.utils import httpx
 
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.model_location import local_folder
@@ -156,7 +157,7 @@ def refusal(error: BaseException, name: str, instead: str = OFFLINE) -> str | No
 
 _UNREACHED = (
     *(errors.RevisionResolutionError, errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError),
-    huggingface_hub.utils.httpx.TransportError,
+    httpx.TransportError,
 )
 
 

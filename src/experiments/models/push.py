@@ -27,25 +27,26 @@ def check(trainer: dict[str, Any], name: str) -> None:
     """
     if not trainer["push_to_hub"]:
         return
-    import huggingface_hub
+    from huggingface_hub import HfApi, constants, errors
+    from huggingface_hub.utils import validate_repo_id
 
     from experiments.config.hub import LOGIN, one_line_errors, require_hub
 
     require_hub("pushing the model", instead="type trainer.push_to_hub=false")
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         raise ConfigError(
             "trainer.push_to_hub=true: HF_HUB_OFFLINE is set; unset it, or type trainer.push_to_hub=false"
         )
     repo_id = repository(trainer, name)
     try:
-        huggingface_hub.utils.validate_repo_id(repo_id)
-    except huggingface_hub.errors.HFValidationError as error:
+        validate_repo_id(repo_id)
+    except errors.HFValidationError as error:
         raise ConfigError(f"trainer.hub_model_id={repo_id}: {error}") from error
-    api = huggingface_hub.HfApi(token=trainer.get("hub_token"))
+    api = HfApi(token=trainer.get("hub_token"))
     try:
         with one_line_errors("trainer.push_to_hub=true", repo_id):
             user = api.whoami()
-    except huggingface_hub.errors.LocalTokenNotFoundError as error:
+    except errors.LocalTokenNotFoundError as error:
         raise ConfigError(f"trainer.push_to_hub=true: nobody is logged in; {LOGIN} first") from error
     owner, _, rest = repo_id.rpartition("/")
     owners = [user["name"], *(each["name"] for each in user.get("orgs", []))]
