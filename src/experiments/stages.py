@@ -67,12 +67,12 @@ def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -
         data: What is evaluated on.
         matryoshka: Its dimensions are scored where `evaluator.truncate_dims` names none.
     """
-    options = dict(config["evaluator"])
+    options, inputs = dict(config["evaluator"]), data.evaluator_inputs()
     if matryoshka.dims is not None and options["truncate_dims"] is None:
         options["truncate_dims"] = list(matryoshka.dims)
-    if isinstance(matryoshka.truncate_dim, int) and options["truncate_dims"] is not None:
-        options["truncate_dims"] = [*options["truncate_dims"], matryoshka.truncate_dim]  # what is saved is scored
-    return build(options)(**data.evaluator_inputs())
+    if isinstance(matryoshka.truncate_dim, int):
+        inputs["saved_dim"] = matryoshka.truncate_dim
+    return build(options)(**inputs)
 
 
 def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag: str) -> Result | None:
