@@ -169,7 +169,7 @@ def test_pages_stay_on_disk(tmp_path):
 def test_a_shuffled_evaluation_gives_the_same_corpus():
     eval = rows(*EVAL, start=100)
     shuffled = build(eval=eval.select([1, 0]))
-    assert list(shuffled.corpus["corpus_id"]) == list(build(eval=eval).direction.corpus["corpus_id"])
+    assert list(shuffled.direction.corpus["corpus_id"]) == list(build(eval=eval).direction.corpus["corpus_id"])
     assert list(shuffled.direction.queries["query"]) == ["query 101", "query 100"]
 
 
