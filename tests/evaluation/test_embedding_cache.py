@@ -218,7 +218,7 @@ def test_what_was_used_last_stays_when_the_folder_is_full(tmp_path, monkeypatch)
     load_or_compute(tmp_path, {"n": 3}, lambda: embeddings)
     kept = {path.stem for path in tmp_path.glob("*.npz")}
     assert kept == {digest({"n": number}) for number in (0, 2, 3)}
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_runs_share_the_base_evaluation_and_say_so(composed, tmp_path, caplog):

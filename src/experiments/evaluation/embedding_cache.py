@@ -6,7 +6,6 @@ others that want it wait, written whole or not at all, and checked when it is re
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import inspect
 import json
@@ -14,8 +13,8 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.config.keys import digest
+from experiments.runs.files import locked
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -64,7 +64,8 @@ def load_or_compute(
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(path.with_suffix(".lock")))
+            lock = locked(path.with_suffix(".lock"), "Another run computes the same embeddings: waiting for them")
+            stack.enter_context(lock)
         except OSError as error:  # no reason for a run to fail
             logger.warning("The cache of embeddings is not used: %s", error)
             return compute(), None
@@ -200,18 +201,6 @@ def _hash_source(model: SentenceTransformer) -> str:
     return _digest(*sorted(path.read_bytes() for path in paths))
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the system releases with the process, however it ends."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("Another run computes the same embeddings: waiting for them")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _load(path: Path) -> Embeddings | None:
     try:
         with path.open("rb") as file:
@@ -245,7 +234,6 @@ def _prune(folder: Path, keep: Path) -> None:
         size += path.stat().st_size if path != keep else 0
         if size > LIMIT_BYTES and path != keep:
             path.unlink(missing_ok=True)
-            path.with_suffix(".lock").unlink(missing_ok=True)  # at worst someone waits for it and computes it twice
     for path in folder.glob(".*.tmp"):
         if time.time() - path.stat().st_mtime > _LEFTOVER_S:
             path.unlink(missing_ok=True)

@@ -1,9 +1,11 @@
-"""Where a result comes from besides config and data: versions, git revision, hardware."""
+"""Where a result comes from besides config and data: versions, git revision, hardware; the GPUs that jobs may have."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -41,8 +43,10 @@ def _git() -> dict[str, Any] | None:
 
 def hardware() -> dict[str, Any]:
     """Return CPU, cores, memory and, once torch is imported, GPUs and threads."""
+    import psutil
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = psutil.virtual_memory().total
     found: dict[str, Any] = {"cpu": cpu(), "cores": cores, "memory_gib": round(memory / 2**30, 1), "gpu": None}
     torch = sys.modules.get("torch")  # never the reason why it is imported
     if torch is not None:
@@ -60,3 +64,15 @@ def cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that jobs may have, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    listed = subprocess.run(query, capture_output=True, text=True, timeout=60)
+    return re.findall(r"GPU-[\w-]+", listed.stdout)
