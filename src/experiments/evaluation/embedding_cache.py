@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 2 * 2**30  # of a folder; beyond it the entries that were used least recently are deleted
 
-_OURS = (  # files that embed
-    *("evaluation/embedding_cache.py", "evaluation/retrieval.py", "models/embedders.py"),
-    *("data/resized_pages.py", "data/encoded_pages.py"),
-)
+EMBEDS = ("data", "models", "evaluation")  # rooms whose code decides embeddings
 _PACKAGES = (
     *("torch", "torchvision", "transformers", "tokenizers", "sentence-transformers"),
     *("datasets", "pillow", "numpy"),
@@ -193,12 +190,14 @@ def _device(model: SentenceTransformer) -> dict[str, Any]:
 
 
 def _hash_source(model: SentenceTransformer) -> str:
-    """Return a hash of our files that embed and of those that define the model's modules."""
-    paths = {Path(__file__).parents[1] / name for name in _OURS}
+    """Return a hash of our rooms that embed and of the files that define the model's modules."""
+    from experiments.runs.provenance import code_hash
+
+    paths = set()
     for kind in {type(module) for module in model.modules()}:
         with suppress(TypeError, OSError):  # made at run time: no file
             paths.add(Path(inspect.getfile(kind)))
-    return _digest(*sorted(path.read_bytes() for path in paths))
+    return _digest(code_hash(*EMBEDS).encode(), *sorted(path.read_bytes() for path in paths))
 
 
 def _load(path: Path) -> Embeddings | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import hashlib
 import os
 import platform
 import re
@@ -39,6 +42,31 @@ def _git() -> dict[str, Any] | None:
         return {"revision": run("rev-parse", "HEAD"), "dirty": bool(run("status", "--porcelain", "--", ":/"))}
     except (OSError, subprocess.SubprocessError):
         return None  # no git, or not a checkout
+
+
+@functools.cache
+def code_hash(*rooms: str, package: Path = Path(__file__).parents[1]) -> str:
+    """Return the SHA-256 of what code says to the computer: comments, docstrings and layout don't count.
+
+    Args:
+        rooms: Folders or files below the package.
+        package: The folder of this package.
+    """
+    content = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        place = path.relative_to(package)
+        if any(place.is_relative_to(room) for room in rooms):
+            content.update(f"{place}\0{_without_words(path.read_text(encoding='utf-8'))}\0".encode())
+    return content.hexdigest()
+
+
+def _without_words(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        if documented and ast.get_docstring(node, clean=False) is not None:
+            node.body.pop(0)
+    return ast.dump(tree)
 
 
 def hardware() -> dict[str, Any]:
