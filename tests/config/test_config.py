@@ -239,7 +239,9 @@ def test_article_recipe_has_the_article_values(composed):
 
 def test_models_of_the_leaderboard_are_those_that_are_published():
     published = yaml.safe_load((SRC / "reports" / "published.yaml").read_text())
-    listed = yaml.safe_load((CONF / "experiment" / "leaderboard.yaml").read_text())["hydra"]["sweeper"]["params"]["model"]
+    listed = yaml.safe_load((CONF / "experiment" / "leaderboard.yaml").read_text())["hydra"]["sweeper"]["params"][
+        "model"
+    ]
     files = [CONF / "model" / f"{option}.yaml" for option in listed.replace(" ", "").split(",")]
     options = {yaml.safe_load(file.read_text())["name"]: file for file in files}
     assert list(options) == [*dict.fromkeys(options)] and {*options} == {*published["models"]}

@@ -58,7 +58,7 @@ def test_the_wheel_holds_every_option(installed):
 
 
 def test_the_installed_command_composes_the_same_from_any_folder(installed, tmp_path):
-    code = "import experiments, hydra_plugins.experiments_launcher as launcher; print(experiments.__file__, launcher.__file__)"
+    code = "import experiments, hydra_plugins.experiments_launcher as ours; print(experiments.__file__, ours.__file__)"
     there = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(installed)}}
     files = subprocess.run([sys.executable, "-c", code], **there, capture_output=True, text=True, check=True).stdout
     assert files.count(str(installed)) == 2

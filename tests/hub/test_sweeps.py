@@ -15,10 +15,10 @@ LEADERBOARD = "python -m experiments.evaluate -m experiment=leaderboard ++model.
 
 
 def there():
-    """The leaderboard's options whose models lie on the loopback Hub."""
+    """The leaderboard's options whose models lie on the loopback Hub, but the one that the recipes train."""
     options = OmegaConf.load(CONF / "experiment" / "leaderboard.yaml").hydra.sweeper.params.model.split(",")
     names = {option: OmegaConf.load(CONF / "model" / f"{option}.yaml").name for option in map(str.strip, options)}
-    return [option for option, name in names.items() if name in MODELS]
+    return [option for option, name in names.items() if name in MODELS and option != "qwen3vl_2b"]
 
 
 def test_the_real_recipe_is_swept(typed, tmp_path):
@@ -42,7 +42,7 @@ def test_the_leaderboard_of_the_models_that_are_there(typed, tmp_path):
     (folder,) = {file.parent.parent for file in tmp_path.glob("multirun/*/*/*/run.json")}
     report = typed(f"python -m experiments.report {folder} --published")
     assert report.code == 0, report.output
-    assert "published" in report.output
+    assert "Published values not shown: they are of" in report.output  # rightly: those are of 300 queries
     assert report.requests == []
 
 

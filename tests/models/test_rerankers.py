@@ -273,8 +273,9 @@ def test_a_run_leaves_metrics_report_rankings_and_checkpoints(run):
     assert written["primary_metric"] == "ndcg@10" and len(written["final"]["all"]["ndcg@10_ci95"]) == 2
     assert written["final"]["all"]["end_to_end_ndcg@10"] == written["final"]["all"]["ndcg@10"]  # all are candidates
     report = (folder / "report.md").read_text()
-    for line in ("| direction", "| text_to_image |", "import CrossEncoder", "experiment=reranker", "## All metrics, all"):
-        assert line in report
+    parts = ("| direction", "| text_to_image |", "import CrossEncoder", "experiment=reranker", "## All metrics, all")
+    for part in parts:
+        assert part in report
     history = written["training"]["history"]
     logged = {key for entry in history for key in entry}
     assert {

@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 
 from experiments.evaluation.primary_metric import PRIMARY_METRIC, primary_metric, retention
@@ -27,6 +28,14 @@ from experiments.runs.run import Run, duration_s, load_run
 
 _BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
 _SAVED = {"CrossEncoder": "experiment=reranker"}  # what loads a saved model that isn't an embedding model
+_TEMPLATES = jinja2.Environment(  # of Markdown: nothing is escaped
+    loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+_TEMPLATES.globals["table"] = markdown_table
 _PARTS = {2: "half", 4: "a quarter of", 8: "an eighth of", 16: "a sixteenth of"}
 
 
@@ -50,26 +59,31 @@ def write_run_report(run_dir: Path) -> str:
     if history := (run.metrics.get("training") or {}).get("history"):
         figures.training_curve(history, run_dir / "figures" / "training.png")
         drawn["training.png"] = "Training loss and evaluation by step"
-    metric = primary_metric(run.metrics)
-    parts = [
-        f"# {run.record['name']}",
-        f"**{headline(run.metrics)}**",
-        retention_sentence(section, metric),
-        _selected(run.metrics),
-        comparison_table(run.metrics),
-        *(f"![{caption}](figures/{name})" for name, caption in drawn.items()),
-        *_directions(run.metrics),
-        *_precision(section, metric),
-        *_attributes(run.metrics),
-        *_all_metrics(run.metrics),
-        "## What ran",
-        "\n".join(f"- {name}: {value}" for name, value in _facts(run)),
-        "## Commands",
-        "```bash\n" + "\n".join(_commands(run)) + "\n```",
-    ]
-    text = "\n\n".join(part for part in parts if part) + "\n"
+    text = _TEMPLATES.get_template("report.md.jinja").render(_content(run), figures=drawn)
     (run_dir / "report.md").write_text(text, encoding="utf-8")
     return text
+
+
+def _content(run: Run) -> dict[str, Any]:
+    """Return what `report.md.jinja` says."""
+    section, metric, sections = best_section(run.metrics), primary_metric(run.metrics), _sections(run.metrics)
+    return {
+        "name": run.record["name"],
+        "headline": headline(run.metrics),
+        "retention": retention_sentence(section, metric),
+        "selected": run.metrics.get("selected_on_this_set"),
+        "comparison": comparison_table(run.metrics),
+        "metric": metric_label(metric),
+        "full_dim": next(iter(dimensions(section)), None),
+        "columns": [*sections],
+        "with_intervals": [f"{each} [95% interval]" for each in sections],
+        "directions": _directions(run.metrics),
+        "precision": _precision_table(section, metric),
+        "attributes": [[name, f"{share:.1%}"] for name, share in (run.metrics.get("attributes") or {}).items()],
+        "all_metrics": _all_metrics(run.metrics),
+        "facts": _facts(run),
+        "commands": _commands(run),
+    }
 
 
 def headline(metrics: dict[str, Any]) -> str:
@@ -152,27 +166,16 @@ def _comparison(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return [*headers, "% of full"], [[*row, _percent(kept[dim])] for row, dim in zip(rows, dims, strict=True)]
 
 
-def _directions(metrics: dict[str, Any]) -> list[str]:
-    """Return a table of the directions that the dimensions pool; a reranker's are in the first table."""
+def _directions(metrics: dict[str, Any]) -> list[list[str]]:
+    """Return a row for each direction that the dimensions pool; a reranker's are in the first table."""
     metric, section, sections = primary_metric(metrics), best_section(metrics), _sections(metrics)
-    names = [key for key in section if not key.isdigit()]
-    if not dimensions(section) or not names:
-        return []
-    intro = f"{metric_label(metric)} of each direction by itself at {dimensions(section)[0]} dimensions."
-    rows = [[name, *(score(each, metric, name, interval=True) for each in sections.values())] for name in names]
-    headers = ["direction", *(f"{each} [95% interval]" for each in sections)]
-    return ["## Directions", intro, markdown_table(headers, rows)]
+    names = [key for key in section if not key.isdigit()] if dimensions(section) else []
+    return [[name, *(score(each, metric, name, interval=True) for each in sections.values())] for name in names]
 
 
-def _precision(section: dict[str, Any], metric: str) -> list[str]:
-    if not dimensions(section):
-        return []
-    intro = f"{metric_label(metric)} and bytes of one embedding."
-    return ["## Precision", intro, markdown_table(*_precision_table(section, metric))]
-
-
-def _precision_table(section: dict[str, Any], metric: str) -> tuple[list[str], list[list[str]]]:
-    dims = dimensions(section)
+def _precision_table(section: dict[str, Any], metric: str) -> tuple[list[str], list[list[str]]] | None:
+    if not (dims := dimensions(section)):
+        return None
     names = [name for name in _BYTES if name == "float32" or isinstance(section[str(dims[0])].get(name), dict)]
     rows = []
     for dim in dims:
@@ -184,33 +187,13 @@ def _precision_table(section: dict[str, Any], metric: str) -> tuple[list[str], l
     return ["dimensions", *(header for name in names for header in (name, "bytes"))], rows
 
 
-def _all_metrics(metrics: dict[str, Any]) -> list[str]:
-    """Return a table of every metric at the full dimension, or one for each direction."""
-    section, sections, parts = best_section(metrics), _sections(metrics), []
-    full = [str(dim) for dim in dimensions(section)[:1]]
-    for key in full or keys(section):
+def _all_metrics(metrics: dict[str, Any]) -> dict[str, list[list[str]]]:
+    """Return rows of every metric, at the full dimension or for each direction."""
+    section, sections, found = best_section(metrics), _sections(metrics), {}
+    for key in [str(dim) for dim in dimensions(section)[:1]] or keys(section):
         names = [name for name, value in section[key].items() if isinstance(value, (int, float))]
-        rows = [[name, *(score(each, name, key) for each in sections.values())] for name in names]
-        title = f"## All metrics at {key} dimensions" if full else f"## All metrics, {key.replace('_', ' ')}"
-        parts += [title, markdown_table(["metric", *sections], rows)]
-    return parts
-
-
-def _attributes(metrics: dict[str, Any]) -> list[str]:
-    if not metrics.get("attributes"):
-        return []
-    intro = (
-        "Share of the queries whose page ranks above the hard negative that differs from it in that attribute alone."
-    )
-    rows = [[name, f"{share:.1%}"] for name, share in metrics["attributes"].items()]
-    return ["## Attributes", intro, markdown_table(["attribute", "right page first"], rows)]
-
-
-def _selected(metrics: dict[str, Any]) -> str:
-    reasons = metrics.get("selected_on_this_set")
-    if not reasons:
-        return ""
-    return f"Selected on this set: {', '.join(reasons)}. On other queries expect somewhat less."
+        found[key] = [[name, *(score(each, name, key) for each in sections.values())] for name in names]
+    return found
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

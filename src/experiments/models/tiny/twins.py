@@ -100,7 +100,9 @@ def _saved(name: str, seed: int, cache_dir: str, make: Callable[[], Built]) -> s
 def _text(tokenizer: Any, dim: int, **more: Any) -> dict[str, Any]:
     """Return the sizes of a language model of two layers, in heads of 32."""
     sizes = {"hidden_size": dim, "intermediate_size": min(3 * dim, qwen3vl.MOST_INTERMEDIATE), "num_hidden_layers": 2}
-    sizes |= {"num_attention_heads": dim // 32, "num_key_value_heads": min(dim // 32, qwen3vl.MOST_HEADS)}
+    heads = dim // 32
+    few = next(number for number in range(qwen3vl.MOST_HEADS, 0, -1) if heads % number == 0)
+    sizes |= {"num_attention_heads": heads, "num_key_value_heads": few}
     ids = {
         "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
