@@ -16,8 +16,7 @@ def config_groups(config_dir: str | None = None) -> dict[str, list[str]]:
         config_dir: The user's folder, as `--config-dir` names it.
     """
     options: dict[str, list[str]] = {}
-    for file in sorted(
-        file for folder in (CONF, *filter(None, [config_dir])) for file in Path(folder).glob("*/*.yaml")
-    ):
+    folders = [CONF, *([Path(config_dir)] if config_dir else [])]
+    for file in (file for folder in folders for file in folder.glob("*/*.yaml")):
         options.setdefault(file.parent.name, []).append(file.stem)
     return {group: sorted({*options[group]}) for group in sorted(options) if group != "hydra"}
