@@ -33,7 +33,7 @@ from experiments.config.explain import unknown_key, unknown_option
 from experiments.config.hints import dotted_keys, show
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports.tables import joined, shortened
-from experiments.runs import run_folder
+from experiments.runs import log, run_folder
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
@@ -231,7 +231,7 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
         run_folder.discard(fresh)
         raise
     if output_dir != fresh:
-        run_folder.move_log(output_dir)
+        log.move_log(output_dir)
         run_folder.discard(fresh)
     try:
         task(plain, output_dir, name=name, choices=_choices(output_dir))
@@ -285,13 +285,11 @@ def describe_choices(hydra_config: HydraConf) -> str:
 
 def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Path, str]:
     """Return config, directory and name of the run: a fresh one's, or those of the run that is resumed."""
-    from experiments.runs.resume import choose_run
-
     hydra_config = HydraConfig.get()
     name = config.get("run_name") or describe_choices(hydra_config)
     if hydra_config.job.name != "train":
         return config, fresh, name
-    return choose_run(config, fresh, name, hydra_config.overrides.task)
+    return run_folder.choose_run(config, fresh, name, hydra_config.overrides.task)
 
 
 def _choices(output_dir: Path) -> dict[str, str]:
@@ -320,7 +318,7 @@ def _record_failure(error: Exception, output_dir: Path) -> str:
     """Write the traceback to the log file alone and return one line for the terminal."""
     message = f"{type(error).__name__}: {one_line(str(error))}".rstrip(": ")
     places = []
-    for handler in run_folder.log_files():
+    for handler in log.log_files():
         exc_info = (type(error), error, error.__traceback__)
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (message,), exc_info))
         places.append(f"log with the traceback: {_relative(Path(handler.baseFilename))}")

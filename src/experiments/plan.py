@@ -33,8 +33,8 @@ from experiments.config.options import CONFIG_NAME
 from experiments.reports.tables import energy_text, markdown_table, shown, time_text
 from experiments.runs import sweeps
 from experiments.runs.estimate import Estimate, Past, estimate, past_runs
-from experiments.runs.gpus import visible_gpus
 from experiments.runs.identity import job_identity
+from experiments.runs.provenance import visible_gpus
 from experiments.runs.run import is_finished
 
 _HELP = """Say what a sweep would do, without doing it; loads no weights.
