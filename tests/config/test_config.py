@@ -22,7 +22,6 @@ MANDATORY = {  # what a person must type with an option
     "model=reranker": ["model.name=owner/model"],
     "loss=library": ["loss._target_=sentence_transformers.sentence_transformer.losses.triplet.TripletLoss"],
     "loss=reranker_mnrl": ["model=reranker_any_to_any", "data.num_negatives=0"],
-    "evaluator=retrieval_directions": ["data=drawings_pairs"],
     **{
         option: ["model=reranker_any_to_any"]  # what is for rerankers alone
         for option in (

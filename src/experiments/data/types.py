@@ -29,8 +29,13 @@ class RetrievalData:
 
     def evaluator_inputs(self) -> dict[str, Any]:
         """Return what its evaluator is built with."""
-        names = ("queries", "corpus", "relevant_docs", "name", "attribute_negatives")
-        return {name: getattr(self, name) for name in names}
+        return {"directions": self.directions, "name": self.name}
+
+    @property
+    def directions(self) -> dict[str, Direction]:
+        """What is evaluated."""
+        only = Direction(self.queries, self.corpus, self.relevant_docs, self.attribute_negatives)
+        return {"query_to_document": only}
 
     def describe(self) -> dict[str, Any]:
         """Return what an evaluation on it is known by in metrics.json."""
@@ -49,6 +54,8 @@ class Direction:
     queries: Dataset  # columns query_id (str), query
     corpus: Dataset  # columns corpus_id (str), document; the ids carry no relevance
     relevant_docs: dict[str, set[str]]  # query_id -> the corpus_ids that answer it
+    # query_id -> {attribute: the corpus_id that differs from the right document in it alone}
+    attribute_negatives: dict[str, dict[str, str]] | None = None
 
 
 @dataclass(frozen=True)

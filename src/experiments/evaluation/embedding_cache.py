@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 2 * 2**30  # of a folder; beyond it the entries that were used least recently are deleted
 
 _OURS = (  # files that embed
-    *("evaluation/embedding_cache.py", "evaluation/retrieval.py", "models/embedders.py"),
-    *("data/resized_pages.py", "data/encoded_pages.py"),
+    *("evaluation/embedding_cache.py", "evaluation/retrieval_direction.py", "evaluation/pages.py"),
+    *("models/embedders.py", "data/resized_pages.py", "data/encoded_pages.py"),
 )
 _PACKAGES = (
     *("torch", "torchvision", "transformers", "tokenizers", "sentence-transformers"),
