@@ -65,8 +65,8 @@ def quality(models: dict[str, Path], cache_dir: Path, num_rows: int) -> dict[str
     from experiments.evaluation.primary_metric import PRIMARY_METRIC
     from experiments.evaluation.retrieval import RetrievalEvaluator
 
-    data = report_pages.load(num_rows, NUM_QUERIES, cache_dir=str(cache_dir), page_size=PAGE_SIZE)
-    ours = RetrievalEvaluator(data.directions, truncate_dims=[48, 24, 12])
+    data = report_pages.load(num_rows, NUM_QUERIES, cache_dir=str(cache_dir), page_size=PAGE_SIZE).direction
+    ours = RetrievalEvaluator({"query_to_document": data}, truncate_dims=[48, 24, 12])
     evaluations = {}
     for name, folder in models.items():
         evaluations[name] = ours.evaluate(SentenceTransformer(str(folder), truncate_dim=96))

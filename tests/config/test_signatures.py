@@ -5,8 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from annotated_types import Ge, Gt, Le
 
-from experiments.config.signatures import accepts_any, in_words, matches, signature
+from experiments.config.signatures import Parameter, accepts_any, choices, in_words, matches, refusal, signature
 
 TRAINING_ARGUMENTS = "sentence_transformers.sentence_transformer.training_args.SentenceTransformerTrainingArguments"
 
@@ -95,3 +96,82 @@ def test_annotations_are_put_into_words():
     assert in_words("Sequence[int] | None") == ("integers", "[96,48]")
     assert in_words("Literal['a', 'b']") == ("one of a, b", "a")
     assert in_words("Optional[float]") == ("a number", "0.1")
+
+
+BASE = """
+from typing import Annotated, Literal, TypedDict
+from annotated_types import Ge, Interval
+import annotated_types as at
+from pydantic import Field
+
+Positive = Annotated[int, Ge(1)]
+Kind = Literal["a", "b"]
+
+
+class Base(TypedDict):
+    needed: Positive | None
+    share: Annotated[float, Interval(gt=0, le=1)]
+"""
+TARGETS = """
+from __future__ import annotations
+from typing import TYPE_CHECKING, Annotated, NotRequired, Required, Unpack
+import annotated_types as at
+from pydantic import Field
+if TYPE_CHECKING:
+    from options_package.base import Base, Kind, Positive
+
+
+class Options(Base, total=False):
+    kind: Kind
+    dims: list[Annotated[int, at.Gt(0)]]
+    name: Required[str]
+
+
+def load(path: str, *, size: Positive = 4, low: "Annotated[int, Field(ge=0, description='d')]" = None,
+         **options: Unpack[Options]): ...
+def plain(**options: Unpack[Base]): ...
+def anything(**options: int): ...
+"""
+
+
+@pytest.fixture
+def targets(tmp_path, monkeypatch):
+    package = tmp_path / "options_package"
+    package.mkdir()
+    for name, text in {"__init__": "", "base": BASE, "targets": TARGETS}.items():
+        (package / f"{name}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "options_package.targets"
+
+
+def test_unpacked_typed_dict_gives_its_keys_and_those_of_its_bases(targets):
+    found = signature(f"{targets}.load")
+    assert [*found] == ["path", "size", "low", "needed", "share", "kind", "dims", "name"]
+    assert [name for name, each in found.items() if each.required] == ["path", "needed", "share", "name"]
+    assert not accepts_any(f"{targets}.load") and accepts_any(f"{targets}.anything")
+    assert [*signature(f"{targets}.plain")] == ["needed", "share"]
+
+
+def test_annotated_is_a_type_with_bounds_and_aliases_are_what_they_stand_for(targets):
+    found = signature(f"{targets}.load")
+    assert found["size"] == Parameter("int", required=False, bounds=(Ge(1),))
+    assert found["low"] == Parameter("int | None", required=False, bounds=(Ge(0),))
+    assert found["needed"] == Parameter("int | None", required=True, bounds=(Ge(1),))
+    assert found["share"].bounds == (Gt(0), Le(1))
+    assert found["dims"] == Parameter("list[int]", required=False, bounds=(Gt(0),))
+    assert found["kind"].annotation == "Literal['a', 'b']"
+
+
+def test_bounds_hold_for_a_number_and_for_each_in_a_list():
+    assert refusal((Gt(0), Le(1)), 0.5) is None
+    assert refusal((Gt(0), Le(1)), 0) == "must be above 0"
+    assert refusal((Gt(0), Le(1)), 2) == "must be at most 1"
+    assert refusal((Ge(1),), [4, 0]) == "must be at least 1"
+    assert refusal((Ge(1),), float("inf")) == "must be at least 1"
+    assert refusal((Ge(1),), "auto") is refusal((Ge(1),), None) is None
+
+
+def test_choices_are_those_of_a_value_or_of_each_in_a_list():
+    assert choices("Literal['auto'] | bool") == ("auto", True, False)
+    assert choices("Sequence[Literal['a', 'b']] | None") == ("a", "b")
+    assert choices("int | Literal['auto']") is choices("bool") is choices(None) is None

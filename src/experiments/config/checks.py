@@ -10,7 +10,7 @@ import importlib.util
 import math
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from experiments.config import fits
 from experiments.config.bounds import BOUNDS, CHOICES, STEPS_OR_SHARES
 from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, hint, select, show
-from experiments.config.signatures import Signature, in_words, matches, read
+from experiments.config.signatures import Parameter, Signature, choices, in_words, matches, read, refusal
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
-_VALUES = {"seed": "int", "run_name": "str | None"}  # what stands beside the groups
+_VALUES = {"seed": "int", "run_name": "str | None", "cache_dir": "str"}  # what stands beside the groups
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _EXTRAS = {"peft": "lora"}  # package of a target -> the extra that installs it
 _EMBEDDER_CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
@@ -134,13 +134,29 @@ def _check_node(key: str, node: dict[str, Any]) -> None:
             names = [f"{key}.{parameter}" for parameter in known.parameters]
             inside = [f"{key}.{n}" for n in node if n != name and n not in _HYDRA_KEYS]
             raise ConfigError(f"{key}.{name} is unknown to {target}; {hint(f'{key}.{name}', names, inside or names)}")
-        annotation = known.parameters[name].annotation
-        if not (isinstance(value, dict) and "_target_" in value) and not matches(annotation, value):
-            raise ConfigError(_type_message(f"{key}.{name}", value, str(annotation)))
+        if not (isinstance(value, dict) and "_target_" in value):
+            _check_value(f"{key}.{name}", value, known.parameters[name])
     if not node.get("_partial_", False) and "_args_" not in node:
         for name, parameter in known.parameters.items():
             if parameter.required and name not in node:
                 raise ConfigError(f"{key}.{name} is missing: type +{key}.{name}=…")
+
+
+def _check_value(key: str, value: object, parameter: Parameter) -> None:
+    """Check a value against the type, the choices and the bounds that its annotation tells."""
+    if not matches(parameter.annotation, value):
+        if options := choices(parameter.annotation):
+            raise ConfigError(_choice_message(key, value, options))
+        raise ConfigError(_type_message(key, value, str(parameter.annotation)))
+    if reason := refusal(parameter.bounds, value):
+        raise ConfigError(f"{key}={show(value)}: {reason}")
+
+
+def _choice_message(key: str, value: object, options: Sequence[object]) -> str:
+    wrong = next((item for item in value if item not in options), value) if isinstance(value, list) else value
+    near = difflib.get_close_matches(str(wrong), [show(option) for option in options], 1)
+    did_you_mean = f"; did you mean {near[0]}?" if near else ""
+    return f"{key}={show(value)}: choose from {', '.join(map(show, options))}{did_you_mean}"
 
 
 def _type_message(key: str, value: object, annotation: str) -> str:
@@ -174,9 +190,7 @@ def _check_choices(config: dict[str, Any]) -> None:
         value = select(config, key)
         for item in value if isinstance(value, list) else [value]:
             if item is not None and (item not in options or isinstance(item, int) and not isinstance(item, bool)):
-                near = difflib.get_close_matches(str(item), [show(option) for option in options], 1)
-                did_you_mean = f"; did you mean {near[0]}?" if near else ""
-                raise ConfigError(f"{key}={show(value)}: choose from {', '.join(map(show, options))}{did_you_mean}")
+                raise ConfigError(_choice_message(key, value, options))
     if select(config, "evaluator.precisions") == []:
         raise ConfigError("evaluator.precisions=[] : name at least one, e.g. evaluator.precisions=[float32]")
 

@@ -1,18 +1,31 @@
 """What a `_target_` takes, read from the installed source with `ast`: nothing is imported, so it takes milliseconds.
 
-Also whether a value fits an annotation read that way.
+An annotation tells the type (`int | None`), the choices (`Literal["a", "b"]`) and the bounds (`Annotated[int, Ge(1)]`,
+with `annotated_types`), in place or by the name of an alias in the same package; `**options: Unpack[SomeTypedDict]`
+are that class's keys. Also whether a value fits an annotation read that way.
 """
 
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import importlib.util
+import math
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from annotated_types import Ge, Gt, Interval, Le, Lt
+
+Bound = Ge | Gt | Le | Lt
+_BOUNDS = {"Ge": Ge, "Gt": Gt, "Le": Le, "Lt": Lt, "Interval": Interval, "Field": Interval}  # the last is pydantic's
+_INTERVAL = ("ge", "gt", "le", "lt")
+_RELATIONS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
+_CONTAINERS = ("Optional", "Union", "list", "List", "Sequence", "tuple", "Tuple")
 
 
 @dataclass(frozen=True)
@@ -20,12 +33,15 @@ class Parameter:
     """One argument of a callable.
 
     Attributes:
-        annotation: Its source text, with `| None` added where the default is None; None where there is none.
+        annotation: Its source text without `Annotated` and aliases, with `| None` added where the default is None;
+            None where there is none.
         required: Whether it has no default.
+        bounds: Of a number, or of each number in a list.
     """
 
     annotation: str | None
     required: bool
+    bounds: tuple[Bound, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,12 +51,15 @@ class Signature:
     Attributes:
         parameters: In order.
         accepts_any: Whether `**kwargs` takes any other.
-        generated: Whether they are the fields of a dataclass, which a dataclass that derives from it takes too.
+        generated: Whether they are the fields of a dataclass or the keys of a TypedDict, which one that derives from
+            it takes too.
+        is_typed_dict: Whether they are the keys of a TypedDict.
     """
 
     parameters: dict[str, Parameter]
     accepts_any: bool = False
     generated: bool = False
+    is_typed_dict: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,7 +107,7 @@ def read(target: str) -> Signature:
     if isinstance(node, ast.ClassDef):
         return _class_signature(module, node)
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-        return _function_signature(node, skip_first=len(rest) > 1 and not _is_static(node))
+        return _function_signature(module, node, skip_first=len(rest) > 1 and not _is_static(node))
     return Signature({}, accepts_any=True)  # made by a call: only running it would tell
 
 
@@ -182,13 +201,16 @@ def _dotted(module: _Module, node: ast.expr) -> str | None:
 def _class_signature(module: _Module, node: ast.ClassDef) -> Signature:
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
-            return _function_signature(statement, skip_first=True)
-    bases = [_base_signature(base) for base in (_dotted(module, base) for base in node.bases) if base is not None]
-    if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            return _function_signature(module, statement, skip_first=True)
+    paths = [path for path in (_dotted(module, base) for base in node.bases) if path is not None]
+    bases = [_base_signature(path) for path in paths if not path.endswith(".TypedDict")]
+    is_typed_dict = len(bases) < len(paths) or any(base.is_typed_dict for base in bases)
+    if not is_typed_dict and not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
         return next((base for base in bases if base.parameters or base.accepts_any), Signature({}))
     inherited = [base for base in reversed(bases) if base.generated]
     parameters = {name: parameter for base in inherited for name, parameter in base.parameters.items()}
-    return Signature(parameters | dict(_fields(node)), any(base.accepts_any for base in inherited), generated=True)
+    parameters |= dict(_keys(module, node) if is_typed_dict else _fields(module, node))
+    return Signature(parameters, any(base.accepts_any for base in inherited), True, is_typed_dict)
 
 
 def _base_signature(target: str) -> Signature:
@@ -198,7 +220,7 @@ def _base_signature(target: str) -> Signature:
         return Signature({}, accepts_any=True, generated=True)
 
 
-def _fields(node: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
+def _fields(module: _Module, node: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
     """Yield the fields of a dataclass that its `__init__` takes."""
     for statement in node.body:
         if not isinstance(statement, ast.AnnAssign) or not isinstance(statement.target, ast.Name):
@@ -211,27 +233,95 @@ def _fields(node: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
             if "init" in keywords and ast.unparse(keywords["init"]) == "False":
                 continue
             default = keywords.get("default", keywords.get("default_factory"))
-        yield statement.target.id, _parameter(statement.annotation, default)
+        yield statement.target.id, _parameter(module, statement.annotation, default)
 
 
-def _function_signature(node: ast.FunctionDef | ast.AsyncFunctionDef, *, skip_first: bool) -> Signature:
+def _keys(module: _Module, node: ast.ClassDef) -> Iterator[tuple[str, Parameter]]:
+    """Yield the keys of a TypedDict, but those of its bases."""
+    total = not any(keyword.arg == "total" and ast.unparse(keyword.value) == "False" for keyword in node.keywords)
+    for statement in node.body:
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+            annotation, required = statement.annotation, total
+            while isinstance(annotation, ast.Subscript) and _last(annotation) in ("Required", "NotRequired"):
+                required, annotation = _last(annotation) == "Required", annotation.slice
+            yield statement.target.id, replace(_parameter(module, annotation, None), required=required)
+
+
+def _function_signature(
+    module: _Module, node: ast.FunctionDef | ast.AsyncFunctionDef, *, skip_first: bool
+) -> Signature:
     args = node.args
     positional = [*args.posonlyargs, *args.args]
     defaults = [None] * (len(positional) - len(args.defaults)) + args.defaults
     pairs = [*zip(positional, defaults, strict=True)][1 if skip_first else 0 :]
     pairs += zip(args.kwonlyargs, args.kw_defaults, strict=True)
-    return Signature({arg.arg: _parameter(arg.annotation, default) for arg, default in pairs}, args.kwarg is not None)
+    parameters = {arg.arg: _parameter(module, arg.annotation, default) for arg, default in pairs}
+    options = args.kwarg.annotation if args.kwarg is not None else None
+    if isinstance(options, ast.Subscript) and _last(options) == "Unpack":
+        path = _dotted(module, options.slice)
+        keys = Signature({}, accepts_any=True) if path is None else _base_signature(path)
+        return Signature(parameters | keys.parameters, keys.accepts_any)
+    return Signature(parameters, args.kwarg is not None)
 
 
-def _parameter(annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
-    text: str | None = None
-    if annotation is not None:
-        quoted = isinstance(annotation, ast.Constant) and isinstance(annotation.value, str)
-        text = str(annotation.value) if quoted else ast.unparse(annotation)  # type: ignore[attr-defined]
-        optional = text.endswith("None") or text.startswith("Optional")
-        if isinstance(default, ast.Constant) and default.value is None and not optional:
-            text += " | None"  # older code writes `dim: int = None`
-    return Parameter(text, default is None)
+def _last(node: ast.Subscript) -> str:
+    """Return the name that is subscripted, without its module."""
+    return ast.unparse(node.value).rpartition(".")[2]
+
+
+def _parameter(module: _Module | None, annotation: ast.expr | None, default: ast.expr | None) -> Parameter:
+    if annotation is None:
+        return Parameter(None, default is None)
+    quoted = isinstance(annotation, ast.Constant) and isinstance(annotation.value, str)
+    plain = _Plain(module)
+    if quoted:
+        annotation = ast.parse(str(annotation.value), mode="eval").body  # type: ignore[attr-defined]
+    text = ast.unparse(plain.visit(copy.deepcopy(annotation)))
+    optional = text.endswith("None") or text.startswith("Optional")
+    if isinstance(default, ast.Constant) and default.value is None and not optional:
+        text += " | None"  # older code writes `dim: int = None`
+    return Parameter(text, default is None, tuple(plain.bounds))
+
+
+class _Plain(ast.NodeTransformer):
+    """Puts the type in the place of `Annotated`, and what it stands for in that of an alias; notes the bounds."""
+
+    def __init__(self, module: _Module | None) -> None:
+        self.module = module
+        self.bounds: list[Bound] = []
+
+    def visit_Subscript(self, node: ast.Subscript) -> ast.AST:  # noqa: D102
+        if _last(node) == "Literal":
+            return node
+        if _last(node) != "Annotated" or not isinstance(node.slice, ast.Tuple):
+            return self.generic_visit(node)
+        kind, *notes = node.slice.elts
+        for note in notes:
+            make = _BOUNDS.get(ast.unparse(note.func).rpartition(".")[2]) if isinstance(note, ast.Call) else None
+            if isinstance(note, ast.Call) and make is not None:
+                keywords = {str(k.arg): k.value for k in note.keywords if make is not Interval or k.arg in _INTERVAL}
+                with suppress(ValueError):  # a bound that has a name: only running it would tell
+                    values = {name: ast.literal_eval(value) for name, value in keywords.items()}
+                    bound: Any = make(*map(ast.literal_eval, note.args if make is not Interval else []), **values)
+                    self.bounds.extend(bound if make is Interval else [bound])
+        return self.visit(kind)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:  # noqa: D102
+        module, name = self.module, node.id
+        found = module.names.get(name) if module is not None else None
+        if module is not None and isinstance(found, str) and _package(found) == _package(module.name):
+            module, rest = _locate(found)
+            found = module.names.get(rest[0]) if module is not None and len(rest) == 1 else None
+        if not isinstance(found, ast.Assign) or not isinstance(found.value, ast.Subscript | ast.BinOp):
+            return node
+        within = _Plain(module)
+        kind = within.visit(copy.deepcopy(found.value))
+        self.bounds += within.bounds
+        return kind
+
+
+def _package(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _is_static(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -253,6 +343,40 @@ def matches(annotation: str | None, value: object) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def choices(annotation: str | None) -> tuple[Any, ...] | None:
+    """Return what an annotation lists, for a value or for each in a list; None if it lists not all that fits."""
+    found: list[Any] = []
+
+    def collect(node: ast.expr) -> bool:
+        if isinstance(node, ast.BinOp):
+            return collect(node.left) and collect(node.right)
+        if isinstance(node, ast.Subscript) and _last(node) == "Literal":
+            listed = ast.literal_eval(node.slice)
+            found.extend(listed if isinstance(listed, tuple) else [listed])
+            return True
+        if isinstance(node, ast.Subscript) and _last(node) in _CONTAINERS:
+            return all(map(collect, node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]))
+        if isinstance(node, ast.Name) and node.id == "bool":
+            found.extend((True, False))
+            return True
+        return isinstance(node, ast.Constant) and node.value in (None, ...)
+
+    is_list = collect(ast.parse(annotation or "Any", mode="eval").body)
+    return tuple(found) if is_list and any(not isinstance(each, bool) for each in found) else None
+
+
+def refusal(bounds: Iterable[Bound], value: object) -> str | None:
+    """Return what a number, or a number in a list, must be and isn't."""
+    for number in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(number, int | float) and not isinstance(number, bool):
+            for bound in bounds:
+                (limit,) = astuple(bound)
+                fits = {Ge: number >= limit, Gt: number > limit, Le: number <= limit, Lt: number < limit}[type(bound)]
+                if not fits or not math.isfinite(number):
+                    return f"must be {_RELATIONS[type(bound)]} {limit}"
+    return None
 
 
 def in_words(annotation: str) -> tuple[str, str]:

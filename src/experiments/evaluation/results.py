@@ -52,9 +52,8 @@ class Evaluation:
     # By the end of the file's name ("dim0096", "image_to_text_end_to_end"), then by direction; the best first.
     rankings: dict[str, dict[str, Ranking]] = field(default_factory=dict)
     attributes: dict[str, float] | None = None  # share of queries whose page beats the one that differs in it
-    seconds: defaultdict[str, float] = field(
-        default_factory=lambda: defaultdict(float)
-    )  # encode_queries, encode_documents, score
+    # Of encode_queries, encode_documents and score.
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     cache_file: Path | None = None  # where the embeddings were read, if they were
 
     @property
