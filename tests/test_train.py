@@ -113,7 +113,7 @@ def test_the_card_shows_base_and_finetuned_values_and_co2(undisturbed):
     folder, metrics = undisturbed
     card = (folder / "final" / "README.md").read_text()
     for tag in ("base", "final"):
-        assert f"{metrics[tag]['96']['cosine_ndcg@10']:.3f}" in card
+        assert f"{metrics[tag]['dimensions']['96']['cosine_ndcg@10']:.3f}" in card
     assert "co2_eq_emissions" in card
 
 
