@@ -340,7 +340,7 @@ def test_audio_and_video_are_trained_and_evaluated_from_files_and_arrays(config,
     metrics = run(options, tmp_path / "run")
     losses = [entry["loss"] for entry in metrics["training"]["history"] if "loss" in entry]
     assert len(losses) == 2 and np.isfinite(losses).all()
-    corpus = build(options["data"]).corpus
+    corpus = build(options["data"]).direction.corpus
     assert len(corpus) == metrics["evaluation"]["num_documents"] == 4
     documents = [corpus[i]["document"] for i in range(4)]
     embeddings = SentenceTransformer(str(tmp_path / "run" / "final"), truncate_dim=96).encode(documents)
