@@ -1,6 +1,8 @@
 """Every system of the article on the embedding side: fresh models, routers, adapters, twins, audio and video."""
 
 import json
+import subprocess
+import sys
 import wave
 from importlib.util import find_spec
 from pathlib import Path
@@ -100,8 +102,8 @@ def test_a_twin_of_each_architecture_is_evaluated(config, cache, tmp_path, twin)
     assert metrics["model"]["name"] == f"{twin}_tiny"
     assert {"text", "image"} <= set(metrics["model"]["modalities"])
     assert 3e5 < metrics["model"]["parameters"] < 2e6
-    assert list(metrics["base"]) == ["96", "48", "24", "12"]
-    assert 0 <= metrics["base"]["96"]["cosine_ndcg@10"] <= 1
+    assert list(metrics["base"]["dimensions"]) == ["96", "48", "24", "12"]
+    assert 0 <= metrics["base"]["dimensions"]["96"]["cosine_ndcg@10"] <= 1
 
 
 @pytest.mark.parametrize("twin", ["qwen2vl", "clip", "siglip"])
@@ -155,7 +157,7 @@ def test_a_saved_router_gives_the_same_scores_with_the_library_alone(config, rou
     folder, metrics, _ = router
     dim = str(metrics["model"]["truncate_dim"])
     assert library_ndcg(config, folder / "final", cache) == pytest.approx(
-        metrics["final"][dim]["cosine_ndcg@10"], abs=1e-6
+        metrics["final"]["dimensions"][dim]["cosine_ndcg@10"], abs=1e-6
     )
 
 
@@ -191,9 +193,9 @@ def test_the_warm_start_is_trained_once_and_the_same_for_the_same_seed(cache, tm
     few = {"num_train_rows": 16, "num_train_epochs": 3}
     folder = Path(warm_starts.warm_qwen3vl(**few, cache_dir=str(cache)))
     weights = folder / "model.safetensors"
-    written = weights.stat()
+    written = weights.stat().st_mtime_ns
     assert warm_starts.warm_qwen3vl(**few, cache_dir=str(cache)) == str(folder)
-    assert weights.stat() == written
+    assert weights.stat().st_mtime_ns == written
     (pages,) = cache.glob("report_pages-*-16-100-*")
     (tmp_path / pages.name).symlink_to(pages)
     elsewhere = Path(warm_starts.warm_qwen3vl(**few, cache_dir=str(tmp_path)))
@@ -201,6 +203,23 @@ def test_the_warm_start_is_trained_once_and_the_same_for_the_same_seed(cache, tm
     assert trained.keys() == again.keys() and all(np.array_equal(trained[name], again[name]) for name in trained)
     untrained = qwen3vl_tiny(seed=42, dtype="float32").state_dict()
     assert any(not np.array_equal(trained[name.removeprefix("0.model.")], untrained[name]) for name in untrained)
+
+
+WARM_BETWEEN = """
+import sys
+from accelerate import Accelerator
+from experiments.training.trainer import TrainingArguments
+from experiments.training.warm_starts import warm_qwen3vl
+
+args = TrainingArguments(sys.argv[1] + "/checkpoints", bf16=True, use_cpu=True)
+warm_qwen3vl(num_train_rows=16, num_train_epochs=1, cache_dir=sys.argv[1])
+print(Accelerator(mixed_precision=args.mixed_precision, cpu=True).mixed_precision)
+"""
+
+
+def test_a_warm_start_leaves_the_training_that_follows_its_precision(tmp_path):
+    done = subprocess.run([sys.executable, "-c", WARM_BETWEEN, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.split()[-1:] == ["bf16"], done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +256,7 @@ def test_adapter_and_merged_model_give_the_same_scores_with_the_library_alone(co
     assert not (folder / "merged" / "final" / "adapter_config.json").exists()
     for name, metrics in (("adapter", adapter), ("merged", merged)):
         dim = str(metrics["model"]["truncate_dim"])
-        expected = pytest.approx(metrics["final"][dim]["cosine_ndcg@10"], abs=1e-6)
+        expected = pytest.approx(metrics["final"]["dimensions"][dim]["cosine_ndcg@10"], abs=1e-6)
         assert library_ndcg(config, folder / name / "final", cache) == expected
     loaded = load_embedder(str(folder / "adapter" / "final"), merge_adapter=True)
     saved = SentenceTransformer(str(folder / "merged" / "final"))
@@ -321,7 +340,7 @@ def test_audio_and_video_are_trained_and_evaluated_from_files_and_arrays(config,
     metrics = run(options, tmp_path / "run")
     losses = [entry["loss"] for entry in metrics["training"]["history"] if "loss" in entry]
     assert len(losses) == 2 and np.isfinite(losses).all()
-    corpus = build(options["data"]).corpus
+    corpus = build(options["data"]).direction.corpus
     assert len(corpus) == metrics["evaluation"]["num_documents"] == 4
     documents = [corpus[i]["document"] for i in range(4)]
     embeddings = SentenceTransformer(str(tmp_path / "run" / "final"), truncate_dim=96).encode(documents)

@@ -15,7 +15,7 @@ _TWIN_ROUTES = ("text", "image", "query", "document")  # encoders of a Router th
 # Keys of the resolved config that cannot change weights or metrics.
 _WITHOUT_EFFECT = (
     *("run_name", "tracking", "experiment"),
-    *("data.cache_dir", "data.path.cache_dir", "model.cache_dir", "evaluator.cache_dir"),
+    *("cache_dir", "data.cache_dir", "data.path.cache_dir", "model.cache_dir", "evaluator.cache_dir"),
     *("model.name.cache_dir", "evaluator.retriever.cache_dir"),
     *(f"model.encoders.{route}.name.cache_dir" for route in _TWIN_ROUTES),
     *("evaluator.num_workers", "evaluator.show_progress_bar", "trainer.resume"),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from experiments.config.hints import select
 from experiments.config.keys import digest, effective
+from experiments.runs.provenance import code_hash
 
 _FILES = ("model.name", "data.path", "data.train", "data.eval")  # keys that may name files, whose content matters
+COMPUTES = (  # what `code_hash` reads
+    *("config", "data", "models", "training", "evaluation"),
+    *("stages.py", "train.py", "evaluate.py"),
+)
 _LIBRARIES = (  # that compute
     *("sentence-transformers", "transformers", "torch", "torchvision", "accelerate", "datasets", "peft"),
     *("tokenizers", "numpy", "pillow"),
@@ -22,7 +26,7 @@ def job_identity(config: dict[str, Any], task: str = "train") -> str:
     """Return the SHA-256 of all that can change a job's result.
 
     That is its config without paths of caches, logging, tracking and numbers of workers; the files that it names
-    (path, size, time of change); the versions of the libraries that compute; and the content of this package.
+    (path, size, time of change); the versions of the libraries that compute; and the code that computes.
 
     Args:
         config: The resolved config, as plain containers.
@@ -30,7 +34,7 @@ def job_identity(config: dict[str, Any], task: str = "train") -> str:
     """
     named = {key: str(value) for key in _FILES if isinstance(value := select(config, key), str)}
     files = {key: file_stamps(value) for key, value in named.items()}
-    return digest([task, effective(config), files, _versions(), _source()])
+    return digest([task, effective(config), files, _versions(), code_hash(*COMPUTES)])
 
 
 @functools.cache
@@ -58,12 +62,3 @@ def _versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             versions[library] = None
     return versions
-
-
-@functools.cache
-def _source() -> str:
-    """Return the SHA-256 of this package's files."""
-    package, content = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        content.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
-    return content.hexdigest()
