@@ -120,7 +120,7 @@ def describe(
     or, for a reranker, the directions, all together first ("all", "image_to_text"): runs are ranked by the first. The
     values are metrics by name, among them the primary one's interval, `{primary_metric}_ci95`.
     """
-    from experiments.models.embedders import describe as describe_model
+    from experiments.models.ready import describe as describe_model
 
     name = config["model"].get("name")  # a node that builds a tiny twin has no name of its own
     return {

@@ -18,7 +18,7 @@ from experiments.data.drawn import drawings
 from experiments.evaluate import evaluate
 from experiments.evaluation.reranking import Candidates, RerankingEvaluator
 from experiments.evaluation.reranking_results import order, query_metrics
-from experiments.models.embedders import describe
+from experiments.models.ready import describe
 from experiments.models.rerankers import load_reranker, make_reranker, teach_pair_roles
 from experiments.models.tiny.qwen3_5 import build_qwen3_5
 from experiments.stages import build
