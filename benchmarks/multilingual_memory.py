@@ -18,7 +18,7 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from experiments.data.types import RetrievalData
+    from experiments.data.types import Data
 
 SIZE = (80, 100)  # width and height of a page: 24 kB of noise
 
@@ -32,7 +32,7 @@ def memory_mib() -> dict[str, float]:
     return {"anonymous": kib["Anonymous"] / 1024, "rss": kib["Rss"] / 1024, "pss": kib["Pss"] / 1024}
 
 
-def load(data: Path, scratch: Path) -> RetrievalData:
+def load(data: Path, scratch: Path) -> Data:
     """Load four negatives a row."""
     from experiments.data.sources import multilingual
 

@@ -64,7 +64,7 @@ def quality(models: dict[str, Path], cache_dir: Path, num_rows: int) -> dict[str
     from experiments.data.drawn import report_pages
     from experiments.evaluation.retrieval import RetrievalEvaluator
 
-    data = report_pages.load(num_rows, NUM_QUERIES, cache_dir=str(cache_dir), page_size=PAGE_SIZE)
+    data = report_pages.load(num_rows, NUM_QUERIES, cache_dir=str(cache_dir), page_size=PAGE_SIZE).direction
     ours = RetrievalEvaluator(data.queries, data.corpus, data.relevant_docs, truncate_dims=[48, 24, 12])
     evaluations = {}
     for name, folder in models.items():

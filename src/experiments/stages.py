@@ -70,6 +70,8 @@ def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -
     options, inputs = dict(config["evaluator"]), data.evaluator_inputs()
     if matryoshka.dims is not None and options["truncate_dims"] is None:
         options["truncate_dims"] = list(matryoshka.dims)
+    if options["_target_"] == "experiments.evaluation.retrieval.RetrievalEvaluator":
+        inputs = {"name": data.name, **vars(data.direction)}
     if isinstance(matryoshka.truncate_dim, int):
         inputs["saved_dim"] = matryoshka.truncate_dim
     return build(options)(**inputs)

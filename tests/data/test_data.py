@@ -17,7 +17,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.hub import require_hub
 from experiments.data import encoded_pages, from_rows
 from experiments.data.sources import hub, table
-from experiments.data.types import RetrievalData
+from experiments.data.types import Data
 
 COLUMNS = {"query": "query", "positive": "image", "negatives": ["negative_0", "negative_1"]}
 FEATURES = Features({"query": Value("string")} | {c: Image() for c in ("image", "negative_0", "negative_1")})
@@ -50,7 +50,7 @@ TRAIN = [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9, 10, 11)]
 EVAL = [(20, 21, 22), (23, 24, 25)]
 
 
-def build(train=None, eval=None, columns=COLUMNS, **options) -> RetrievalData:
+def build(train=None, eval=None, columns=COLUMNS, **options) -> Data:
     train = rows(*TRAIN) if train is None else train
     eval = rows(*EVAL, start=100) if eval is None else eval
     return from_rows.build(train, eval, columns=columns, **(OPTIONS | options))
@@ -62,50 +62,51 @@ def build(train=None, eval=None, columns=COLUMNS, **options) -> RetrievalData:
 def test_columns_are_those_of_the_loss_and_the_corpus_holds_positives_and_all_negatives(encoded):
     data = build(columns=COLUMNS | {"negatives": ["negative_1", "negative_0"]})
     assert data.train.column_names == data.eval.column_names == ["query", "image", "negative_1"]
-    assert data.queries[:] == {"query_id": ["q0000", "q0001"], "query": ["query 100", "query 101"]}
-    assert sorted(encoded(data.corpus, "document")) == sorted(page(number) for number in range(20, 26))
-    assert data.corpus[0]["document"].size == (10, 12)
-    documents = dict(zip(data.corpus["corpus_id"], encoded(data.corpus, "document"), strict=True))
-    positives = {query: [documents[i] for i in ids] for query, ids in data.relevant_docs.items()}
+    assert data.direction.queries[:] == {"query_id": ["q0000", "q0001"], "query": ["query 100", "query 101"]}
+    assert sorted(encoded(data.direction.corpus, "document")) == sorted(page(number) for number in range(20, 26))
+    assert data.direction.corpus[0]["document"].size == (10, 12)
+    documents = dict(zip(data.direction.corpus["corpus_id"], encoded(data.direction.corpus, "document"), strict=True))
+    positives = {query: [documents[i] for i in ids] for query, ids in data.direction.relevant_docs.items()}
     assert positives == {"q0000": [page(20)], "q0001": [page(23)]}
 
 
 def test_corpus_ids_are_content_hashes_in_order():
-    ids = list(build().corpus["corpus_id"])
+    ids = list(build().direction.corpus["corpus_id"])
     assert ids == sorted(ids)
     assert all(len(set(i) - set("0123456789abcdef")) == 0 and len(i) == 16 for i in ids)
     swapped = [(row[1], row[0], row[2]) for row in EVAL]
-    assert list(build(eval=rows(*swapped, start=100)).corpus["corpus_id"]) == ids
+    assert list(build(eval=rows(*swapped, start=100)).direction.corpus["corpus_id"]) == ids
 
 
 def test_equal_pages_are_one_document_and_equal_queries_one_query(encoded):
     eval = rows((20, 21, 22), (23, 20, 25), (22, 24, 25))
     eval = eval.remove_columns("query").add_column("query", ["same", "other", "same"])
     data = build(eval=eval)
-    assert len(data.corpus) == 6
-    assert list(data.queries["query"]) == ["same", "other"]
-    documents = dict(zip(data.corpus["corpus_id"], encoded(data.corpus, "document"), strict=True))
-    assert {documents[i] for i in data.relevant_docs["q0000"]} == {page(20), page(22)}
-    assert {documents[i] for i in data.relevant_docs["q0001"]} == {page(23)}
+    assert len(data.direction.corpus) == 6
+    assert list(data.direction.queries["query"]) == ["same", "other"]
+    documents = dict(zip(data.direction.corpus["corpus_id"], encoded(data.direction.corpus, "document"), strict=True))
+    assert {documents[i] for i in data.direction.relevant_docs["q0000"]} == {page(20), page(22)}
+    assert {documents[i] for i in data.direction.relevant_docs["q0001"]} == {page(23)}
 
 
 def test_without_deduplication_every_occurrence_is_a_document_as_in_the_article():
     eval = rows((20, 21, 22), (23, 20, 20), (20, 24, 25))
     eval = eval.remove_columns("query").add_column("query", ["same", "other", "same"])
     data = build(rows(*TRAIN, (20, 1, 2)), eval, deduplicate=False)
-    assert (len(data.corpus), len(set(data.corpus["corpus_id"])), len(data.train)) == (9, 9, 5)
-    assert list(data.queries["query"]) == ["same", "other", "same"]
-    assert [len(ids) for ids in data.relevant_docs.values()] == [1, 1, 1]
-    assert len(set.union(*data.relevant_docs.values())) == 3
-    repeats = [i for i in data.corpus["corpus_id"] if i.startswith(hashlib.sha256(page(20)).hexdigest()[:16])]
+    assert (len(data.direction.corpus), len(set(data.direction.corpus["corpus_id"])), len(data.train)) == (9, 9, 5)
+    assert list(data.direction.queries["query"]) == ["same", "other", "same"]
+    assert [len(ids) for ids in data.direction.relevant_docs.values()] == [1, 1, 1]
+    assert len(set.union(*data.direction.relevant_docs.values())) == 3
+    digest = hashlib.sha256(page(20)).hexdigest()[:16]
+    repeats = [i for i in data.direction.corpus["corpus_id"] if i.startswith(digest)]
     assert sorted(i[16:] for i in repeats) == ["", "-1", "-2", "-3"]
 
 
 def test_numbers_of_repeats_do_not_tell_what_is_relevant():
     # All positives and negatives are one page: the lowest id must be a positive about as often as chance has it.
     data = build(eval=rows(*[(20, 20, 20)] * 100, start=100), deduplicate=False)
-    ranks = {corpus_id: rank for rank, corpus_id in enumerate(data.corpus["corpus_id"])}
-    mean = np.mean([ranks[i] for ids in data.relevant_docs.values() for i in ids])
+    ranks = {corpus_id: rank for rank, corpus_id in enumerate(data.direction.corpus["corpus_id"])}
+    mean = np.mean([ranks[i] for ids in data.direction.relevant_docs.values() for i in ids])
     assert len(ranks) == 300
     assert abs(mean - 149.5) < 25
 
@@ -129,8 +130,8 @@ def test_texts_may_stand_on_either_side():
     train = Dataset.from_dict({"question": [page_dict(1)], "answer": ["yes"]}).cast_column("question", Image())
     eval = Dataset.from_dict({"question": [page_dict(2)], "answer": ["no"]}).cast_column("question", Image())
     data = build(train, eval, {"query": "question", "positive": "answer", "negatives": []}, num_negatives=0)
-    assert data.queries[0]["query"].size == (10, 12)
-    assert list(data.corpus["document"]) == ["no"]
+    assert data.direction.queries[0]["query"].size == (10, 12)
+    assert list(data.direction.corpus["document"]) == ["no"]
 
 
 def page_dict(number):
@@ -140,10 +141,10 @@ def page_dict(number):
 def test_pages_without_the_library_s_feature_become_images():
     plain = rows(*EVAL).cast(Features(dict.fromkeys(COLUMNS["negatives"], IMAGE_STRUCT) | QUERY_AND_STRUCT))
     assert plain.features["image"] == IMAGE_STRUCT
-    assert build(eval=plain, deduplicate=False).corpus.features["document"] == Image()
+    assert build(eval=plain, deduplicate=False).direction.corpus.features["document"] == Image()
     binary = Dataset.from_dict({"query": ["a"], "image": [page(20)]})
     data = build(binary, binary, COLUMNS | {"negatives": []}, num_negatives=0, deduplicate=False)
-    assert data.corpus[0]["document"].size == (10, 12)
+    assert data.direction.corpus[0]["document"].size == (10, 12)
 
 
 IMAGE_STRUCT = {"bytes": Value("binary"), "path": Value("string")}
@@ -152,7 +153,7 @@ QUERY_AND_STRUCT = {"query": Value("string"), "image": IMAGE_STRUCT}
 
 def test_a_missing_further_negative_is_no_document():
     data = build(eval=rows((20, 21, None), (23, 24, 25), start=100))
-    assert (len(data.queries), len(data.corpus)) == (2, 5)
+    assert (len(data.direction.queries), len(data.direction.corpus)) == (2, 5)
 
 
 def test_pages_stay_on_disk(tmp_path):
@@ -160,7 +161,7 @@ def test_pages_stay_on_disk(tmp_path):
     data = hub.load(
         str(tmp_path / "saved"), train={"split": "train"}, eval={"split": "eval"}, columns=COLUMNS, **OPTIONS
     )
-    for dataset, number in ((data.train, 1), (data.corpus, 2)):
+    for dataset, number in ((data.train, 1), (data.direction.corpus, 2)):
         assert {file["filename"].startswith(str(tmp_path / "saved")) for file in dataset.cache_files} == {True}
         assert len({file["filename"] for file in dataset.cache_files}) == 1, number
 
@@ -168,8 +169,8 @@ def test_pages_stay_on_disk(tmp_path):
 def test_a_shuffled_evaluation_gives_the_same_corpus():
     eval = rows(*EVAL, start=100)
     shuffled = build(eval=eval.select([1, 0]))
-    assert list(shuffled.corpus["corpus_id"]) == list(build(eval=eval).corpus["corpus_id"])
-    assert list(shuffled.queries["query"]) == ["query 101", "query 100"]
+    assert list(shuffled.direction.corpus["corpus_id"]) == list(build(eval=eval).direction.corpus["corpus_id"])
+    assert list(shuffled.direction.queries["query"]) == ["query 101", "query 100"]
 
 
 def test_fingerprint_depends_on_the_content_alone(tmp_path):
@@ -245,9 +246,9 @@ def test_a_bad_page_names_its_row_or_is_left_out_and_counted(bad, caplog):
 
 def test_an_evaluation_row_with_a_bad_page_leaves_no_trace():
     data = build(eval=rows(EVAL[0], (23, 24, page(25)[:-40]), (26, 27, 28), start=100), on_bad_image="skip")
-    assert list(data.queries["query"]) == list(data.eval["query"]) == ["query 100", "query 102"]
-    assert len(data.corpus) == 6
-    assert set(data.relevant_docs) == {"q0000", "q0001"}
+    assert list(data.direction.queries["query"]) == list(data.eval["query"]) == ["query 100", "query 102"]
+    assert len(data.direction.corpus) == 6
+    assert set(data.direction.relevant_docs) == {"q0000", "q0001"}
 
 
 def test_only_bad_rows_are_an_error():
@@ -334,7 +335,7 @@ def test_a_table_s_pages_are_read_from_paths_relative_to_it(folder, name):
         {"bytes": None, "path": str(folder / "scans" / "0.png")}
     ]
     assert np.array_equal(np.array(data.train[0]["page"]), np.array(PIL.Image.open(io.BytesIO(page(0)))))
-    assert len(data.corpus) == 4
+    assert len(data.direction.corpus) == 4
 
 
 def test_absolute_paths_and_a_table_of_its_own_for_the_evaluation(folder, tmp_path_factory):
@@ -344,13 +345,13 @@ def test_absolute_paths_and_a_table_of_its_own_for_the_evaluation(folder, tmp_pa
     data = table.load(
         write_table(folder, "train.csv", CELLS), **(options | {"eval": write_table(elsewhere, "eval.csv", cells)})
     )
-    assert (len(data.train), len(data.queries), len(data.corpus)) == (6, 1, 1)
+    assert (len(data.train), len(data.direction.queries), len(data.direction.corpus)) == (6, 1, 1)
 
 
 def test_a_table_of_texts_stays_text(folder):
     cells = CELLS | {"page": [f"answer {i}" for i in range(6)], "other": [f"wrong {i}" for i in range(6)]}
     data = table.load(write_table(folder, "texts.jsonl", cells), **TABLE)
-    assert sorted(data.corpus["document"]) == ["answer 4", "answer 5", "wrong 4", "wrong 5"]
+    assert sorted(data.direction.corpus["document"]) == ["answer 4", "answer 5", "wrong 4", "wrong 5"]
 
 
 def test_a_missing_page_file_names_its_row_even_where_bad_images_are_skipped(folder):
@@ -419,9 +420,10 @@ def saved(tmp_path):
 def test_a_saved_folder_is_loaded_with_its_splits_or_without(saved):
     options = {"columns": COLUMNS} | OPTIONS
     data = hub.load(str(saved / "splits"), train={"split": "train"}, eval={"split": "test"}, **options)
-    assert (len(data.train), len(data.queries)) == (4, 2)
+    assert (len(data.train), len(data.direction.queries)) == (4, 2)
     data = hub.load(str(saved / "plain"), train={"split": "train"}, eval=None, num_eval_rows=1, **options)
-    assert (list(data.train["query"]), list(data.queries["query"])) == (["query 0", "query 1", "query 2"], ["query 3"])
+    assert list(data.train["query"]) == ["query 0", "query 1", "query 2"]
+    assert list(data.direction.queries["query"]) == ["query 3"]
     arguments = {"train": {"name": "splits", "split": "train"}, "eval": {"name": "splits", "split": "test"}}
     assert len(hub.load(str(saved), **arguments, **options).train) == 4
 

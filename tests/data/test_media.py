@@ -68,12 +68,12 @@ FORMS = {
 def test_arrays_come_out_as_the_library_takes_them_and_equal_ones_are_found(form):
     documents, feature, arrays = FORMS[form]
     data = build(documents, feature)
-    assert len(data.train) == NUMBER - 3 and len(data.corpus) == 2  # without the document that is evaluated
+    assert len(data.train) == NUMBER - 3 and len(data.direction.corpus) == 2  # without the document that is evaluated
     for dataset, column, wanted in ((data.train, "document", arrays[1]), (data.eval, "document", arrays[0])):
         found = dataset[0][column]
         found = found["array"] if isinstance(found, dict) else found
         assert found.dtype == (np.float32 if wanted.ndim == 1 else np.uint8) and np.array_equal(found, wanted)
-    assert {data.corpus[i]["document"] is not None for i in range(2)} == {True}
+    assert {data.direction.corpus[i]["document"] is not None for i in range(2)} == {True}
     assert encoded_pages.content_hashes(data.train).shape == (NUMBER - 3, 2)
 
 
@@ -82,7 +82,7 @@ def test_the_library_sees_each_form_as_what_it_is():
 
     wanted = {form: form.split()[0].replace("sound", "audio").replace("picture", "image") for form in FORMS}
     for form, (documents, feature, _) in FORMS.items():
-        assert infer_modality(build(documents, feature).corpus[0]["document"]) == wanted[form]
+        assert infer_modality(build(documents, feature).direction.corpus[0]["document"]) == wanted[form]
     frames = build([[png(f) for f in v] for v in VIDEOS], List(Image())).train[0]["document"]
     assert infer_modality(frames) == "video" and frames["video"][0].size == (6, 8)
     both = build([{"text": f"page {i}", "image": png(p)} for i, p in enumerate(PICTURES)], PAGE).train[0]["document"]
@@ -134,7 +134,7 @@ def load(path):
 
 def test_sound_files_are_full_paths_known_by_their_content(folder):
     data = load(write(folder, [f"{i}.wav" for i in range(NUMBER)]))
-    assert list(data.corpus["document"]) == [str(folder / "5.wav")]
+    assert list(data.direction.corpus["document"]) == [str(folder / "5.wav")]
     assert list(data.train["document"]) == [str(folder / f"{i}.wav") for i in range(1, 5)]  # 0.wav sounds like 5.wav
 
 
@@ -168,7 +168,7 @@ def test_a_sentence_that_ends_in_a_file_s_name_is_a_text_unless_it_is_a_file(fol
 
 def test_texts_on_both_sides_are_a_data_set_too(folder):
     data = load(write(folder, [f"answer {i}" for i in range(NUMBER)]))
-    assert (data.train[0], list(data.corpus["document"])) == (
+    assert (data.train[0], list(data.direction.corpus["document"])) == (
         {"query": "query 0", "document": "answer 0"},
         ["answer 5"],
     )
@@ -192,7 +192,7 @@ def test_pages_of_urls_are_downloaded_and_a_dead_one_is_refused(folder):
         path = write(folder, [f"{url}/a.png", f"{url}/b.png?page=1"])
         data = load(path)
         assert np.array_equal(np.asarray(data.train[0]["document"]), PICTURES[0])
-        assert np.array_equal(np.asarray(data.corpus[0]["document"]), PICTURES[1])
+        assert np.array_equal(np.asarray(data.direction.corpus[0]["document"]), PICTURES[1])
         with pytest.raises(ConfigError, match="column document: could not download .*gone.png .*404"):
             load(write(folder, [f"{url}/a.png", f"{url}/gone.png"]))
     finally:

@@ -57,7 +57,7 @@ def test_every_hard_negative_is_the_page_that_its_id_names(encoded, standin, cac
     pages = zip(*(encoded(data.train, column) for column in columns[1:]), strict=True)
     got = {query: list(row) for query, row in zip(data.train["query"], pages, strict=True)}
     wanted = expected(standin[1]["en"], "en", number)
-    evaluated = set(data.queries["query"])
+    evaluated = set(data.direction.queries["query"])
     assert got == {query: row for query, row in wanted.items() if query not in evaluated}
     assert len(got) > 200 and len(data.train) == len(got)
 
@@ -65,10 +65,10 @@ def test_every_hard_negative_is_the_page_that_its_id_names(encoded, standin, cac
 def test_evaluation_is_the_last_rows_with_a_query_and_does_not_change_with_the_training_rows(encoded, standin, cache):
     data = load(standin, cache, num_negatives=0, deduplicate=False)
     wanted = expected(standin[1]["en"], "en", 4)
-    assert list(data.queries["query"]) == list(wanted)[-10:]
-    documents = dict(zip(data.corpus["corpus_id"], encoded(data.corpus, "document"), strict=True))
+    assert list(data.direction.queries["query"]) == list(wanted)[-10:]
+    documents = dict(zip(data.direction.corpus["corpus_id"], encoded(data.direction.corpus, "document"), strict=True))
     assert sorted(documents.values()) == sorted(page for row in list(wanted.values())[-10:] for page in row)
-    for query, (right,) in zip(data.queries["query"], data.relevant_docs.values(), strict=True):
+    for query, (right,) in zip(data.direction.queries["query"], data.direction.relevant_docs.values(), strict=True):
         assert documents[right] == wanted[query][0]
     for options in ({"num_negatives": 4}, {"num_train_rows": 20, "num_negatives": 6}):
         other = load(standin, cache, deduplicate=False, **options)
@@ -79,9 +79,9 @@ def test_evaluation_is_the_last_rows_with_a_query_and_does_not_change_with_the_t
 def test_no_evaluation_page_or_query_is_trained_on(encoded, standin, cache, caplog):
     caplog.set_level(logging.INFO)
     data = load(standin, cache, num_negatives=2)
-    evaluated = set(encoded(data.corpus, "document"))
+    evaluated = set(encoded(data.direction.corpus, "document"))
     trained = {page for column in data.train.column_names[1:] for page in encoded(data.train, column)}
-    assert not evaluated & trained and not {*data.queries["query"]} & {*data.train["query"]}
+    assert not evaluated & trained and not {*data.direction.queries["query"]} & {*data.train["query"]}
     assert "training rows that hold an evaluation page or query" in caplog.text
     assert "passed over" in caplog.text and "ids of hard negatives that name no page here" in caplog.text
 
@@ -114,7 +114,7 @@ def test_a_folder_without_configurations_is_filtered_by_its_column(encoded, tmp_
     data = load((tmp_path, rows), cache, "it", deduplicate=False)
     wanted = expected(rows["it"], "it", 1)
     assert encoded(data.train, "negative_0") == [wanted[query][1] for query in data.train["query"]]
-    assert len(data.train) + len(data.queries) == len(wanted)
+    assert len(data.train) + len(data.direction.queries) == len(wanted)
     with pytest.raises(ConfigError, match="data.language=fr: no row has it; there are en, it"):
         load((tmp_path, rows), cache, "fr")
 

@@ -108,9 +108,9 @@ def test_a_query_states_all_that_is_on_its_page_in_its_language(tables):
 def test_no_combination_of_an_evaluated_page_is_trained_on(encoded, load, cache, caplog):
     caplog.set_level(logging.INFO)
     data = load(cache, "data.language=it", "data.num_negatives=6")
-    assert (len(data.train), len(data.queries), len(data.corpus)) == (1500, 100, 500)
+    assert (len(data.train), len(data.direction.queries), len(data.direction.corpus)) == (1500, 100, 500)
     trained = {page for column in data.train.column_names[1:] for page in encoded(data.train, column)}
-    assert not trained & {*encoded(data.corpus, "document")}
+    assert not trained & {*encoded(data.direction.corpus, "document")}
     assert data.train.column_names == ["query", "image", *(f"negative_{k}" for k in range(6))]
     assert "dropped" not in caplog.text and "passed over" not in caplog.text
 
@@ -121,7 +121,7 @@ def test_a_language_is_chosen_and_its_rows_are_resolved_into_its_pages(encoded, 
     assert [*data.train["query"]] == [line["query"] for line in tables["fr"][:50]]
     for k in range(2):
         assert encoded(data.train, f"negative_{k}") == [page_of[line["negatives"][k]] for line in tables["fr"][:50]]
-    assert [*data.queries["query"]] == [line["query"] for line in tables["fr"][1595:1600]]
+    assert [*data.direction.queries["query"]] == [line["query"] for line in tables["fr"][1595:1600]]
     assert data.name == "vdr-tiny-fr-hard"
     with pytest.raises(ConfigError, match="data.language=pt: .* has en, es, it, de, fr"):
         load(cache, "data.language=pt")

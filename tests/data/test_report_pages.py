@@ -102,20 +102,20 @@ def test_columns_are_those_of_vdr_en(encoded, small):
 
 def test_corpus_holds_five_pages_a_query_and_the_right_one_among_them(encoded, small):
     data, _ = small
-    assert data.queries.num_rows == 10
-    assert data.corpus.num_rows == 50
-    pages = dict(zip(data.corpus["corpus_id"], encoded(data.corpus, "document"), strict=True))
-    for row, query_id in zip(encoded(data.eval, "image"), data.queries["query_id"], strict=True):
-        assert [pages[corpus_id] for corpus_id in data.relevant_docs[query_id]] == [row]
+    assert data.direction.queries.num_rows == 10
+    assert data.direction.corpus.num_rows == 50
+    pages = dict(zip(data.direction.corpus["corpus_id"], encoded(data.direction.corpus, "document"), strict=True))
+    for row, query_id in zip(encoded(data.eval, "image"), data.direction.queries["query_id"], strict=True):
+        assert [pages[corpus_id] for corpus_id in data.direction.relevant_docs[query_id]] == [row]
 
 
 def test_attribute_negatives_name_the_page_that_differs_in_that_attribute(encoded, small):
     data, _ = small
     _, eval_rows = choose_rows(24, 10, seed=0)
-    pages = dict(zip(data.corpus["corpus_id"], encoded(data.corpus, "document"), strict=True))
-    for query_id, row in zip(data.queries["query_id"], eval_rows, strict=True):
-        assert len(data.attribute_negatives[query_id]) == 4
-        for attribute, corpus_id in data.attribute_negatives[query_id].items():
+    pages = dict(zip(data.direction.corpus["corpus_id"], encoded(data.direction.corpus, "document"), strict=True))
+    for query_id, row in zip(data.direction.queries["query_id"], eval_rows, strict=True):
+        assert len(data.direction.attribute_negatives[query_id]) == 4
+        for attribute, corpus_id in data.direction.attribute_negatives[query_id].items():
             (negative,) = [page for page in row[1:] if differing(row[0], page) == [attribute]]
             drawn = Image.open(io.BytesIO(pages[corpus_id]))
             assert drawn.tobytes() == draw_page(negative).tobytes()

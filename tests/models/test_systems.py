@@ -74,9 +74,9 @@ def library_ndcg(config, folder, cache):
     """What the library's own evaluator measures of a saved model that the library alone has loaded."""
     data = build(config(*PAGES, f"data.cache_dir={cache}")["data"])
     evaluator = InformationRetrievalEvaluator(
-        dict(zip(data.queries["query_id"], data.queries["query"], strict=True)),
-        dict(zip(data.corpus["corpus_id"], data.corpus["document"], strict=True)),
-        data.relevant_docs,
+        dict(zip(data.direction.queries["query_id"], data.direction.queries["query"], strict=True)),
+        dict(zip(data.direction.corpus["corpus_id"], data.direction.corpus["document"], strict=True)),
+        data.direction.relevant_docs,
     )
     return evaluator(SentenceTransformer(str(folder)))["cosine_ndcg@10"]
 

@@ -1,4 +1,4 @@
-"""From rows with source columns to a `RetrievalData`: checks, corpus, relevance, and no leak into training."""
+"""From rows with source columns to a `Data`: checks, corpus, relevance, and no leak into training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from datasets.exceptions import DatasetGenerationError
 from experiments.config.errors import ConfigError
 from experiments.data.encoded_pages import EMPTY, Defect, content_hashes, digests, hashes_and_defects, remember_hashes
 from experiments.data.media import kind_of, readable
-from experiments.data.types import RetrievalData
+from experiments.data.types import ONE_DIRECTION, Data, Direction
 
 __all__ = ["build", "content_hashes", "first_rows", "loading_error"]
 
@@ -79,7 +79,7 @@ def build(
     on_bad_image: str,
     num_eval_negatives: int | None = None,
     num_corpus_negatives: int | None = None,
-) -> RetrievalData:
+) -> Data:
     """Make training rows and a retrieval evaluation out of two sets of rows.
 
     The evaluation corpus holds the positives and the negatives of the evaluation rows, its ids being hashes of the
@@ -135,7 +135,8 @@ def build(
     train = _select(train, train_rows, train_hashes)
     eval = readable(_select(eval, eval_rows, eval_hashes).select_columns(eval_kept))
     queries, corpus = readable(queries), readable(corpus)
-    return RetrievalData(name, train, eval, queries, corpus, relevant_docs, fingerprint, evaluation_fingerprint)
+    directions = {ONE_DIRECTION: Direction(queries, corpus, relevant_docs)}
+    return Data(name, train, eval, directions, fingerprint, evaluation_fingerprint)
 
 
 def _check_options(

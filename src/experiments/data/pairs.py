@@ -1,4 +1,4 @@
-"""From rows of an image and its caption to a `PairsData`: both directions, positives with sampled negatives."""
+"""From rows of an image and its caption to a `Data`: both directions, positives with sampled negatives."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datasets import Dataset, concatenate_datasets, disable_progress_bars, enabl
 from experiments.config.errors import ConfigError
 from experiments.data import from_rows
 from experiments.data.encoded_pages import content_hashes, remember_hashes
-from experiments.data.types import Direction, PairsData, RetrievalData
+from experiments.data.types import Data
 
 
 def build(
@@ -27,7 +27,7 @@ def build(
     deduplicate: bool = True,
     on_bad_image: str = "error",
     labelled: bool = True,
-) -> PairsData:
+) -> Data:
     """Make training rows and an evaluation, in both directions, out of two sets of captioned images.
 
     Images stay encoded: none is decoded here. A row is no negative of another if the two share an image or a caption.
@@ -48,7 +48,7 @@ def build(
         ConfigError: As `from_rows.build`, or if there are too few different documents to sample from.
     """
     roles = {"image_to_text": (image, text), "text_to_image": (text, image)}
-    found: dict[str, RetrievalData] = {
+    found: dict[str, Data] = {
         direction: from_rows.build(
             train,
             eval,
@@ -68,10 +68,8 @@ def build(
         }
         for part in ("train", "eval")
     }
-    directions = {
-        direction: Direction(data.queries, data.corpus, data.relevant_docs) for direction, data in found.items()
-    }
-    return PairsData(
+    directions = {direction: data.direction for direction, data in found.items()}
+    return Data(
         name,
         pairs["train"],
         pairs["eval"],

@@ -1,4 +1,4 @@
-"""One file per kind of source; every source yields a `RetrievalData` or, of captioned images, a `PairsData`."""
+"""What every source yields: training rows and an evaluation, in one or several named directions."""
 
 from __future__ import annotations
 
@@ -7,66 +7,43 @@ from typing import Any
 
 from datasets import Dataset
 
-
-@dataclass(frozen=True)
-class RetrievalData:
-    """Training rows and a retrieval evaluation that share no item.
-
-    Pages stay encoded on disk (Arrow) and are decoded when a row is read.
-    """
-
-    name: str  # of the evaluation, in metrics and reports
-    train: Dataset  # columns in the loss's order: anchor, positive, negatives
-    eval: Dataset  # the same columns, for the evaluation loss
-    queries: Dataset  # columns query_id (str), query
-    corpus: Dataset  # columns corpus_id (str), document; the ids carry no relevance
-    relevant_docs: dict[str, set[str]]  # query_id -> the corpus_ids that answer it
-    fingerprint: str  # a hash of all of the above
-    evaluation_fingerprint: str  # of queries, corpus and relevance alone: what runs must share to be compared
-    # query_id -> {attribute: the corpus_id that differs from the right document in it alone}
-    attribute_negatives: dict[str, dict[str, str]] | None = None
-    commits: dict[str, str] = field(default_factory=dict)  # of the data sets that came from the Hub, by name
-
-    def evaluator_inputs(self) -> dict[str, Any]:
-        """Return what its evaluator is built with."""
-        names = ("queries", "corpus", "relevant_docs", "name", "attribute_negatives")
-        return {name: getattr(self, name) for name in names}
-
-    def describe(self) -> dict[str, Any]:
-        """Return what an evaluation on it is known by in metrics.json."""
-        return {
-            "name": self.name,
-            "num_queries": len(self.queries),
-            "num_documents": len(self.corpus),
-            "fingerprint": self.evaluation_fingerprint,
-        }
+ONE_DIRECTION = "query_to_document"  # the name of it where a data set has no other
 
 
 @dataclass(frozen=True)
 class Direction:
-    """Queries of one modality and the documents of another that answer them."""
+    """Queries and the documents that answer them, such as captions and images in `text_to_image`."""
 
     queries: Dataset  # columns query_id (str), query
     corpus: Dataset  # columns corpus_id (str), document; the ids carry no relevance
     relevant_docs: dict[str, set[str]]  # query_id -> the corpus_ids that answer it
+    # query_id -> {attribute: the corpus_id that differs from the right document in it alone}
+    attribute_negatives: dict[str, dict[str, str]] | None = None
 
 
 @dataclass(frozen=True)
-class PairsData:
-    """Captioned images to train on and an evaluation that shares no item with them, by direction.
+class Data:
+    """Training rows and a retrieval evaluation that share no item.
 
-    A direction (image_to_text) is a data set of its own, whose prompt is the model's prompt of that name.
+    Pages stay encoded on disk (Arrow) and are decoded when a row is read. Of several directions each is a data set of
+    its own to train on, whose prompt is the model's prompt of the direction's name.
     """
 
     name: str  # of the evaluation, in metrics and reports
-    # By direction: columns query, document, label (1: they match, 0: they don't), for rerankers; or query, positive,
-    # negative_1, …, for losses that take negatives from the batch.
-    train: dict[str, Dataset]
-    eval: dict[str, Dataset]  # the same, for the evaluation loss
+    # Columns in the loss's order: anchor, positive, negatives; or, labelled, query, document and label (1: they match,
+    # 0: they don't). By direction, but for one that is alone.
+    train: Dataset | dict[str, Dataset]
+    eval: Dataset | dict[str, Dataset]  # the same, for the evaluation loss
     directions: dict[str, Direction]  # what is evaluated
     fingerprint: str  # a hash of all of the above
-    evaluation_fingerprint: str  # of the evaluated directions alone: what runs must share to be compared
+    evaluation_fingerprint: str  # of queries, corpus and relevance alone: what runs must share to be compared
     commits: dict[str, str] = field(default_factory=dict)  # of the data sets that came from the Hub, by name
+
+    @property
+    def direction(self) -> Direction:
+        """The direction of a data set that has no other."""
+        (only,) = self.directions.values()
+        return only
 
     def evaluator_inputs(self) -> dict[str, Any]:
         """Return what its evaluator is built with."""
@@ -80,6 +57,3 @@ class PairsData:
             "num_documents": sum(len(direction.corpus) for direction in self.directions.values()),
             "fingerprint": self.evaluation_fingerprint,
         }
-
-
-Data = RetrievalData | PairsData

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.data.types import PairsData
+from experiments.data.types import Data
 from experiments.evaluation import metrics
 from experiments.evaluation.results import sample_retrievals
 from experiments.evaluation.trec import write_qrels, write_run
@@ -43,7 +43,7 @@ class RerankingEvaluation:
         for direction, relevant in self.relevant_docs.items():
             write_qrels(folder, f"qrels_{direction}", relevant)
 
-    def samples(self, data: PairsData) -> list[dict[str, Any]]:
+    def samples(self, data: Data) -> list[dict[str, Any]]:
         """Return a few queries of each direction; see `sample_retrievals`."""
         found = []
         for name, each in data.directions.items():

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from datasets import Dataset
 
-from experiments.data.types import Direction, PairsData, RetrievalData
+from experiments.data.types import Data, Direction
 from experiments.evaluation.primary_metric import PRIMARY_METRIC
 from experiments.evaluation.trec import write_qrels, write_run
 
@@ -81,11 +81,11 @@ class Evaluation:
             section[str(dim)].update(self.precision.get(dim, {}))
         return section | {name: each.to_json()[str(each.full_dim)] for name, each in self.directions.items()}
 
-    def samples(self, data: RetrievalData | Direction | PairsData, num: int = 8) -> list[dict[str, Any]]:
+    def samples(self, data: Data | Direction, num: int = 8) -> list[dict[str, Any]]:
         """Return a few queries, of each direction if there are several; see `sample_retrievals`."""
-        if isinstance(data, PairsData):
-            each = num // len(self.directions)
-            return [row for name, of in self.directions.items() for row in of.samples(data.directions[name], each)]
+        if isinstance(data, Data):
+            parts, each = self.directions or dict.fromkeys(data.directions, self), num // len(data.directions)
+            return [row for name, of in parts.items() for row in of.samples(data.directions[name], each)]
         document_ids = self.rankings[self.full_dim].document_ids
         ranked = {id_: [*row] for id_, row in zip(self.query_ids, document_ids, strict=True)}
         return sample_retrievals(ranked, data.queries, data.corpus, data.relevant_docs, num)

@@ -21,7 +21,7 @@ from PIL import ImageDraw
 
 from experiments.config.errors import ConfigError
 from experiments.data import pairs
-from experiments.data.types import PairsData
+from experiments.data.types import Data
 from experiments.runs.files import write_once
 
 NAME = "drawings"
@@ -103,7 +103,7 @@ def load(
     seed: int = 0,
     cache_dir: str = "outputs/.cache",
     labelled: bool = True,
-) -> PairsData:
+) -> Data:
     """Return drawings and captions in both directions, from the cache if they were drawn before.
 
     Args:

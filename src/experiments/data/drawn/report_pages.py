@@ -23,7 +23,7 @@ from experiments.config.errors import ConfigError
 from experiments.data import from_rows
 from experiments.data.drawn import drawing
 from experiments.data.drawn.drawing import CHARTS, COLORS, DIVISIONS, LAYOUTS, QUARTERS, Page, draw_page
-from experiments.data.types import RetrievalData
+from experiments.data.types import ONE_DIRECTION, Data
 from experiments.runs.files import write_once
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def load(
     seed: int = 0,
     cache_dir: str = "outputs/.cache",
     page_size: Sequence[int] = (128, 128),
-) -> RetrievalData:
+) -> Data:
     """Return drawn report pages, from the cache if they were drawn before.
 
     Args:
@@ -88,7 +88,9 @@ def load(
         deduplicate=True,
         on_bad_image="error",
     )
-    return replace(data, attribute_negatives=_attribute_negatives(pages["eval"], eval_rows))
+    attribute_negatives = _attribute_negatives(pages["eval"], eval_rows)
+    direction = replace(data.direction, attribute_negatives=attribute_negatives)
+    return replace(data, directions={ONE_DIRECTION: direction})
 
 
 def choose_rows(num_train_rows: int, num_eval_rows: int, seed: int) -> tuple[list[Row], list[Row]]:

@@ -10,7 +10,7 @@ from experiments.config.errors import ConfigError
 from experiments.data import pairs
 from experiments.data.from_rows import first_rows
 from experiments.data.sources.hub import commits, load_rows, pinned
-from experiments.data.types import PairsData
+from experiments.data.types import Data
 
 
 def load(
@@ -26,7 +26,7 @@ def load(
     deduplicate: bool = True,
     on_bad_image: str = "error",
     labelled: bool = True,
-) -> PairsData:
+) -> Data:
     """Load captioned images, set a part aside for the evaluation, and make rows in both directions.
 
     Args:

@@ -16,7 +16,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.hub import OFFLINE, commit, refusal
 from experiments.data.from_rows import build, first_rows, loading_error
 from experiments.data.media import with_files
-from experiments.data.types import RetrievalData
+from experiments.data.types import Data
 
 INSTEAD = f"{OFFLINE} (data.path=FOLDER, written by save_to_disk)"
 
@@ -33,7 +33,7 @@ def load(
     num_eval_negatives: int | None = None,
     deduplicate: bool = True,
     on_bad_image: str = "error",
-) -> RetrievalData:
+) -> Data:
     """Load training and evaluation rows from the Hub or a folder.
 
     Args:

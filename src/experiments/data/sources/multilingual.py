@@ -29,7 +29,7 @@ from tqdm.auto import tqdm
 from experiments.config.errors import ConfigError
 from experiments.config.hub import commit, refusal, require_hub
 from experiments.data.from_rows import build, loading_error
-from experiments.data.types import RetrievalData
+from experiments.data.types import Data
 
 COLUMNS = ("id", "query", "image", "negatives")
 TEXT = Value("string")
@@ -61,7 +61,7 @@ def load(
     deduplicate: bool = True,
     on_bad_image: str = "error",
     cache_dir: str = "outputs/.cache",
-) -> RetrievalData:
+) -> Data:
     """Load one language, its hard negatives resolved into pages.
 
     A row has a page (`image`) with its `id`, the `query` that it answers, and `negatives`, the ids of its hard

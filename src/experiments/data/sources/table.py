@@ -12,7 +12,7 @@ from datasets.exceptions import DatasetsError
 from experiments.config.errors import ConfigError
 from experiments.data.from_rows import build, first_rows, loading_error
 from experiments.data.media import with_files
-from experiments.data.types import RetrievalData
+from experiments.data.types import Data
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 
@@ -28,7 +28,7 @@ def load(
     num_eval_negatives: int | None = None,
     deduplicate: bool = True,
     on_bad_image: str = "error",
-) -> RetrievalData:
+) -> Data:
     """Load training and evaluation rows from tables.
 
     A column whose values end like image, audio or video files holds such files: paths relative to the table's folder,
