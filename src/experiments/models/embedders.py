@@ -11,10 +11,11 @@ from typing import Any, Unpack
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize
 
+from experiments.config.bounds import Positive
 from experiments.config.errors import ConfigError
 from experiments.config.model_location import untrusted
 from experiments.models.loading import described, load_saved
-from experiments.models.options import LoadingOptions, Options, PoolingMode, Positive, TwinOptions
+from experiments.models.options import LoadingOptions, Options, PoolingMode, TwinOptions
 from experiments.models.ready import ready
 from experiments.models.routers import encoder
 from experiments.models.tiny.cache import built

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from annotated_types import Ge
+from experiments.config.bounds import Positive
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-Positive = Annotated[int, Ge(1)]
 PoolingMode = Literal["mean", "lasttoken", "cls", "max", "mean_sqrt_len_tokens", "weightedmean"]
 
 

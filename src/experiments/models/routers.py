@@ -9,9 +9,10 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module
 from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router, Transformer
 
+from experiments.config.bounds import Positive
 from experiments.config.errors import ConfigError
 from experiments.models.loading import described, load_transformer
-from experiments.models.options import CardOptions, CheckpointOptions, Options, PoolingMode, Positive
+from experiments.models.options import CardOptions, CheckpointOptions, Options, PoolingMode
 from experiments.models.ready import ready
 
 

@@ -8,10 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from experiments.config.hints import select
-from experiments.config.keys import digest, effective
+from experiments.config.keys import Role, digest, effective, values_of
 
-_FILES = ("model.name", "data.path", "data.train", "data.eval")  # keys that may name files, whose content matters
 _LIBRARIES = (  # that compute
     *("sentence-transformers", "transformers", "torch", "torchvision", "accelerate", "datasets", "peft"),
     *("tokenizers", "numpy", "pillow"),
@@ -28,8 +26,7 @@ def job_identity(config: dict[str, Any], task: str = "train") -> str:
         config: The resolved config, as plain containers.
         task: "train" or "evaluate".
     """
-    named = {key: str(value) for key in _FILES if isinstance(value := select(config, key), str)}
-    files = {key: file_stamps(value) for key, value in named.items()}
+    files = {key: file_stamps(name) for key, name in values_of(config, Role.FILES).items() if isinstance(name, str)}
     return digest([task, effective(config), files, _versions(), _source()])
 
 
