@@ -1,11 +1,15 @@
 import copy
 import functools
 import os
+import shutil
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes run the tests
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest  # noqa: E402
+
+import experiments  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -46,3 +50,17 @@ def composed():
             return OmegaConf.to_container(compose("config", [*overrides]), resolve=True, throw_on_missing=True)
 
     return lambda *overrides, conf=CONF: copy.deepcopy(compose_once(overrides, conf))
+
+
+@pytest.fixture
+def changed_package(tmp_path):
+    """Gives two copies of this package, the second with a line more in one file."""
+
+    def copies(file, line):
+        for name in ("before", "after"):
+            shutil.copytree(Path(experiments.__file__).parent, tmp_path / name)
+        with (tmp_path / "after" / file).open("a") as source:
+            source.write(f"{line}\n")
+        return tmp_path / "before", tmp_path / "after"
+
+    return copies

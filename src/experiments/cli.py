@@ -11,6 +11,7 @@ import os
 import re
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 import hydra
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.conf import HydraConf
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
@@ -31,7 +33,7 @@ from experiments.config.explain import unknown_key, unknown_option
 from experiments.config.hints import dotted_keys, show
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports.tables import joined, shortened
-from experiments.runs import run_folder
+from experiments.runs import log, run_folder
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
@@ -47,6 +49,7 @@ def launch(task: Callable[..., object]) -> NoReturn:
             `trainer.resume` says so), `name=`, the run's name, and `choices=`, the option chosen of each group;
             under `--multirun` once for each job.
     """
+    drop_null_recipe(sys.argv)
     if {"--help", "-h"} & {*sys.argv[1:]}:
         _print_help()
     failures: list[Exception] = []
@@ -54,6 +57,7 @@ def launch(task: Callable[..., object]) -> NoReturn:
     job = make_job(task, failures, wants_traceback)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
+        search_path(get_args_parser().parse_args().config_dir)
         run_folder.refuse_finished(sys.argv[1:])
         hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
     except KeyboardInterrupt:
@@ -113,9 +117,29 @@ def _sweep_dir(job: Callable[[DictConfig], None]) -> Path | None:
 def _print_help() -> NoReturn:
     """Print `hydra.help` of the primary config; Hydra takes a second and a half to list the groups."""
     template = OmegaConf.load(CONF / f"{CONFIG_NAME}.yaml").hydra.help.template
-    options = "".join(f"  {group}: {', '.join(names)}\n" for group, names in config_groups().items())
+    groups = config_groups(get_args_parser().parse_args().config_dir)
+    options = "".join(f"  {group}: {', '.join(names)}\n" for group, names in groups.items())
     sys.stdout.write(Template(template).substitute(APP_CONFIG_GROUPS=options))
     sys.exit(0)
+
+
+def drop_null_recipe(arguments: list[str]) -> None:
+    """Take out `experiment=null`, which is the default and which Hydra takes for no group."""
+    arguments[:] = [each for each in arguments if each != "experiment=null"]
+
+
+def search_path(config_dir: str | None) -> ConfigSearchPath:
+    """Return where Hydra looks for options: in the folder that `--config-dir` names, if any, then in `conf/`.
+
+    Raises:
+        ConfigError: If there is no such folder.
+    """
+    path = create_config_search_path(str(CONF))
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise ConfigError(f"--config-dir {config_dir}: there is no such folder")
+        path.prepend("command-line", f"file://{Path(config_dir).absolute()}")
+    return path
 
 
 def explain(error: Exception) -> str:
@@ -140,7 +164,7 @@ def explain(error: Exception) -> str:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return unknown_option(group, option, error.options)
     try:
-        found = _explain_overrides(arguments.overrides, arguments.config_name or CONFIG_NAME, arguments.multirun)
+        found = _explain_overrides(arguments)
     except Exception:  # what it composes to find out may be as wrong
         found = None
     if found is not None:
@@ -150,16 +174,16 @@ def explain(error: Exception) -> str:
     return " ".join(str(e) for e in (error, error.__cause__) if e is not None and str(e))
 
 
-def _explain_overrides(overrides: list[str], config_name: str, multirun: bool) -> str | None:
+def _explain_overrides(arguments: Namespace) -> str | None:
     """Find the first override whose group, option or key isn't there."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    groups = config_groups()
-    parsed = OverridesParser.create().parse_overrides(overrides)
+    groups = config_groups(arguments.config_dir)
+    parsed = OverridesParser.create().parse_overrides(arguments.overrides)
     chosen = []
     for override in parsed:
-        if override.is_sweep_override() and not multirun:
+        if override.is_sweep_override() and not arguments.multirun:
             key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
             return f"{key}={value} lists several values: add -m to run each, or type '{key}=[{value}]' for a list"
         if override.key_or_group in groups and not override.is_delete():
@@ -167,9 +191,10 @@ def _explain_overrides(overrides: list[str], config_name: str, multirun: bool) -
             for option in [show(value) for value in values]:
                 if option not in groups[override.key_or_group]:
                     return unknown_option(override.key_or_group, option, groups[override.key_or_group])
-            chosen.append(f"{override.key_or_group}={values[0]}")
-    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
-    config = OmegaConf.to_container(loader.load_configuration(config_name, chosen, RunMode.RUN))
+            chosen.append(f"{override.key_or_group}={show(values[0])}")
+    loader = ConfigLoaderImpl(search_path(arguments.config_dir))
+    name = arguments.config_name or CONFIG_NAME
+    config = OmegaConf.to_container(loader.load_configuration(name, chosen, RunMode.RUN))
     assert isinstance(config, dict)
     keys = {*dotted_keys(config)}
     for override in parsed:
@@ -206,7 +231,7 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
         run_folder.discard(fresh)
         raise
     if output_dir != fresh:
-        run_folder.move_log(output_dir)
+        log.move_log(output_dir)
         run_folder.discard(fresh)
     try:
         task(plain, output_dir, name=name, choices=_choices(output_dir))
@@ -260,13 +285,11 @@ def describe_choices(hydra_config: HydraConf) -> str:
 
 def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Path, str]:
     """Return config, directory and name of the run: a fresh one's, or those of the run that is resumed."""
-    from experiments.runs.resume import choose_run
-
     hydra_config = HydraConfig.get()
     name = config.get("run_name") or describe_choices(hydra_config)
     if hydra_config.job.name != "train":
         return config, fresh, name
-    return choose_run(config, fresh, name, hydra_config.overrides.task)
+    return run_folder.choose_run(config, fresh, name, hydra_config.overrides.task)
 
 
 def _choices(output_dir: Path) -> dict[str, str]:
@@ -274,7 +297,7 @@ def _choices(output_dir: Path) -> dict[str, str]:
     from experiments.runs.run import read_record
 
     chosen = HydraConfig.get().runtime.choices.items()
-    choices = {group: str(option) for group, option in chosen if not group.startswith("hydra/")}
+    choices = {group: str(option) for group, option in chosen if option is not None and "hydra/" not in group}
     return (read_record(output_dir) or {}).get("choices", choices)
 
 
@@ -295,7 +318,7 @@ def _record_failure(error: Exception, output_dir: Path) -> str:
     """Write the traceback to the log file alone and return one line for the terminal."""
     message = f"{type(error).__name__}: {one_line(str(error))}".rstrip(": ")
     places = []
-    for handler in run_folder.log_files():
+    for handler in log.log_files():
         exc_info = (type(error), error, error.__traceback__)
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (message,), exc_info))
         places.append(f"log with the traceback: {_relative(Path(handler.baseFilename))}")

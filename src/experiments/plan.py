@@ -15,7 +15,7 @@ from typing import Any
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -24,17 +24,17 @@ from hydra.core.utils import JobRuntime, setup_globals
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from experiments.cli import explain, resolve
+from experiments.cli import drop_null_recipe, explain, resolve, search_path
 from experiments.config import checks
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
 from experiments.config.launcher_options import check_options
-from experiments.config.options import CONF, CONFIG_NAME
+from experiments.config.options import CONFIG_NAME
 from experiments.reports.tables import energy_text, markdown_table, shown, time_text
 from experiments.runs import sweeps
 from experiments.runs.estimate import Estimate, Past, estimate, past_runs
-from experiments.runs.gpus import visible_gpus
 from experiments.runs.identity import job_identity
+from experiments.runs.provenance import visible_gpus
 from experiments.runs.run import is_finished
 
 _HELP = """Say what a sweep would do, without doing it; loads no weights.
@@ -60,13 +60,17 @@ class Job:
     estimate: Estimate | None = None
 
 
-def compose(overrides: Sequence[str]) -> tuple[DictConfig, list[Job]]:
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[DictConfig, list[Job]]:
     """Return the sweep's config and the jobs that `experiments.train -m` would run, in their order.
+
+    Args:
+        overrides: As typed.
+        config_dir: The user's own options, as `--config-dir` names them.
 
     Raises:
         ConfigError: If another sweeper than Hydra's basic one chooses the jobs while it runs.
     """
-    loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
+    loader = ConfigLoaderImpl(search_path(config_dir))
     master = loader.load_configuration(CONFIG_NAME, [*overrides], RunMode.MULTIRUN)
     HydraConfig.instance().set_config(master)
     if not str(master.hydra.sweeper._target_).endswith(".BasicSweeper"):
@@ -230,16 +234,18 @@ def main() -> int:
     if {"--help", "-h"} & {*sys.argv[1:]}:
         sys.stdout.write(_HELP)
         return 0
+    drop_null_recipe(sys.argv)
     arguments = sys.argv[1:]
     if not (typed_sweep := bool({"-m", "--multirun"} & {*arguments})):
         sys.argv.insert(1, "-m")  # so that mistakes are explained as those of a sweep
     try:
-        overrides = get_args_parser().parse_args().overrides
+        parsed = get_args_parser().parse_args()
+        overrides = parsed.overrides
         version.setbase("1.3")
         JobRuntime.instance().set("name", "train")
         setup_globals()
         Plugins.instance()
-        master, jobs = compose(overrides)
+        master, jobs = compose(overrides, parsed.config_dir)
     except Exception as error:  # of whatever kind Hydra raises for a mistake
         sys.stderr.write(f"error: {one_line(explain(error))}\n")
         return 2

@@ -1,6 +1,7 @@
 """Every option of every group and every recipe composes, and every key is accepted by its target's signature."""
 
 import importlib
+import json
 import re
 import shutil
 from pathlib import Path
@@ -9,26 +10,34 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from experiments.config import checks
 from experiments.config.checks import GROUPS, check
 from experiments.config.errors import ConfigError
-from experiments.config.keys import Role, effective
+from experiments.config.keys import Role, config_hash, effective
 from experiments.config.options import CONF
 
+SRC = Path(checks.__file__).parents[1]
 OPTIONS = [(group, path.stem) for group in (*GROUPS, "experiment") for path in sorted((CONF / group).glob("*.yaml"))]
 MANDATORY = {  # what a person must type with an option
     "model=saved": ["model.name=owner/model"],
     "data=hub": ["data.path=owner/data"],
     "data=table": [f"data.train={__file__}"],
-    "model=reranker": ["model.name=owner/model"],
+    "model=reranker": ["model.name=owner/model", "experiment=reranker"],
+    "experiment=reranker": ["model.name=owner/model"],
     "loss=library": ["loss._target_=sentence_transformers.sentence_transformer.losses.triplet.TripletLoss"],
-    "loss=reranker_mnrl": ["model=reranker_any_to_any", "data.num_negatives=0"],
+    "loss=reranker_mnrl": ["experiment=reranker_any_to_any", "data.num_negatives=0"],
     "evaluator=retrieval_directions": ["data=drawings_pairs"],
     **{
-        option: ["model=reranker_any_to_any"]  # what is for rerankers alone
+        option: ["experiment=reranker_any_to_any"]  # what is for rerankers alone
         for option in (
             *("data=doodles", "data=drawings", "loss=bce", "trainer=reranker", "trainer=reranker_tiny"),
             *("evaluator=reranking", "evaluator=reranking_tiny"),
         )
+    },
+    **{
+        f"model={kind}{twin}": [f"experiment={kind}{twin}"]
+        for kind in ("reranker_any_to_any", "reranker_features")
+        for twin in ("", "_tiny")
     },
     **{
         f"model={path.stem}": ["model.trust_remote_code=true"]
@@ -124,7 +133,11 @@ def test_planted_wrong_key_is_refused(composed, tmp_path, group):
         check(composed(f"{group}={option.stem}", conf=conf))
 
 
-RECIPES = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml")) if path.stem != "none"]
+RECIPES = [path.stem for path in sorted((CONF / "experiment").glob("*.yaml"))]
+
+
+def _missing(recipe):
+    return MANDATORY.get(f"experiment={recipe}", [])
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -145,14 +158,14 @@ def test_planted_wrong_key_in_a_recipe_is_refused(composed, tmp_path, recipe, gr
     (tmp_path / "experiment" / "planted.yaml").write_text(
         "# @package _global_\n" + yaml.safe_dump(planted, sort_keys=False)
     )
-    config = composed(f"hydra.searchpath=[file://{tmp_path}]", "experiment=planted")
+    config = composed(f"hydra.searchpath=[file://{tmp_path}]", "experiment=planted", *_missing(recipe))
     with pytest.raises(ConfigError, match=f"{group}.planted_wrong_key is unknown"):
         check_here(config)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_with_a_dimension_above_its_models_is_refused(composed, recipe):
-    config = composed(f"experiment={recipe}")
+    config = composed(f"experiment={recipe}", *_missing(recipe))
     own = config["model"].get("embedding_dim")
     for key in ("matryoshka_dims", "default_dims"):
         assert own is None or max(config["matryoshka"].get(key) or [0]) <= own, f"matryoshka.{key}"
@@ -165,7 +178,7 @@ def test_recipe_with_a_dimension_above_its_models_is_refused(composed, recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_recipe_with_a_loss_that_its_columns_do_not_fit_is_refused(composed, recipe):
-    config = composed(f"experiment={recipe}")
+    config = composed(f"experiment={recipe}", *_missing(recipe))
     kind = config["loss"]["_target_"].partition(".losses")[0].removeprefix("experiments")
     if "cross_encoder" in kind or "rerank" in kind:
         planted = "sentence_transformers.cross_encoder.losses.list_net.ListNetLoss"
@@ -194,6 +207,25 @@ def _default(group):
     return next(entry[group] for entry in defaults if isinstance(entry, dict) and group in entry)
 
 
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [each for each in OPTIONS if each[0] in ("data", "evaluator") or each[0] == "model" and each[1].endswith("_tiny")],
+)
+def test_another_cache_is_no_other_run(composed, group, option):
+    overrides = [f"{group}={option}", *MANDATORY.get(f"{group}={option}", [])]
+    here, elsewhere = composed(*overrides), composed(*overrides, "cache_dir=elsewhere")
+    assert here != elsewhere and config_hash(here) == config_hash(elsewhere)
+    assert "outputs/.cache" not in json.dumps(elsewhere)
+
+
+_CHOOSES = "override /(?!.*: retrieval_directions)"
+
+
+def test_recipes_alone_choose_other_groups_and_what_the_embedded_twins_share():
+    choosing = {path.relative_to(CONF) for path in CONF.rglob("*.yaml") if re.search(_CHOOSES, path.read_text())}
+    assert {str(path) for path in choosing if path.parts[0] != "experiment"} == {"model/base/tiny.yaml"}
+
+
 def test_every_folder_of_conf_is_a_known_group():
     folders = {path.name for path in CONF.iterdir() if path.is_dir()}
     assert folders - {"hydra"} == {*GROUPS, "experiment"}
@@ -203,6 +235,24 @@ def test_article_recipe_has_the_article_values(composed):
     config = OmegaConf.create(composed("model=qwen3vl_2b", "data=vdr_en"))
     for key, value in ARTICLE.items():
         assert OmegaConf.select(config, key, throw_on_missing=True) == value, key
+
+
+def test_models_of_the_leaderboard_are_those_that_are_published():
+    published = yaml.safe_load((SRC / "reports" / "published.yaml").read_text())
+    listed = yaml.safe_load((CONF / "experiment" / "leaderboard.yaml").read_text())["hydra"]["sweeper"]["params"][
+        "model"
+    ]
+    files = [CONF / "model" / f"{option}.yaml" for option in listed.replace(" ", "").split(",")]
+    options = {yaml.safe_load(file.read_text())["name"]: file for file in files}
+    assert list(options) == [*dict.fromkeys(options)] and {*options} == {*published["models"]}
+    for name, file in options.items():
+        header, (parameters, ndcg) = file.read_text().partition("defaults:")[0], published["models"][name]
+        assert f"nDCG@10 {ndcg:.3f}" in header, file.name
+        if stated := re.search(rf"{name}, ([\d.]+) billion parameters", header):  # but for the article's base
+            assert float(stated[1]) == round(parameters / 1e9, 2), file.name
+    dims = yaml.safe_load(options["Qwen/Qwen3-VL-Embedding-2B"].read_text())["embedding_dim"]
+    assert dims == max(published["dimensions"])
+    assert all(yaml.safe_load(file.read_text()).get("embedding_dim") for file in files)
 
 
 @pytest.mark.parametrize("experiment", ["reranker_any_to_any", "reranker_features"])

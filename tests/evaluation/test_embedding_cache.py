@@ -16,10 +16,11 @@ from PIL import Image
 from experiments.config.keys import digest
 from experiments.evaluate import evaluate
 from experiments.evaluation import embedding_cache
-from experiments.evaluation.embedding_cache import key_parts, load_or_compute
+from experiments.evaluation.embedding_cache import EMBEDS, key_parts, load_or_compute
 from experiments.evaluation.retrieval import RetrievalEvaluator
 from experiments.models.embedders import load_embedder
 from experiments.models.ready import set_pixel_bounds
+from experiments.runs.provenance import code_hash
 
 
 def queries(first="a red page"):
@@ -81,7 +82,7 @@ def test_a_change_of_the_model_misses(tiny_model, reference, change, part):
     assert {name for name in changed if changed[name] != reference[name]} <= {part, "modules", "source"}
 
 
-def test_a_change_of_data_batch_threads_versions_or_source_misses(tiny_model, reference, monkeypatch, tmp_path):
+def test_a_change_of_data_batch_threads_versions_or_source_misses(tiny_model, reference, monkeypatch):
     def changed(**options):
         now = parts(tiny_model, **options)
         return {name for name in now if now[name] != reference[name]}
@@ -98,13 +99,24 @@ def test_a_change_of_data_batch_threads_versions_or_source_misses(tiny_model, re
     with monkeypatch.context() as patch:
         patch.setattr(metadata, "version", lambda name: "0.0")
         assert changed() == {"versions"}
-    source = tmp_path / "embeds.py"
-    source.write_text("a = 1")
-    monkeypatch.setattr(embedding_cache, "_OURS", (*embedding_cache._OURS, str(source)))
-    before = parts(tiny_model)["source"]
-    source.write_text("a = 2")
-    assert parts(tiny_model)["source"] != before
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding_cache, "EMBEDS", ("data",))
+        assert changed() == {"source"}
     assert len({digest(reference), digest(reference | {"truncate_dim": 1})}) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "misses"),
+    [
+        ("data/media.py", True),
+        ("models/routers.py", True),
+        ("training/losses.py", False),
+        ("reports/tables.py", False),
+    ],
+)
+def test_code_that_decides_embeddings_is_in_the_key(changed_package, file, misses):
+    before, after = (code_hash(*EMBEDS, package=package) for package in changed_package(file, "NEW = 1"))
+    assert (before != after) is misses
 
 
 def test_neither_the_folder_nor_earlier_use_changes_the_key(tiny_folder, tiny_model, reference, tmp_path):
@@ -219,7 +231,7 @@ def test_what_was_used_last_stays_when_the_folder_is_full(tmp_path, monkeypatch)
     load_or_compute(tmp_path, {"n": 3}, lambda: embeddings)
     kept = {path.stem for path in tmp_path.glob("*.npz")}
     assert kept == {digest({"n": number}) for number in (0, 2, 3)}
-    assert len(list(tmp_path.iterdir())) == 6
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_runs_share_the_base_evaluation_and_say_so(composed, tmp_path, caplog):

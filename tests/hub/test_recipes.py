@@ -91,7 +91,7 @@ def test_every_recipe_and_real_data_set_is_run_here():
     for group in ("experiment", "data"):
         for file in (CONF / group).glob("*.yaml"):
             names_hub = group == "experiment" or "/" in str(OmegaConf.load(file).get("path") or "")
-            if names_hub and not file.stem.endswith("_tiny") and file.stem != "none":
+            if names_hub and not file.stem.endswith("_tiny"):
                 recipes = f"{group}={file.stem}" in lines or any(
                     _chooses(recipe, group, file.stem) for recipe in re.findall(r"experiment=(\w+)", lines)
                 )
@@ -101,8 +101,7 @@ def test_every_recipe_and_real_data_set_is_run_here():
 def _chooses(recipe: str, group: str, option: str) -> bool:
     text = (CONF / "experiment" / f"{recipe}.yaml").read_text()
     return re.search(rf"override /{group}: {option}$", text, re.MULTILINE) is not None or any(
-        re.search(rf"override /{group}@\S+: {option}$", (CONF / "model" / f"{model}.yaml").read_text(), re.MULTILINE)
-        for model in re.findall(r"override /model: (reranker\w+)$", text, re.MULTILINE)
+        _chooses(base, group, option) for base in re.findall(r"^  - (\w+)$", text, re.MULTILINE)
     )
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -67,9 +68,14 @@ def processes(folder):
     return [pid for file in folder.rglob("starts") for pid in file.read_text().split() if process_start(int(pid))]
 
 
+def _holds(condition):
+    with suppress(FileNotFoundError):  # a folder that the sweep renames while it is looked into
+        return condition()
+
+
 def wait_for(condition, process):
     deadline = time.monotonic() + 60
-    while not condition():
+    while not _holds(condition):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.01)
 

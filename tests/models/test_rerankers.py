@@ -273,8 +273,9 @@ def test_a_run_leaves_metrics_report_rankings_and_checkpoints(run):
     assert written["primary_metric"] == "ndcg@10" and len(written["final"]["all"]["ndcg@10_ci95"]) == 2
     assert written["final"]["all"]["end_to_end_ndcg@10"] == written["final"]["all"]["ndcg@10"]  # all are candidates
     report = (folder / "report.md").read_text()
-    for line in ("| direction", "| text_to_image |", "import CrossEncoder", "model=reranker", "## All metrics, all"):
-        assert line in report
+    parts = ("| direction", "| text_to_image |", "import CrossEncoder", "experiment=reranker", "## All metrics, all")
+    for part in parts:
+        assert part in report
     history = written["training"]["history"]
     logged = {key for entry in history for key in entry}
     assert {
@@ -315,7 +316,7 @@ def test_the_saved_model_gives_the_same_scores_with_the_library_alone(run, cache
 def test_evaluating_the_saved_reranker_gives_the_same_metrics(composed, run, cache, tmp_path):
     folder, metrics = run
     config = composed(
-        "model=reranker",
+        "experiment=reranker",
         f"model.name={folder / 'final'}",
         "data=drawings",
         "data.num_train_rows=16",
@@ -397,10 +398,10 @@ def test_the_warm_backbone_is_trained_once_and_the_same_for_the_same_seed(cache,
     folder = Path(warm_backbone(**few, cache_dir=str(cache)))
     assert torch.equal(torch.get_rng_state(), state)  # what a run draws next doesn't depend on the cache
     weights = folder / "model.safetensors"
-    written = weights.stat()
+    written = weights.stat().st_mtime_ns
     retriever = warm_embedder(**few, cache_dir=str(cache))
     assert warm_backbone(**few, cache_dir=str(cache)) == str(folder)
-    assert weights.stat() == written
+    assert weights.stat().st_mtime_ns == written
     embeddings = retriever.encode(["red", "a blue cat"])
     assert np.allclose(np.linalg.norm(embeddings, axis=1), 1)
     build_qwen3_5(tmp_path / "untrained")
@@ -417,7 +418,7 @@ def test_the_tiny_reranker_has_three_to_five_hundred_thousand_parameters(model):
 
 def test_a_saved_model_of_the_other_kind_is_refused(composed, model, tiny_folder, tmp_path):
     model.save_pretrained(str(tmp_path))
-    with pytest.raises(ConfigError, match="is a reranker; type model=reranker"):
+    with pytest.raises(ConfigError, match="is a reranker; type experiment=reranker"):
         check(composed("model=saved", f"model.name={tmp_path}"))
     with pytest.raises(ConfigError, match="is no reranker; type model=saved"):
         check(composed("model=reranker", f"model.name={tiny_folder}"))

@@ -85,7 +85,7 @@ def test_a_rerankers_report_has_a_row_for_each_direction_and_no_dimensions(tmp_p
     assert ["direction", *(f"{name}, {each} [95% interval]" for each in how for name in ("base", "finetuned"))] in rows
     assert ["image_to_text", "0.400 [0.100, 0.900]", "0.800 [0.100, 0.900]", "0.300", "0.700"] in rows
     assert ["end_to_end_ndcg@10", "0.300", "0.700"] in rows
-    assert "Precision" not in text and "import CrossEncoder" in text and "model=reranker " in text
+    assert "Precision" not in text and "import CrossEncoder" in text and "experiment=reranker " in text
     table, written = report.write_report([tmp_path], tmp_path)
     assert "0.800 [0.100, 0.900]" in table and written[1].exists()
 

@@ -14,7 +14,8 @@ from experiments.config.errors import ConfigError
 from experiments.config.keys import config_hash
 from experiments.evaluation.primary_metric import smallest_dimension
 from experiments.runs.files import save_json
-from experiments.runs.provenance import provenance
+from experiments.runs.identity import COMPUTES
+from experiments.runs.provenance import code_hash, provenance
 from experiments.runs.record import keep_record
 from experiments.runs.run import duration_s, find_unfinished, is_live, load_finished
 
@@ -231,6 +232,29 @@ def test_provenance_names_versions_revision_and_hardware():
     assert {"python", "torch", "sentence-transformers", "trackio"} <= set(facts["versions"])
     assert facts["hardware"]["cores"] >= 1
     assert facts["git"] is None or len(facts["git"]["revision"]) == 40
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "reruns"),
+    [
+        *[("training/losses.py", "NEW = 1", True), ("train.py", "NEW = 1", True)],
+        *[("training/losses.py", "# a comment", False), ("reports/tables.py", "NEW = 1", False)],
+        *[("cli.py", "NEW = 1", False), ("runs/tracking.py", "NEW = 1", False)],
+    ],
+)
+def test_a_sweep_is_run_again_only_where_code_that_computes_has_changed(changed_package, file, line, reruns):
+    before, after = (code_hash(*COMPUTES, package=package) for package in changed_package(file, line))
+    assert (before != after) is reruns
+
+
+def test_docstrings_do_not_count_as_code(tmp_path):
+    hashes = set()
+    for number, text in enumerate(("one", "another")):
+        (tmp_path / str(number)).mkdir()
+        code = f'"""{text}"""\n\n\ndef f():  # {text}\n    """{text}"""\n    return 1\n'
+        (tmp_path / str(number) / "code.py").write_text(code)
+        hashes.add(code_hash("code.py", package=tmp_path / str(number)))
+    assert len(hashes) == 1
 
 
 def test_runs_imports_no_torch():

@@ -1,11 +1,16 @@
+import ast
+import inspect
 import json
 import sys
+from pathlib import Path
 
 import PIL.Image
 import pytest
+import sentence_transformers
 from transformers import TrainerControl, TrainerState
 
 from experiments.config.errors import ConfigError
+from experiments.runs import energy, trackio_run
 from experiments.runs.tracking import no_tracking, track
 from experiments.runs.trackio_run import flatten
 
@@ -115,6 +120,41 @@ def test_run_that_ends_early_keeps_its_metrics_and_says_how_it_ended(tracked, er
     assert values(rows, "train/loss") == [(3, 1.5)]
     alert = SQLiteStorage.get_alerts("experiments")[-1]
     assert alert["title"] == f"first {status}" and type(error).__name__ in alert["text"]
+
+
+def test_config_is_on_disk_at_once_and_again_when_it_grows(tracked):
+    with tracked() as tracker:
+        assert stored("first")[0]["status"] == "running"
+        tracker.add_config({"model/parameters": 7})
+        assert stored("first")[0]["model/parameters"] == 7 and stored("first")[0]["model"] == "tiny"
+
+
+def test_trackio_s_private_state_is_known_to_one_function_and_is_there():
+    import trackio
+
+    def private(tree):
+        attributes = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+        return {name for name in attributes | defined if name.startswith("_") and name != "_flush"}
+
+    functions = ast.parse(Path(trackio_run.__file__).read_text()).body
+    ours = {node.name for node in functions if isinstance(node, ast.FunctionDef)}
+    known = {node.name: private(node) - ours for node in functions if isinstance(node, ast.FunctionDef)}
+    names = known.pop("_local_run")
+    assert not any(known.values())
+    source = inspect.getsource(trackio.Run)
+    assert names and all(f"self.{name}" in source for name in names)
+
+
+def test_a_card_s_template_without_the_lines_on_energy_is_refused():
+    templates = [*Path(sentence_transformers.__file__).parent.glob("*/model_card_template.md")]
+    assert len(templates) >= 3
+    for path in templates:
+        text = path.read_text()
+        changed = energy.card_template(text, "estimated")
+        assert "emissions were estimated using" in changed and changed.count("%.4g") == 2
+        with pytest.raises(ValueError, match="no 'emissions were measured using'"):
+            energy.card_template(text.replace("were measured", "have been measured"), "estimated")
 
 
 def test_equal_names_are_made_unique(tracked):

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
 from experiments.config.errors import ConfigError
-
-_UNITS = {"": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 
 def parse_bytes(size: str | int | None) -> int | None:
@@ -17,11 +13,11 @@ def parse_bytes(size: str | int | None) -> int | None:
     """
     if size is None:
         return None
-    match = re.fullmatch(r"([\d.]+)\s*([A-Za-z]*)", str(size).strip())
-    units = {unit.lower(): factor for unit, factor in _UNITS.items()}
+    from pydantic import ByteSize, TypeAdapter, ValidationError  # not needed where no size is typed
+
     try:
-        if match and (number := int(float(match[1]) * units[match[2].lower()])) > 0:
-            return number
-    except (KeyError, ValueError):
+        if (number := TypeAdapter(ByteSize).validate_python(str(size))) > 0:
+            return int(number)
+    except ValidationError:
         pass
     raise ConfigError(f"memory_limit={size}: expected bytes, such as 6GiB or 500MiB")

@@ -20,7 +20,7 @@ from experiments.config.keys import OF_LIBRARIES, STEPS_OR_SHARES
 from experiments.config.signatures import Parameter, Signature, choices, in_words, matches, parameter, read, refusal
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
-_VALUES = {"seed": "int", "run_name": "str | None"}  # what stands beside the groups
+_VALUES = {"seed": "int", "run_name": "str | None", "cache_dir": "str"}  # what stands beside the groups
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _EXTRAS = {"peft": "lora"}  # package of a target -> the extra that installs it
 _EMBEDDER_CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"

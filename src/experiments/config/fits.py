@@ -121,7 +121,7 @@ def _check_kind(target: str, name: str) -> None:
         return
     is_reranker = saved.get("model_type") == "CrossEncoder"
     if is_reranker and target == "experiments.models.embedders.load_embedder":
-        raise ConfigError(f"model.name={name} is a reranker; type model=reranker")
+        raise ConfigError(f"model.name={name} is a reranker; type experiment=reranker instead of model=saved")
     if not is_reranker and target == "experiments.models.rerankers.load_reranker":
         raise ConfigError(f"model.name={name} is no reranker; type model=saved")
 
@@ -198,11 +198,21 @@ def _check_architectures(config: dict[str, Any]) -> None:
         target = select(config, f"{group}._target_") or ""
         other = _architecture(target)
         if model is not None and other is not None and model != other:
+            recipe = f"all that fits with experiment={_recipe(config['model'])}"
+            fitting = recipe if model == "reranker" else "another model"
             raise ConfigError(
                 f"{group}={target.rpartition('.')[2]} is for another kind of model ({other}, the model is {model}); "
-                f"choose another {group} or another model"
+                f"choose another {group} or {fitting}"
             )
     _check_reranker(config, model)
+
+
+def _recipe(reranker: dict[str, Any]) -> str:
+    """Return the recipe that chooses data, loss, trainer and evaluator for a reranker."""
+    if not reranker["_target_"].endswith(".make_reranker"):
+        return "reranker"
+    kind = "features" if reranker.get("transformer_task") == "feature-extraction" else "any_to_any"
+    return f"reranker_{kind}{'_tiny' * isinstance(reranker.get('name'), dict)}"
 
 
 def _check_reranker(config: dict[str, Any], model: str | None) -> None:

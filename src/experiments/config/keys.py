@@ -71,6 +71,7 @@ _ROLES = {
     "run_name": Role.NO_EFFECT,
     "tracking": Role.NO_EFFECT,
     "experiment": Role.NO_EFFECT,
+    "cache_dir": Role.NO_EFFECT,
     "seed": Role.SEED,  # data.seed is none: that is another data set
     "model._target_": Role.SAME_COST,
     "model.name": Role.SAME_COST | Role.FILES,

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CONF = Path(__file__).parents[3] / "conf"
+_INSTALLED = Path(__file__).parents[1] / "conf"  # in a checkout a link to its conf/, in a wheel the files themselves
+CONF = (_INSTALLED if _INSTALLED.is_dir() else Path(__file__).parents[3] / "conf").resolve()
 CONFIG_NAME = "config"  # the primary config in it
 
 
-def config_groups() -> dict[str, list[str]]:
-    """Return the options of each group of `conf/` but Hydra's own."""
-    folders = sorted(path for path in CONF.iterdir() if path.is_dir() and path.name != "hydra")
-    return {folder.name: sorted(path.stem for path in folder.glob("*.yaml")) for folder in folders}
+def config_groups(config_dir: str | None = None) -> dict[str, list[str]]:
+    """Return the options of each group but Hydra's own: those of `conf/` and those of the user's folder.
+
+    Args:
+        config_dir: The user's folder, as `--config-dir` names it.
+    """
+    options: dict[str, list[str]] = {}
+    folders = [CONF, *([Path(config_dir)] if config_dir else [])]
+    for file in (file for folder in folders for file in folder.glob("*/*.yaml")):
+        options.setdefault(file.parent.name, []).append(file.stem)
+    return {group: sorted({*options[group]}) for group in sorted(options) if group != "hydra"}

@@ -6,7 +6,6 @@ others that want it wait, written whole or not at all, and checked when it is re
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import inspect
 import json
@@ -14,8 +13,8 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from experiments.config.keys import digest
+from experiments.runs.files import locked
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 
 LIMIT_BYTES = 2 * 2**30  # of a folder; beyond it the entries that were used least recently are deleted
 
-_OURS = (  # files that embed
-    *("evaluation/embedding_cache.py", "evaluation/retrieval.py", "models/embedders.py"),
-    *("data/resized_pages.py", "data/encoded_pages.py"),
-)
+EMBEDS = ("data", "models", "evaluation")  # rooms whose code decides embeddings
 _PACKAGES = (
     *("torch", "torchvision", "transformers", "tokenizers", "sentence-transformers"),
     *("datasets", "pillow", "numpy"),
@@ -64,7 +61,8 @@ def load_or_compute(
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(_locked(path.with_suffix(".lock")))
+            lock = locked(path.with_suffix(".lock"), "Another run computes the same embeddings: waiting for them")
+            stack.enter_context(lock)
         except OSError as error:  # no reason for a run to fail
             logger.warning("The cache of embeddings is not used: %s", error)
             return compute(), None
@@ -192,24 +190,14 @@ def _device(model: SentenceTransformer) -> dict[str, Any]:
 
 
 def _hash_source(model: SentenceTransformer) -> str:
-    """Return a hash of our files that embed and of those that define the model's modules."""
-    paths = {Path(__file__).parents[1] / name for name in _OURS}
+    """Return a hash of our rooms that embed and of the files that define the model's modules."""
+    from experiments.runs.provenance import code_hash
+
+    paths = set()
     for kind in {type(module) for module in model.modules()}:
         with suppress(TypeError, OSError):  # made at run time: no file
             paths.add(Path(inspect.getfile(kind)))
-    return _digest(*sorted(path.read_bytes() for path in paths))
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a lock that the system releases with the process, however it ends."""
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("Another run computes the same embeddings: waiting for them")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return _digest(code_hash(*EMBEDS).encode(), *sorted(path.read_bytes() for path in paths))
 
 
 def _load(path: Path) -> Embeddings | None:
@@ -245,7 +233,6 @@ def _prune(folder: Path, keep: Path) -> None:
         size += path.stat().st_size if path != keep else 0
         if size > LIMIT_BYTES and path != keep:
             path.unlink(missing_ok=True)
-            path.with_suffix(".lock").unlink(missing_ok=True)  # at worst someone waits for it and computes it twice
     for path in folder.glob(".*.tmp"):
         if time.time() - path.stat().st_mtime > _LEFTOVER_S:
             path.unlink(missing_ok=True)

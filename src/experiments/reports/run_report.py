@@ -27,7 +27,7 @@ from experiments.runs.metrics_file import best_section, dimensions, keys, main_v
 from experiments.runs.run import Run, duration_s, load_run
 
 _BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
-_SAVED = {"CrossEncoder": "reranker"}  # the option of conf/model that loads what isn't an embedding model
+_SAVED = {"CrossEncoder": "experiment=reranker"}  # what loads a saved model that isn't an embedding model
 _TEMPLATES = jinja2.Environment(  # of Markdown: nothing is escaped
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
     undefined=jinja2.StrictUndefined,
@@ -230,20 +230,23 @@ def _commands(run: Run) -> list[str]:
     place = shlex.quote(shown(run.path))
     lines = ["# The same again", run.record["command"]]
     overrides = [each for each in _hydra(run.path, "overrides.yaml") or [] if not each.startswith("trainer.resume")]
+    runtime = (_hydra(run.path, "hydra.yaml") or {}).get("hydra", {}).get("runtime", {})
+    sources = runtime.get("config_sources", [])
+    own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
     if run.record["job"] == "train":
-        resume = shlex.join(["python", "-m", "experiments.train", *overrides])
+        resume = shlex.join(["python", "-m", "experiments.train", *own, *overrides])
         lines += ["# Go on with this run, should it have been killed", f"{resume} trainer.resume={place}"]
     if (final := run.path / "final").is_dir():
         kind = (load_json(final / "config_sentence_transformers.json") or {}).get("model_type", "SentenceTransformer")
         code = f"from sentence_transformers import {kind}; model = {kind}({json.dumps(shown(final))})"
         lines += ["# Load the model", f"python -i -c {shlex.quote(code)}"]
-        choices = (_hydra(run.path, "hydra.yaml") or {}).get("hydra", {}).get("runtime", {}).get("choices", {})
+        choices = runtime.get("choices", {})
         data = [f"data={choices['data']}"] if choices.get("data") else []
-        option = _SAVED.get(kind, "saved")
-        if option == "saved" and choices.get("matryoshka"):
+        option = _SAVED.get(kind, "model=saved")
+        if option == "model=saved" and choices.get("matryoshka"):
             data.append(f"matryoshka={choices['matryoshka']}")
         data += [each for each in overrides if each.lstrip("+~").startswith(("data.", "evaluator.", "matryoshka."))]
-        again = ["python", "-m", "experiments.evaluate", f"model={option}", f"model.name={shown(final)}", *data]
+        again = ["python", "-m", "experiments.evaluate", *own, option, f"model.name={shown(final)}", *data]
         lines += ["# Evaluate the saved model again", shlex.join(again)]
     if dashboard := run.record.get("dashboard"):
         lines += ["# The dashboard", dashboard]

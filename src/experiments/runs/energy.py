@@ -106,9 +106,29 @@ def write_card(model: BaseModel, meter: OfflineEmissionsTracker, energy: dict[st
     # The library asks a running tracker whenever it saves; these figures outlive the tracker.
     frozen = SimpleNamespace(_start_time=0.0, _prepare_emissions_data=lambda: data)
     card.code_carbon_callback = SimpleNamespace(tracker=frozen)
-    # The library's template says "measured" in any case and rounds to grams, which a small run doesn't reach.
-    template = Path(card.template_path).read_text(encoding="utf-8")
-    template = template.replace("emissions were measured using", f"emissions were {energy['method']} using")
-    template = template.replace('"%.3f"|format(co2_eq', '"%.4g"|format(co2_eq')
+    template = card_template(Path(card.template_path).read_text(encoding="utf-8"), energy["method"])
     card.template_path = folder / ".model_card_template.md"
     card.template_path.write_text(template, encoding="utf-8")
+
+
+def card_template(template: str, method: str) -> str:
+    """Return the library's template for a card with how the energy was found and with figures of a small run.
+
+    The library's own says "measured" in any case, and rounds to grams, which a small run doesn't reach.
+
+    Args:
+        template: The library's.
+        method: From `read`.
+
+    Raises:
+        ValueError: If the template doesn't say what is to be said otherwise.
+    """
+    changes = {
+        "emissions were measured using": f"emissions were {method} using",
+        '"%.3f"|format(co2_eq': '"%.4g"|format(co2_eq',
+    }
+    for text, ours in changes.items():
+        if text not in template:
+            raise ValueError(f"the library's template for model cards has no {text!r} for the energy any more")
+        template = template.replace(text, ours)
+    return template

@@ -1,4 +1,4 @@
-"""Files and folders that are complete or absent."""
+"""Files and folders that are complete or absent, and locks between processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,27 @@ def load_json(path: Path) -> Any:
     except (OSError, ValueError) as error:
         logger.warning("%s can't be read: %s", path, error)
         return None
+
+
+@contextmanager
+def locked(path: Path, if_taken: str = "") -> Iterator[None]:
+    """Let one process at a time into the block; the system gives the lock back when a process ends, however it ends.
+
+    Args:
+        path: Of the lock's file, which is there for as long as somebody is in the block.
+        if_taken: Logged where another process is in it.
+    """
+    from filelock import FileLock, Timeout  # it takes a while to import
+
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        if if_taken:
+            logger.info(if_taken)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # those that wait notice that it has gone, and make it anew
+        lock.release()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from experiments.config.keys import Role, digest, effective, values_of
+from experiments.runs.provenance import code_hash
 
+COMPUTES = (  # what `code_hash` reads
+    *("config", "data", "models", "training", "evaluation"),
+    *("stages.py", "train.py", "evaluate.py"),
+)
 _LIBRARIES = (  # that compute
     *("sentence-transformers", "transformers", "torch", "torchvision", "accelerate", "datasets", "peft"),
     *("tokenizers", "numpy", "pillow"),
@@ -20,14 +24,14 @@ def job_identity(config: dict[str, Any], task: str = "train") -> str:
     """Return the SHA-256 of all that can change a job's result.
 
     That is its config without paths of caches, logging, tracking and numbers of workers; the files that it names
-    (path, size, time of change); the versions of the libraries that compute; and the content of this package.
+    (path, size, time of change); the versions of the libraries that compute; and the code that computes.
 
     Args:
         config: The resolved config, as plain containers.
         task: "train" or "evaluate".
     """
     files = {key: file_stamps(name) for key, name in values_of(config, Role.FILES).items() if isinstance(name, str)}
-    return digest([task, effective(config), files, _versions(), _source()])
+    return digest([task, effective(config), files, _versions(), code_hash(*COMPUTES)])
 
 
 @functools.cache
@@ -55,12 +59,3 @@ def _versions() -> dict[str, str | None]:
         except metadata.PackageNotFoundError:
             versions[library] = None
     return versions
-
-
-@functools.cache
-def _source() -> str:
-    """Return the SHA-256 of this package's files."""
-    package, content = Path(__file__).parents[1], hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        content.update(f"{path.relative_to(package)}\0".encode() + path.read_bytes() + b"\0")
-    return content.hexdigest()

@@ -7,7 +7,6 @@ import shlex
 import socket
 import sys
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 
@@ -16,21 +15,17 @@ def is_main_process() -> bool:
     return int(os.environ.get("RANK", 0)) == 0
 
 
-def process_start(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since boot (0 where there is no /proc); None if it is gone."""
+def process_start(pid: int) -> float | None:
+    """Return when a process began, in seconds since boot, whatever the clock says; None if it is gone."""
+    import psutil
+
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # the name may hold spaces
-        return None if fields[0] in "ZX" else int(fields[19])
-    except OSError:
-        if Path("/proc/self/stat").exists():
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return round(process.create_time() - psutil.boot_time(), 2)
+    except psutil.NoSuchProcess:
         return None
-    except PermissionError:
-        pass
-    return 0
 
 
 def this_process() -> dict[str, Any]:

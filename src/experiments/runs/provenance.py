@@ -1,9 +1,14 @@
-"""Where a result comes from besides config and data: versions, git revision, hardware."""
+"""Where a result comes from besides config and data: versions, git revision, hardware; the GPUs that jobs may have."""
 
 from __future__ import annotations
 
+import ast
+import functools
+import hashlib
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -39,10 +44,37 @@ def _git() -> dict[str, Any] | None:
         return None  # no git, or not a checkout
 
 
+@functools.cache
+def code_hash(*rooms: str, package: Path = Path(__file__).parents[1]) -> str:
+    """Return the SHA-256 of what code says to the computer: comments, docstrings and layout don't count.
+
+    Args:
+        rooms: Folders or files below the package.
+        package: The folder of this package.
+    """
+    content = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        place = path.relative_to(package)
+        if any(place.is_relative_to(room) for room in rooms):
+            content.update(f"{place}\0{_without_words(path.read_text(encoding='utf-8'))}\0".encode())
+    return content.hexdigest()
+
+
+def _without_words(source: str) -> str:
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body.pop(0)
+    return ast.dump(tree)
+
+
 def hardware() -> dict[str, Any]:
     """Return CPU, cores, memory and, once torch is imported, GPUs and threads."""
+    import psutil
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = psutil.virtual_memory().total
     found: dict[str, Any] = {"cpu": cpu(), "cores": cores, "memory_gib": round(memory / 2**30, 1), "gpu": None}
     torch = sys.modules.get("torch")  # never the reason why it is imported
     if torch is not None:
@@ -60,3 +92,15 @@ def cpu() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that jobs may have, as CUDA_VISIBLE_DEVICES names them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
+    listed = subprocess.run(query, capture_output=True, text=True, timeout=60)
+    return re.findall(r"GPU-[\w-]+", listed.stdout)

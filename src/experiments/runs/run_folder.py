@@ -1,19 +1,56 @@
-"""The directory of a run: claimed by one process, refused where it holds another run, gone again if empty; its log."""
+"""The directory of a run: a new one or that of the run which goes on; refused where it holds a finished run."""
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.config.errors import ConfigError
 from experiments.config.hints import select
-from experiments.runs.run import is_finished, is_live, read_record
+from experiments.config.keys import config_hash
+from experiments.runs.log import log_files
+from experiments.runs.run import find_unfinished, is_finished, read_record
+
+logger = logging.getLogger(__name__)
+
+
+def choose_run(
+    config: dict[str, Any], fresh: Path, name: str, overrides: Sequence[str]
+) -> tuple[dict[str, Any], Path, str]:
+    """Return config, directory and name of the run: a fresh one's, or those of the run that is resumed.
+
+    Args:
+        config: The resolved config.
+        fresh: The directory of a new run.
+        name: Of a new run.
+        overrides: What was typed.
+
+    Raises:
+        ConfigError: If `trainer.resume` names no unfinished run, or other keys are set that would change that run.
+    """
+    resume = config["trainer"].get("resume")
+    if resume is None:
+        return config, fresh, name
+    if resume == "auto":
+        roots = (Path("outputs"), Path("multirun"), fresh.parent)
+        found = find_unfinished(roots, config_hash(config))
+        if found is None:
+            logger.info("trainer.resume=auto: no unfinished run with this config, so a new one starts")
+            return config, fresh, name
+    else:
+        found = Path(resume).expanduser()
+    record = read_record(found)
+    if record is None or record["status"] == "finished" or record["job"] != "train":
+        state = "no training run" if record is None or record["job"] != "train" else "a finished run"
+        raise ConfigError(f"trainer.resume={resume}: it holds {state}; name the directory of an unfinished run")
+    others = [each for each in overrides if not each.startswith("trainer.resume=")]
+    if others and config_hash(config) != record["config_hash"]:
+        raise ConfigError(f"trainer.resume={resume} takes that run's own config; leave out {' '.join(others)}")
+    logger.info("Resuming %s", found)
+    return config if others or resume == "auto" else record["config"], found.resolve(), record["name"]
 
 
 def check(output_dir: Path, config: dict[str, Any]) -> None:
@@ -38,45 +75,6 @@ def refuse_finished(arguments: list[str]) -> None:
             raise ConfigError(f"{argument} holds a finished run, which is never overwritten; type another folder")
 
 
-def claim(folder: Path, fields: dict[str, Any], write: Callable[[], None]) -> None:
-    """Write the first `run.json`, unless the directory is another's; of two processes at once, one gets it.
-
-    Args:
-        folder: The run's directory.
-        fields: Of `run.json`; where an unfinished run goes on, its first start and its attempts are put in.
-        write: Writes the fields.
-
-    Raises:
-        ConfigError: If the directory belongs to a live process, to a finished run or to a run of another config.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if (earlier := read_record(folder)) is not None:
-            _go_on(folder, fields, earlier)
-        write()
-    finally:
-        os.close(descriptor)
-
-
-def _go_on(folder: Path, fields: dict[str, Any], earlier: dict[str, Any]) -> None:
-    """Keep the first start and the attempts of the unfinished run in the directory."""
-    if is_live(folder, earlier):
-        where = f"process {earlier['pid']} on {earlier['host']}"
-        raise ConfigError(f"{folder} is in use by a run that is going on ({where}); wait, or set hydra.run.dir")
-    if (earlier["job"], earlier["config_hash"]) != (fields["job"], fields["config_hash"]):
-        raise ConfigError(f"{folder} holds a run of another config; set hydra.run.dir to another folder, or remove it")
-    if earlier["status"] == "finished":
-        raise ConfigError(f"{folder} holds a finished run, which is never overwritten; set hydra.run.dir to another")
-    attempts = earlier["attempts"]
-    if attempts[-1]["status"] == "running":
-        last_seen = datetime.fromtimestamp((folder / "run.json").stat().st_mtime).astimezone()
-        attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
-    kept = {key: earlier[key] for key in ("start", "command")}
-    fields.update(kept, attempts=attempts + fields["attempts"])
-
-
 def discard(folder: Path) -> None:
     """Remove a run's directory that holds nothing but what Hydra put there."""
     logs = [Path(handler.baseFilename) for handler in log_files()]
@@ -86,20 +84,3 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder)
     if not any(folder.parent.iterdir()):  # the day's
         folder.parent.rmdir()
-
-
-def log_files() -> Iterator[logging.FileHandler]:
-    """Yield the files that this process logs to."""
-    yield from (handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler))
-
-
-def move_log(folder: Path) -> None:
-    """Go on in the log of the run that is resumed."""
-    root = logging.getLogger()
-    for handler in [*log_files()]:
-        moved = logging.FileHandler(folder / Path(handler.baseFilename).name)
-        moved.setFormatter(handler.formatter)
-        moved.setLevel(handler.level)
-        root.removeHandler(handler)
-        handler.close()
-        root.addHandler(moved)

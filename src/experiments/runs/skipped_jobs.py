@@ -12,10 +12,13 @@ def is_dominated(config: dict[str, Any], by: dict[str, Any]) -> bool:
     ours, theirs = values_of(config, Role.MEMORY), values_of(by, Role.MEMORY)
     for key in keys_of(Role.MEMORY):
         mine, other = ours.get(key), theirs.get(key)
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (mine, other))
-        if not (mine >= other if numbers else mine == other):
+        if not (mine >= other if _is_number(mine) and _is_number(other) else mine == other):  # type: ignore[operator]
             return False
     return digest(effective(config, Role.MEMORY)) == digest(effective(by, Role.MEMORY))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def memory_rank(config: dict[str, Any]) -> float:

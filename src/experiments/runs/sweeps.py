@@ -6,15 +6,15 @@ folder for each job. Nothing here imports torch.
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.config.errors import ConfigError
 from experiments.runs.files import load_json
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 FINAL = ("finished", "duplicate")  # statuses of jobs that are not to be run again
 
@@ -94,34 +94,23 @@ def sweep_dirs(roots: Iterable[Path]) -> Iterator[Path]:
                     yield path.parent
 
 
-def hold(sweep_dir: Path) -> int | None:
+def hold(sweep_dir: Path) -> FileLock | None:
     """Take a sweep's directory for this process until it ends, whichever way; None if another process has it."""
-    descriptor = os.open(sweep_dir / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(sweep_dir / ".lock")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        lock.acquire(blocking=False)
+    except Timeout:
         return None
-    return descriptor
+    return lock
 
 
 def is_held(sweep_dir: Path) -> bool:
     """Return whether a process runs the sweep."""
     if not (sweep_dir / ".lock").exists():
         return False
-    if (descriptor := hold(sweep_dir)) is None:
+    if (lock := hold(sweep_dir)) is None:
         return True
-    os.close(descriptor)
+    lock.release()
     return False
-
-
-@contextmanager
-def exclusive(root: Path) -> Iterator[None]:
-    """Let one process at a time choose its sweep's directory below the root."""
-    root.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -27,7 +27,6 @@ from experiments.runs.process import is_main_process
 if TYPE_CHECKING:
     from codecarbon import OfflineEmissionsTracker
     from sentence_transformers.base.model import BaseModel
-    from trackio import Run
     from transformers import TrainerState
 
 SHOW_HINT = "add &smoothing=0 to the address: by default every curve is a moving average"  # no option does it
@@ -39,7 +38,7 @@ SCORE = r"(?:(?:cosine|dot|euclidean|manhattan|maxsim)_)?"  # the score function
 class Tracker:
     """What a run reports to; without a Trackio run every method does nothing."""
 
-    def __init__(self, run: Run | None = None, output_dir: Path | None = None, show_command: str = "") -> None:
+    def __init__(self, run: Any = None, output_dir: Path | None = None, show_command: str = "") -> None:
         self.name = run.name if run else ""
         self.show_command = show_command  # the line that opens the dashboard, for a terminal
         self.meter: OfflineEmissionsTracker | None = None
@@ -57,7 +56,7 @@ class Tracker:
     def add_config(self, values: dict[str, Any]) -> None:
         """Add scalars to group by that were not known at the start, such as `model/parameters`."""
         if self._run:
-            trackio_run.store_config(self._run, values, self.step)
+            self._run.store_config(values, self.step)
 
     def callback(self, name: str = "eval", embedding_dim: int | None = None) -> TrainerCallback:
         """Return a callback that logs training and in-training evaluation by global step.

@@ -11,12 +11,9 @@ import shutil
 import sqlite3
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.config.errors import ConfigError
-
-if TYPE_CHECKING:
-    from trackio import Run
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "experiment")
 
@@ -50,8 +47,8 @@ def show_command(folder: Path, project: str) -> str:
     return f"TRACKIO_DIR={shlex.quote(str(folder))} {script} show --project {shlex.quote(project)}"
 
 
-def start(folder: Path, project: str, name: str, group: str | None, config: dict[str, Any]) -> Run:
-    """Open the project's database and store the run's config in it.
+def start(folder: Path, project: str, name: str, group: str | None, config: dict[str, Any]) -> Any:
+    """Open the project's database, store the run's config in it and return the run, which has `store_config`.
 
     Args:
         folder: Absolute; the folder of Trackio's SQLite files.
@@ -77,31 +74,32 @@ def start(folder: Path, project: str, name: str, group: str | None, config: dict
         ) from error
     except ValueError as error:
         raise ConfigError(f"tracking.project={project}: {error}") from error
-    from trackio import Run
-
-    class LocalRun(Run):
-        """A run that doesn't ask the Hub who is logged in, as `trackio.init` does even for a local run."""
-
-        def _get_username(self) -> str | None:
-            return None
-
-    run = LocalRun(url=None, project=project, client=None, name=name, group=group, config=config)
-    store_config(run, {}, step=0)
+    run = _local_run()(url=None, project=project, client=None, name=name, group=group, config=config)
+    run.store_config({}, step=0)
     return run
 
 
-def store_config(run: Run, values: dict[str, Any], step: int) -> None:
-    """Add values to a run's config and write it to disk at once."""
-    run.config.update(values)
-    run._config_logged = False  # it is stored with a row, once,
-    _flush(run)  # and of the rows that are written together only the first one's counts
-    run.log({}, step=step)
-    _flush(run)
+def _local_run() -> Any:
+    """Return Trackio's run with what its public side lacks; nothing else here knows its private one."""
+    from trackio import Run
 
+    class LocalRun(Run):
+        def _get_username(self) -> str | None:
+            return None  # `trackio.init` asks the Hub who is logged in, even for a local run
 
-def _flush(run: Run) -> None:
-    with run._client_lock:  # as its own sender does, which writes every half second
-        run._flush_queues_inline()
+        def store_config(self, values: dict[str, Any], step: int) -> None:
+            """Add values to the config and write it to disk at once."""
+            self.config.update(values)
+            self._config_logged = False  # it is stored with a row, once,
+            self._flush()  # and of the rows that are written together only the first one's counts
+            self.log({}, step=step)
+            self._flush()
+
+        def _flush(self) -> None:
+            with self._client_lock:  # as its own sender does, which writes every half second
+                self._flush_queues_inline()
+
+    return LocalRun
 
 
 def _import_trackio(folder: Path) -> Any:

@@ -16,7 +16,7 @@ from sentence_transformers.util import batch_to_device
 from torch import Tensor
 
 from experiments.config.bounds import AboveZero
-from experiments.training.trainer import RunArguments, RunTrainer, prompts_of
+from experiments.training.trainer import BatchSampler, RunArguments, RunTrainer, prompts_of
 
 
 class BinaryCrossEntropyLoss(losses.BinaryCrossEntropyLoss):
@@ -69,7 +69,7 @@ class RerankerTrainingArguments(RunArguments, CrossEncoderTrainingArguments):
         batch_sampler: Each query comes with several documents, so a batch without duplicates could never be filled.
     """
 
-    batch_sampler: str = "batch_sampler"
+    batch_sampler: BatchSampler = "batch_sampler"
 
 
 class RerankerTrainer(RunTrainer, CrossEncoderTrainer):

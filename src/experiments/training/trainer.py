@@ -33,6 +33,10 @@ from experiments.training.sampler import NoDuplicatesByBytes
 
 logger = logging.getLogger(__name__)
 
+BatchSampler = Literal[
+    "no_duplicates_by_bytes", "no_duplicates", "no_duplicates_hashed", "batch_sampler", "group_by_label"
+]
+
 
 class TrainingDivergedError(RuntimeError):
     """The loss or a weight is no longer a finite number."""
@@ -55,9 +59,7 @@ class RunArguments(BaseTrainingArguments):
     resume: str | None = None
     eval_loss: bool = True
     bf16: Literal["auto"] | bool = "auto"  # type: ignore[assignment]
-    batch_sampler: Literal[  # type: ignore[assignment]
-        "no_duplicates_by_bytes", "no_duplicates", "no_duplicates_hashed", "batch_sampler", "group_by_label"
-    ] = "no_duplicates_by_bytes"
+    batch_sampler: BatchSampler = "no_duplicates_by_bytes"
     report_to: str = "none"  # tracking has a callback of its own
     dataloader_persistent_workers: Literal["auto"] | bool = "auto"  # type: ignore[assignment]
 

@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from experiments.config.errors import ConfigError
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 
 @dataclass(frozen=True)
@@ -16,7 +19,7 @@ class Claim:
     """A directory that is this process's until it ends."""
 
     folder: Path
-    lock: int
+    lock: FileLock
     earlier: dict[str, Any] | None  # the sweep that is taken up, its jobs "finished" or "pending"
 
 
@@ -37,8 +40,11 @@ def claim(
         ConfigError: If a sweep of these jobs is going on, or the directory typed holds something else.
     """
     from experiments.runs import sweeps
+    from experiments.runs.files import locked
 
-    with sweeps.exclusive(wanted.parent if typed else sweeps.root_of(wanted)):
+    root = wanted.parent if typed else sweeps.root_of(wanted)
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root / ".choosing.lock"):
         if (folder := sweeps.choose(wanted, typed, identities, memory_limit, repeat)) is not None:
             earlier = sweeps.read_sweep(folder)
             assert earlier is not None

@@ -15,8 +15,8 @@ from typing import Any
 
 from experiments.runs import memory
 from experiments.runs.files import load_json
-from experiments.runs.gpus import visible_gpus
 from experiments.runs.process import now
+from experiments.runs.provenance import visible_gpus
 from experiments.runs.run import read_record
 from hydra_plugins.experiments_launcher._progress import Progress
 
