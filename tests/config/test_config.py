@@ -26,7 +26,6 @@ MANDATORY = {  # what a person must type with an option
     "experiment=reranker": ["model.name=owner/model"],
     "loss=library": ["loss._target_=sentence_transformers.sentence_transformer.losses.triplet.TripletLoss"],
     "loss=reranker_mnrl": ["experiment=reranker_any_to_any", "data.num_negatives=0"],
-    "evaluator=retrieval_directions": ["data=drawings_pairs"],
     **{
         option: ["experiment=reranker_any_to_any"]  # what is for rerankers alone
         for option in (
@@ -218,7 +217,7 @@ def test_another_cache_is_no_other_run(composed, group, option):
     assert "outputs/.cache" not in json.dumps(elsewhere)
 
 
-_CHOOSES = "override /(?!.*: retrieval_directions)"
+_CHOOSES = "override /"
 
 
 def test_recipes_alone_choose_other_groups_and_what_the_embedded_twins_share():
