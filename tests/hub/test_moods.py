@@ -41,7 +41,7 @@ def test_a_refusal_is_one_line_that_says_what_to_do(status, code, reason, typed,
     assert done.code == 2, done.output
     assert done.last.startswith(f"error: model.name={model}: {reason}")
     assert "Traceback" not in done.output
-    assert not list(tmp_path.glob("outputs/*/*"))
+    assert not list(tmp_path.glob("outputs/20*"))
 
 
 def test_what_is_gated_is_refused_before_anything_is_downloaded(typed, hub, model, standins):
@@ -53,9 +53,7 @@ def test_what_is_gated_is_refused_before_anything_is_downloaded(typed, hub, mode
     hub.publish("datasets", "moods/gated", standins / "datasets" / DOODLES)
     hub.repositories["datasets", "moods/gated"].gated = True
     done = typed("python -m experiments.train data=hub data.path=moods/gated tracking=none")
-    assert done.last.startswith(
-        f"error: data.path=moods/gated: {reason}/datasets/moods/gated, then run `hf auth login`"
-    )
+    assert done.last.startswith(f"error: data.path=moods/gated: {reason}/datasets/moods/gated, then run")
     assert downloads(done) == []
 
 
@@ -64,7 +62,7 @@ def test_what_is_gated_is_refused_before_anything_is_downloaded(typed, hub, mode
     [
         ("no-such-model", "the Hub has no such repository"),
         ("'a b/c d'", "no folder, and no name on the Hub, which is OWNER/NAME"),
-        (f"{CLIP} +model.revision={'0' * 40}", "the Hub has no such revision of it: see "),
+        (f"{CLIP} +model.revision={'ab' * 20}", "the Hub has no such revision of it: see "),
     ],
 )
 def test_a_mistyped_name_or_revision_is_refused_before_anything_is_downloaded(more, reason, typed, tmp_path):
@@ -72,11 +70,11 @@ def test_a_mistyped_name_or_revision_is_refused_before_anything_is_downloaded(mo
     assert done.code == 2, done.output
     assert reason in done.last
     assert downloads(done) == []
-    assert not list(tmp_path.glob("outputs/*/*"))
+    assert not list(tmp_path.glob("outputs/20*"))
 
 
 def test_offline_no_other_commit_is_taken_for_the_one_asked_for(typed, hub, tmp_path):
-    other = f"+data.train.revision={'1' * 40} +data.eval.revision={'1' * 40}"
+    other = f"+data.train.revision={'ab' * 20} +data.eval.revision={'ab' * 20}"
     done = typed(f"{EVALUATE}{CLIP} {other}", HF_HUB_OFFLINE="1")
     assert done.code == 2, done.output
     assert "it is not in the cache, and HF_HUB_OFFLINE is set: unset it" in done.last
