@@ -249,25 +249,18 @@ class LoopbackHub:
     def _info(self, request: Request, body: bytes, kind: str, name: str, revision: str = "main") -> Response:
         if isinstance(commit := self._find(kind, name, revision), Response):
             return commit
+        repository = self.repositories[kind, name]
         siblings = [{"rfilename": path, "size": file.stat().st_size} for path, file in commit.files.items()]
         moment = "2026-04-16T00:00:00.000Z"
         return JSONResponse(
-            {"id": name, "sha": commit.sha, "private": self.repositories[kind, name].private}
-            | {
-                "gated": "manual" if self.repositories[kind, name].gated else False,
-                "disabled": False,
-                "tags": [],
-                "siblings": siblings,
-                "createdAt": moment,
-                "lastModified": moment,
-            }
-            | {"cardData": {}, "downloads": 1, "likes": 1}
+            {"id": name, "sha": commit.sha, "private": repository.private, "siblings": siblings}
+            | {"gated": "manual" if repository.gated else False, "disabled": False, "tags": []}
+            | {"createdAt": moment, "lastModified": moment, "cardData": {}, "downloads": 1, "likes": 1}
         )
 
     def _auth_check(self, request: Request, body: bytes, kind: str, name: str) -> Response:
-        return (
-            _missing("gate", "Access is restricted", 403) if self.repositories[kind, name].gated else JSONResponse({})
-        )
+        gated = self.repositories[kind, name].gated
+        return _missing("gate", "Access is restricted", 403) if gated else JSONResponse({})
 
     def _entry(self, path: str, file: Path) -> dict:
         sha = self._sha256(file)
