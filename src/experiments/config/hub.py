@@ -39,9 +39,8 @@ _MODEL_LOADERS = ("load_embedder", "load_encoder", "make_reranker", "load_rerank
 _DATA_LOADERS = ("hub.load", "doodles.load", "multilingual.load")
 _INSTEAD = defaultdict(lambda: OFFLINE, hub=OFFLINE_DATA, doodles=OFFLINE_DATA, multilingual=COPY)  # by their files
 
-_commits: dict[
-    tuple[str, str | None, str], str
-] = {}  # of this process's run: all that it loads of a name is one commit
+# Of this process's run, which loads one commit of a name, by name, revision and kind.
+_commits: dict[tuple[str, str | None, str], str] = {}
 _unreachable_because: list[str] = []
 
 logger = logging.getLogger(__name__)
