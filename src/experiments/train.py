@@ -89,7 +89,6 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics |= evaluate_base(evaluator, model, output_dir)
 
         processor = image_processor(model)
-        args = make_arguments(config, output_dir, data)  # again: a warm start leaves its precision in accelerate
         trainer: RunTrainer = args.trainer_class(
             model=model,
             args=args,
