@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from functools import partial
-from pathlib import Path
 from typing import Any, Unpack
 
 from sentence_transformers import SentenceTransformer
@@ -89,9 +87,8 @@ def qwen3vl_tiny(
 
     if options.get("peft") is not None:
         cache_dir = cache_dir or "outputs/.cache"
-    version = hashlib.sha256(Path(qwen3vl.__file__).read_bytes()).hexdigest()[:8]  # no cache outlives what made it
     build = partial(qwen3vl.build_qwen3vl, embedding_dim=embedding_dim, seed=seed)
     card = {"language": "en", "license": "apache-2.0", "model_name": "Tiny Qwen3-VL"}
     usual: TwinOptions = {"min_pixels": 784, "max_pixels": 16384, "card": card}
-    with built(build, f"qwen3vl-tiny-{version}-{embedding_dim}d-seed{seed}", cache_dir) as folder:
+    with built(build, f"qwen3vl-tiny-{embedding_dim}d", seed, cache_dir) as folder:
         return load_embedder(str(folder), embedding_dim=embedding_dim, **(usual | options))
