@@ -38,11 +38,11 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     """
     from experiments.config import hub
 
-    hub.check_sources(config)
+    hub.check_sources(config, begun_with={})
     from transformers import set_seed
 
-    from experiments.models.embedders import embedding_dim
     from experiments.models.loading import commits
+    from experiments.models.ready import embedding_dim
     from experiments.runs.record import keep_record
 
     with ExitStack() as stack:

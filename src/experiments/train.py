@@ -53,15 +53,16 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     """
     from experiments.config import hub
     from experiments.models import push
+    from experiments.runs.run import read_record
 
-    hub.check_sources(config)
+    hub.check_sources(config, begun_with=(read_record(output_dir) or {}).get("commits", {}))
     push.check(config["trainer"], name)
     from transformers import set_seed
 
     from experiments.data.resized_pages import PageStore, image_processor, resized_rows
     from experiments.models.adapters import merge_adapter
-    from experiments.models.embedders import embedding_dim
     from experiments.models.loading import commits
+    from experiments.models.ready import embedding_dim
     from experiments.runs.record import keep_record
     from experiments.training import mini_batch
 
@@ -116,8 +117,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         finish(metrics, evaluation, data, output_dir, tracker)
         dims = _dims_given(truncate_dim, metrics["model"]["embedding_dim"])
         logger.info("Model:     %s%s", output_dir / "final", dims)
-        if config["trainer"]["push_to_hub"]:
-            logger.info("Pushed:    %s", push.push(model, output_dir / "final", config["trainer"], name))
+    if config["trainer"]["push_to_hub"]:  # of a run that is finished, whatever the Hub says
+        logger.info("Pushed:    %s", push.push(model, output_dir / "final", config["trainer"], name))
     return metrics
 
 
