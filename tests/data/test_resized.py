@@ -28,7 +28,7 @@ def column():
 
 
 def test_the_model_sees_the_same_pixels(tiny_model, column):
-    resized = ResizedPages(column[0], "document", tiny_model.processor.image_processor)
+    resized = ResizedPages(column[0], "document", tiny_model.processor.image_processor, PageStore())
     for _ in range(2):  # as read, and as kept
         ours = tiny_model.preprocess([resized[row] for row in range(len(pages()))])
         theirs = tiny_model.preprocess([page.convert("RGB") for page in pages()])
@@ -38,7 +38,7 @@ def test_the_model_sees_the_same_pixels(tiny_model, column):
 
 def test_each_page_is_decoded_once(tiny_model, column):
     dataset, reads = column
-    resized = ResizedPages(dataset, "document", tiny_model.processor.image_processor)
+    resized = ResizedPages(dataset, "document", tiny_model.processor.image_processor, PageStore())
     for _ in range(3):
         assert [resized[row].mode for row in range(len(dataset))] == ["RGB"] * len(dataset)
     assert sum(reads) == len(dataset)

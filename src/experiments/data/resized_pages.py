@@ -99,17 +99,15 @@ class ResizedPages:
         dataset: With a column of images.
         column: Its name.
         processor: The model's.
-        store: Keeps the pages; None: a new one.
+        store: Keeps the pages.
     """
 
-    def __init__(
-        self, dataset: Dataset, column: str, processor: Qwen2VLImageProcessor, store: PageStore | None = None
-    ) -> None:
+    def __init__(self, dataset: Dataset, column: str, processor: Qwen2VLImageProcessor, store: PageStore) -> None:
         self.dataset = dataset
         self.column = column
         self.processor = processor
         self.bounds = bounds(processor)
-        self.store = store or PageStore()
+        self.store = store
         self._contents = content_hashes(dataset.select_columns([column]))[:, 0].tolist()
 
     def __getitem__(self, row: int) -> Image.Image:
