@@ -62,10 +62,11 @@ def quality(models: dict[str, Path], cache_dir: Path, num_rows: int) -> dict[str
     from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
     from experiments.data.drawn import report_pages
+    from experiments.evaluation.primary_metric import PRIMARY_METRIC
     from experiments.evaluation.retrieval import RetrievalEvaluator
 
     data = report_pages.load(num_rows, NUM_QUERIES, cache_dir=str(cache_dir), page_size=PAGE_SIZE).direction
-    ours = RetrievalEvaluator(data.queries, data.corpus, data.relevant_docs, truncate_dims=[48, 24, 12])
+    ours = RetrievalEvaluator({"query_to_document": data}, truncate_dims=[48, 24, 12])
     evaluations = {}
     for name, folder in models.items():
         evaluations[name] = ours.evaluate(SentenceTransformer(str(folder), truncate_dim=96))
@@ -73,8 +74,8 @@ def quality(models: dict[str, Path], cache_dir: Path, num_rows: int) -> dict[str
     queries = dict(zip(data.queries["query_id"], data.queries["query"], strict=True))
     library = InformationRetrievalEvaluator(queries, corpus, data.relevant_docs, truncate_dim=96)
     theirs = library(SentenceTransformer(str(models["framework"])))
-    same = evaluations["framework"].metrics[96]
-    values = {name: evaluation.per_query[96] for name, evaluation in evaluations.items()}
+    same = evaluations["framework"].dimensions[96].metrics
+    values = {name: evaluation.dimensions[96].values[PRIMARY_METRIC] for name, evaluation in evaluations.items()}
     return {
         "ndcg": {name: float(value.mean()) for name, value in values.items()},
         "same weights": max(abs(same[key] - theirs[key]) for key in same),

@@ -9,7 +9,7 @@ FINETUNED = {96: 0.8743, 48: 0.8648, 24: 0.801, 12: 0.624}
 
 
 def section(values):
-    return {
+    dimensions = {
         str(dim): {
             "cosine_accuracy@1": value / 2,
             "cosine_ndcg@10": value,
@@ -19,6 +19,7 @@ def section(values):
         }
         for dim, value in values.items()
     }
+    return {"dimensions": dimensions}
 
 
 def finished_run(folder, *, name=None, base=BASE, final=FINETUNED, parameters=1_316_000, config=None, **metrics):

@@ -8,6 +8,7 @@ import pytest
 
 from experiments import compare
 from experiments.evaluation.metrics import CUTOFFS, paired_difference, per_query_metrics, rank
+from experiments.evaluation.query_values import Part, pool, save_query_values
 from experiments.reports.settings import load_settings
 from experiments.runs.files import load_json, save_json
 from experiments.runs.record import keep_record
@@ -17,31 +18,28 @@ NUM_QUERIES, NUM_DOCUMENTS, DIMS = 40, 60, (16, 8)
 
 def write_run(folder, *, seed=42, skill=1.0, dims=DIMS, config=None, num_queries=NUM_QUERIES, **evaluation):
     """Write a finished run whose scores of the relevant documents are `skill` above those of the others."""
-    from experiments.evaluation.primary_metric import PRIMARY_METRIC
-    from experiments.evaluation.results import Evaluation, Ranking
-
     generator = np.random.default_rng(seed)
     query_ids = [f"q{number:02d}" for number in range(num_queries)]
     document_ids = np.array([f"d{NUM_DOCUMENTS - number:02d}" for number in range(NUM_DOCUMENTS)])
     relevant = {query_id: {document_ids[row], document_ids[-1]} for row, query_id in enumerate(query_ids)}
-    found = Evaluation(query_ids, relevant)
+    found = {}
     for dim in dims:
         scores = generator.normal(size=(num_queries, NUM_DOCUMENTS))
         scores[np.arange(num_queries), np.arange(num_queries)] += skill * dim / 8
-        columns, best = rank(scores)
-        found.rankings[dim] = Ranking(document_ids[columns], best)
+        columns, _ = rank(scores)
         hits = np.array(
             [[id_ in relevant[q] for id_ in document_ids[row]] for q, row in zip(query_ids, columns, strict=True)]
         )
         values = per_query_metrics(hits, np.full(num_queries, 2))
-        found.metrics[dim] = {f"cosine_{name}": float(value.mean()) for name, value in values.items()}
-    found.write_trec(folder / "rankings", "final")
+        found[str(dim)] = Part(query_ids, {f"cosine_{name}": value for name, value in values.items()})
+    (folder / "rankings").mkdir(parents=True)
+    save_query_values(folder / "rankings" / "final.npz", {"dimensions": found})
     full = {"seed": seed, "trainer": {"seed": seed, "learning_rate": 0.001}, "tracking": {"project": folder.name}}
     counts = {"num_queries": num_queries, "num_documents": NUM_DOCUMENTS}
     metrics = {
-        "primary_metric": PRIMARY_METRIC,
+        "primary_metric": "cosine_ndcg@10",
         "evaluation": {"name": "pages", "fingerprint": "abc", **counts, **evaluation},
-        "final": found.to_json(),
+        "final": {"dimensions": {dim: part.to_json() for dim, part in found.items()}},
     }
     for key, value in (config or {}).items():
         full["trainer"][key] = value
@@ -71,10 +69,10 @@ def rows_of(text):
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
 
 
-def test_per_query_values_from_trec_files_average_to_the_reported_metrics_exactly(sweep):
+def test_per_query_values_average_to_the_reported_metrics_exactly(sweep):
     setting, _ = load_settings([sweep / "0", sweep / "3"])
     for dim in DIMS:
-        for metric, value in setting.runs[0].metrics["final"][str(dim)].items():
+        for metric, value in setting.runs[0].metrics["final"]["dimensions"][str(dim)].items():
             assert setting.matrix(str(dim), metric).mean() == value
 
 
@@ -142,9 +140,9 @@ def test_other_evaluation_data_or_metric_is_refused_and_named(sweep, tmp_path, c
     metrics = load_json(renamed / "metrics.json")
     save_json(renamed / "metrics.json", metrics | {"primary_metric": "cosine_mrr@10"})
     assert "the metrics differ" in refusal(capsys, sweep / "0", renamed)
-    metrics["final"]["8"]["cosine_ndcg@10"] += 0.01
+    metrics["final"]["dimensions"]["8"]["cosine_ndcg@10"] += 0.01
     save_json(renamed / "metrics.json", metrics)
-    assert "at 8, but its rankings give" in refusal(capsys, sweep / "1", renamed)
+    assert "at 8, but its queries' values give" in refusal(capsys, sweep / "1", renamed)
 
 
 def test_mistakes_are_one_line_that_says_what_to_name(sweep, tmp_path, capsys):
@@ -157,20 +155,34 @@ def test_mistakes_are_one_line_that_says_what_to_name(sweep, tmp_path, capsys):
     assert f"trainer.resume={unfinished}" in refusal(capsys, sweep / "0", unfinished)
     assert "holds no finished run" in refusal(capsys, sweep / "0", tmp_path / "empty")
     assert "is no directory" in refusal(capsys, sweep / "0", Path("nowhere"))
-    assert "qrels.trec can't be read" in refusal(capsys, sweep / "0", without)
+    assert "final.npz can't be read (No such file or directory)" in refusal(capsys, sweep / "0", without)
+
+
+def test_runs_of_the_version_before_are_refused_in_one_line(sweep, tmp_path, capsys):
+    without_sections = shutil.copytree(sweep / "0", tmp_path / "without_sections")
+    metrics = load_json(without_sections / "metrics.json")
+    save_json(without_sections / "metrics.json", metrics | {"final": metrics["final"]["dimensions"]})
+    without_values = shutil.copytree(sweep / "0", tmp_path / "without_values")
+    (without_values / "rankings" / "final.npz").unlink()
+    damaged = shutil.copytree(sweep / "0", tmp_path / "damaged")
+    (damaged / "rankings" / "final.npz").write_bytes(b"PK\x03\x04 and no more")
+    for folder in (without_sections, without_values, damaged):
+        assert "evaluate its model again with this version" in refusal(capsys, sweep / "1", folder)
 
 
 def test_rerankers_are_compared_in_each_direction_and_in_all(sweep, tmp_path, capsys):
     for name in "03":  # its two dimensions become the two directions
         folder = shutil.copytree(sweep / name, tmp_path / name)
-        metrics = load_json(folder / "metrics.json")
-        section = {"all": {}, "image_to_text": metrics["final"]["16"], "text_to_image": metrics["final"]["8"]}
-        for dim, direction in zip(DIMS, [*section][1:], strict=True):
-            section[direction] = {"ndcg@10": section[direction]["cosine_ndcg@10"]}
-            (folder / "rankings" / f"final_dim{dim:04d}.trec").rename(folder / "rankings" / f"final_{direction}.trec")
-            shutil.copy(folder / "rankings" / "qrels.trec", folder / "rankings" / f"qrels_{direction}.trec")
-        section["all"]["ndcg@10"] = (section["image_to_text"]["ndcg@10"] + section["text_to_image"]["ndcg@10"]) / 2
-        save_json(folder / "metrics.json", metrics | {"primary_metric": "ndcg@10", "final": section})
+        (run,) = load_settings([sweep / name, sweep / name])[0].values
+        directions = {
+            direction: Part(run[dim].query_ids, {"ndcg@10": run[dim].values["cosine_ndcg@10"]})
+            for dim, direction in (("16", "image_to_text"), ("8", "text_to_image"))
+        }
+        directions = {"all": pool(directions)} | directions
+        save_query_values(folder / "rankings" / "final.npz", {"directions": directions})
+        section = {direction: part.to_json() for direction, part in directions.items()}
+        metrics = load_json(folder / "metrics.json") | {"primary_metric": "ndcg@10", "final": {"directions": section}}
+        save_json(folder / "metrics.json", metrics)
     assert compare.main([str(tmp_path / "0"), str(tmp_path / "3")]) == 0
     printed = capsys.readouterr().out
     assert [row[1] for row in rows_of(printed) if len(row) == 7][2:] == ["all", "image_to_text", "text_to_image"]

@@ -19,5 +19,5 @@ def test_two_processes_build_one_model_train_it_and_leave_one_run(tmp_path):
     (run,) = [path.parent for path in (tmp_path / "outputs").glob("*/*/run.json")]
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["training"]["steps"] == 2  # of 2 x 16 rows each
-    assert metrics["final"]["96"] != metrics["base"]["96"]
+    assert metrics["final"]["dimensions"]["96"] != metrics["base"]["dimensions"]["96"]
     assert SentenceTransformer(str(run / "final")).get_embedding_dimension() == metrics["model"]["truncate_dim"]

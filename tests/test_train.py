@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
 from experiments.evaluate import evaluate
+from experiments.evaluation.query_values import read_query_values
+from experiments.runs.run import load_run
 from experiments.train import dims_given, train
 from experiments.training.trainer import TrainingDivergedError, last_checkpoint
 
@@ -46,10 +49,17 @@ def test_a_run_leaves_what_it_promises(undisturbed):
     folder, metrics = undisturbed
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
     written = json.loads((folder / "metrics.json").read_text())
-    assert list(written["base"]) == list(written["final"]) == ["96", "48", "24", "12"]
-    assert written["final"]["96"]["cosine_ndcg@10"] == metrics["final"]["96"]["cosine_ndcg@10"]
+    assert list(written["base"]["dimensions"]) == list(written["final"]["dimensions"]) == ["96", "48", "24", "12"]
+    ours, theirs = (each["final"]["dimensions"]["96"]["cosine_ndcg@10"] for each in (written, metrics))
+    assert ours == theirs
     assert written["energy"]["energy_kwh"] > 0
-    for name in ("report.md", "final/modules.json", "rankings/qrels.trec", "rankings/final_dim0048.trec"):
+    for name in (
+        "report.md",
+        "final/modules.json",
+        "rankings/qrels.trec",
+        "rankings/final_dim0048.trec",
+        "rankings/base.npz",
+    ):
         assert (folder / name).stat().st_size > 0, name
     assert {path.name for path in (folder / "figures").glob("*.png")} == {"matryoshka.png", "training.png"}
     assert len(list((folder / "checkpoints").glob("checkpoint-*"))) == 2
@@ -72,9 +82,14 @@ def test_pytrec_eval_gives_the_reported_metrics_from_the_files(undisturbed):
         judge = pytrec_eval.RelevanceEvaluator(pytrec_eval.parse_qrel(file), {"ndcg_cut_10", "map_cut_100"})
     for tag in ("base", "final"):
         with (folder / "rankings" / f"{tag}_dim0024.trec").open() as file:
-            scores = judge.evaluate(pytrec_eval.parse_run(file)).values()
+            scores = judge.evaluate(pytrec_eval.parse_run(file))
+        run = load_run(folder)
+        saved = read_query_values(run if tag == "final" else replace(run, metrics=run.metrics | {"final": None}))["24"]
+        assert saved.query_ids == [*scores]
         for measure, metric in (("ndcg_cut_10", "cosine_ndcg@10"), ("map_cut_100", "cosine_map@100")):
-            assert np.mean([score[measure] for score in scores]) == pytest.approx(metrics[tag]["24"][metric], abs=1e-9)
+            values = [score[measure] for score in scores.values()]
+            assert np.mean(values) == pytest.approx(metrics[tag]["dimensions"]["24"][metric], abs=1e-9)
+            assert saved.values[metric] == pytest.approx(values, abs=1e-9)
 
 
 def test_the_saved_model_loads_with_the_library_alone(undisturbed, tmp_path):
@@ -98,7 +113,7 @@ def test_the_card_shows_base_and_finetuned_values_and_co2(undisturbed):
     folder, metrics = undisturbed
     card = (folder / "final" / "README.md").read_text()
     for tag in ("base", "final"):
-        assert f"{metrics[tag]['96']['cosine_ndcg@10']:.3f}" in card
+        assert f"{metrics[tag]['dimensions']['96']['cosine_ndcg@10']:.3f}" in card
     assert "co2_eq_emissions" in card
 
 
@@ -107,7 +122,9 @@ def test_evaluating_the_saved_model_gives_the_same_metrics(config, undisturbed, 
     dim = metrics["model"]["truncate_dim"]
     overrides = ["model=saved", f"model.name={folder / 'final'}", "matryoshka=tiny", "tracking=none"]
     again = evaluate(config(*overrides), tmp_path / "run", name="again", choices=CHOICES)
-    assert again["base"][str(dim)]["cosine_ndcg@10"] == pytest.approx(metrics["final"][str(dim)]["cosine_ndcg@10"])
+    measured = (again["base"], metrics["final"])
+    ours, theirs = (each["dimensions"][str(dim)]["cosine_ndcg@10"] for each in measured)
+    assert ours == pytest.approx(theirs)
     assert again["evaluation"] == metrics["evaluation"]
 
 

@@ -60,12 +60,14 @@ def _runs(settings: Sequence[Setting]) -> str:
 def _scores(settings: Sequence[Setting], metric: str) -> str:
     """Return each setting's mean, and its spread over seeds, at each dimension or in each direction."""
     keys = [*dict.fromkeys(key for setting in settings for key in setting.keys)]
-    keys.sort(key=lambda key: -int(key) if key.isdigit() else 0)
+    is_dims = settings[0].has_dimensions
+    if is_dims:
+        keys.sort(key=int, reverse=True)
     rows = [
         [setting.label, *(setting.score(key, metric) if key in setting.keys else "–" for key in keys)]
         for setting in settings
     ]
-    return markdown_table([metric_label(metric), *(f"{key} dims" if key.isdigit() else key for key in keys)], rows)
+    return markdown_table([metric_label(metric), *(f"{key} dims" if is_dims else key for key in keys)], rows)
 
 
 def _config_keys(settings: Sequence[Setting]) -> str:
@@ -134,7 +136,7 @@ def _pair(first: Setting, other: Setting, metric: str) -> list[str]:
         common.insert(0, (first.keys[0], other.keys[0]))
     names = [metric, *(name for name in first.metrics if name != metric and name in other.metrics)]
     if all(np.array_equal(first.matrix(a, name), other.matrix(b, name)) for name in names for a, b in common):
-        return [f"**no difference**: every query has the same metrics {_listed(key for key, _ in common)}."]
+        return [f"**no difference**: every query has the same metrics {_listed((key for key, _ in common), first)}."]
     rows, found = [], {}
     for name in names:
         for at in common if name == metric else common[:1]:
@@ -144,15 +146,15 @@ def _pair(first: Setting, other: Setting, metric: str) -> list[str]:
                 found[key] = difference
             scores = [first.score(at[0], name), other.score(at[1], name)]
             rows.append([metric_label(name), key, *scores, *_cells(difference, first, other)])
-    headers = ["metric", "dims" if first.keys[0].isdigit() else "direction", first.label, other.label]
+    headers = ["metric", "dims" if first.has_dimensions else "direction", first.label, other.label]
     headers += [f"{other.label} - {first.label} [95% interval]", "p", "better"]
     return [f"**{_verdict(found, first, other, metric)}**", markdown_table(headers, rows)]
 
 
-def _listed(keys: Iterable[str]) -> str:
+def _listed(keys: Iterable[str], setting: Setting) -> str:
     """Return "at 96, 48 dimensions", or in which directions."""
     names = ", ".join(keys)
-    return f"at {names} dimensions" if names[0].isdigit() else f"in direction {names}"
+    return f"at {names} dimensions" if setting.has_dimensions else f"in direction {names}"
 
 
 def _difference(first: Setting, other: Setting, keys: tuple[str, str], metric: str) -> Difference:
@@ -177,9 +179,10 @@ def _verdict(found: dict[str, Difference], first: Setting, other: Setting, metri
     for setting, worse in ((first, other), (other, first)):
         keys = [key for key, difference in found.items() if _better(difference, first, other) == setting.label]
         if keys:
-            said.append(f"{setting.label} is better than {worse.label} {_listed(keys)}")
+            said.append(f"{setting.label} is better than {worse.label} {_listed(keys, first)}")
     if unclear := [key for key, difference in found.items() if not difference.is_clear]:
-        said.append(f"neither is shown to be better {_listed(unclear)} (the interval holds 0, or p is 0.05 or more)")
+        where = _listed(unclear, first)
+        said.append(f"neither is shown to be better {where} (the interval holds 0, or p is 0.05 or more)")
     return f"{metric_label(metric)}: {'; '.join(said)}."
 
 

@@ -17,7 +17,7 @@ from experiments.config.errors import ConfigError
 from experiments.evaluation.primary_metric import primary_metric
 from experiments.reports import figures, leaderboard, leaderboard_figures, sweep_figures
 from experiments.reports.tables import metric_label
-from experiments.runs.metrics_file import best_section
+from experiments.runs.metrics_file import best_measured, dimensions
 from experiments.runs.run import Run, load_finished, run_dirs
 from experiments.runs.sweeps import read_sweep
 
@@ -79,20 +79,20 @@ def _section(
     size = folder / f"size_against_ndcg{suffix}.png"
     leaderboard_figures.size_against_quality(found, metric, f"{title}, 95% intervals", size)
     parts += [leaderboard.models_table(found, metric), f"![Size against quality](figures/{size.name})"]
-    by_dimension = [run for run in runs if leaderboard.by_dimension(best_section(run.metrics))]
+    by_dimension = [run for run in runs if dimensions(best_measured(run.metrics))]
     if not by_dimension:
         return parts, [size]
     run = next((run for run in by_dimension if run.metrics.get("final")), by_dimension[0])  # the best trained one
-    name, dimensions = names[runs.index(run)], folder / f"dimensions_against_ndcg{suffix}.png"
+    name, curve = names[runs.index(run)], folder / f"dimensions_against_ndcg{suffix}.png"
     rows = values["dimensions"] if values else None
     title = f"{name} on {title.partition(' on ')[2]}"
-    figures.dimensions_against_quality(run.metrics, title, dimensions, rows)
+    figures.dimensions_against_quality(run.metrics, title, curve, rows)
     parts += [f"### Dimensions of {name}", leaderboard.dimensions_table(run, values)]
-    parts.append(f"![Dimensions against quality](figures/{dimensions.name})")
+    parts.append(f"![Dimensions against quality](figures/{curve.name})")
     if len(by_dimension) > 1:
         every = leaderboard.every_run_table(by_dimension, [names[runs.index(each)] for each in by_dimension])
         parts += [f"### {metric_label(metric)} of every run by dimension", every]
-    return parts, [size, dimensions]
+    return parts, [size, curve]
 
 
 def _draw_sweep(sweep_dir: Path, runs: Sequence[Run], folder: Path, suffix: str) -> tuple[list[str], list[Path]]:

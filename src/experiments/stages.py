@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
 
     from experiments.data.types import Data
-    from experiments.evaluation.results import Evaluator, Result
+    from experiments.evaluation.results import Evaluation, Evaluator
     from experiments.runs.tracking import Tracker
     from experiments.training.losses import Matryoshka
     from experiments.training.trainer import RunArguments, RunTrainer
@@ -70,15 +70,13 @@ def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -
     options, inputs = dict(config["evaluator"]), data.evaluator_inputs()
     if matryoshka.dims is not None and options["truncate_dims"] is None:
         options["truncate_dims"] = list(matryoshka.dims)
-    if options["_target_"] == "experiments.evaluation.retrieval.RetrievalEvaluator":
-        inputs = {"name": data.name, **vars(data.direction)}
     if isinstance(matryoshka.truncate_dim, int):
         inputs["saved_dim"] = matryoshka.truncate_dim
     return build(options)(**inputs)
 
 
-def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag: str) -> Result | None:
-    """Evaluate, sharing the work among all processes, and write the rankings; None but on the main process.
+def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag: str) -> Evaluation | None:
+    """Evaluate, sharing the work among all processes, and write rankings and values; None but on the main process.
 
     Args:
         evaluator: With the evaluation's data.
@@ -93,7 +91,7 @@ def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag:
     if evaluation is not None:
         if evaluation.cache_file:
             logger.info("Base evaluation: embeddings from the cache (%s)", evaluation.cache_file)
-        evaluation.write_trec(output_dir / "rankings", tag)
+        evaluation.write(output_dir / "rankings", tag)
     return evaluation
 
 
@@ -101,27 +99,25 @@ def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> d
     """Evaluate the model before training, unless the run that is resumed has done so.
 
     Returns:
-        `base`, the section of metrics.json, and `base_from_cache`; nothing but on the main process.
+        `base` of metrics.json, and `base_from_cache`; nothing but on the main process.
     """
     from experiments.runs.files import load_json, save_json
+    from experiments.runs.metrics_file import has_sections
 
     saved = output_dir / "rankings" / "base.json"
-    section = load_json(saved)
-    if section is None and (evaluation := run_evaluator(evaluator, model, output_dir, "base")) is not None:
-        section = {"base": evaluation.to_json(), "base_from_cache": evaluation.cache_file is not None}
-        save_json(saved, section)
-    return section or {}
+    measured = load_json(saved)
+    if measured is None or not has_sections(measured["base"]):  # the version before wrote it
+        if (evaluation := run_evaluator(evaluator, model, output_dir, "base")) is None:
+            return {}
+        measured = {"base": evaluation.to_json(), "base_from_cache": evaluation.cache_file is not None}
+        save_json(saved, measured)
+    return measured
 
 
 def describe(
     config: dict[str, Any], choices: dict[str, str], data: Data, model: BaseModel, evaluator: Evaluator
 ) -> dict[str, Any]:
-    """Return what the numbers are measured on: the head of metrics.json.
-
-    Beside it `base` and `final` hold what was measured. Their keys are dimensions, the full one first ("96", "48"),
-    or, for a reranker, the directions, all together first ("all", "image_to_text"): runs are ranked by the first. The
-    values are metrics by name, among them the primary one's interval, `{primary_metric}_ci95`.
-    """
+    """Return what the numbers are measured on: the head of metrics.json (`runs.metrics_file` says what follows)."""
     from experiments.models.embedders import describe as describe_model
 
     name = config["model"].get("name")  # a node that builds a tiny twin has no name of its own
@@ -177,7 +173,7 @@ def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict
     os.replace(staging, folder)
 
 
-def finish(metrics: dict[str, Any], evaluation: Result, data: Data, output_dir: Path, tracker: Tracker) -> None:
+def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_dir: Path, tracker: Tracker) -> None:
     """Write metrics, report and figures, hand them to the tracker, and print the table and where to see more."""
     from experiments.reports import run_report
     from experiments.runs.files import save_json
@@ -185,10 +181,10 @@ def finish(metrics: dict[str, Any], evaluation: Result, data: Data, output_dir: 
 
     save_json(output_dir / "metrics.json", metrics)
     run_report.write_run_report(output_dir)
-    sections: dict[str, dict[str, Any]] = {tag: metrics[tag] for tag in ("base", "final") if tag in metrics}
-    for tag, section in sections.items():
-        tracker.log_final(section, tag)
-    tracker.log_curve(sections)
+    measured: dict[str, dict[str, Any]] = {tag: metrics[tag] for tag in ("base", "final") if tag in metrics}
+    for tag, each in measured.items():
+        tracker.log_final(each, tag)
+    tracker.log_curve(measured)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
     samples = evaluation.samples(data)

@@ -17,9 +17,8 @@ from experiments.config.errors import ConfigError
 from experiments.data import pairs
 from experiments.data.drawn import drawings
 from experiments.evaluate import evaluate
-from experiments.evaluation.directions import DirectionsEvaluator
+from experiments.evaluation.query_values import read_query_values
 from experiments.evaluation.retrieval import RetrievalEvaluator
-from experiments.evaluation.trec import read_query_values
 from experiments.models.embedders import load_embedder
 from experiments.runs.run import load_run
 from experiments.stages import build
@@ -177,46 +176,47 @@ def uneven(data):
 
 @pytest.fixture(scope="module")
 def evaluation(model, uneven):
-    return DirectionsEvaluator(uneven, "own", truncate_dims=[24], num_bootstrap=50).evaluate(model)
+    return RetrievalEvaluator(uneven, "own", truncate_dims=[24], num_bootstrap=50).evaluate(model)
 
 
 def test_pooled_metrics_are_the_means_over_all_queries_of_the_librarys(model, uneven, evaluation):
     for dim in (96, 24):
         expected = {name: library_metrics(model, each, name, dim) for name, each in uneven.items()}
         for name, values in expected.items():
-            assert evaluation.directions[name].metrics[dim] == pytest.approx(values, abs=1e-6)
+            alone = RetrievalEvaluator({name: uneven[name]}, truncate_dims=[24], num_bootstrap=50).evaluate(model)
+            assert alone.dimensions[dim].metrics == pytest.approx(values, abs=1e-6)
+            if dim == 96:
+                assert evaluation.directions[name].to_json() == alone.dimensions[96].to_json()
         num = {name: len(evaluation.directions[name].query_ids) for name in uneven}
         assert num["image_to_text"] > num["text_to_image"] > 0
-        for metric, value in evaluation.metrics[dim].items():
+        for metric, value in evaluation.dimensions[dim].metrics.items():
             total = sum(num[name] * values[metric] for name, values in expected.items())
             assert value == pytest.approx(total / sum(num.values()), abs=1e-6), metric
-        low, high = evaluation.intervals[dim]
-        assert low <= evaluation.metrics[dim][METRIC] <= high
-        assert evaluation.per_query[dim].mean() == pytest.approx(evaluation.metrics[dim][METRIC])
+        low, high = evaluation.dimensions[dim].intervals[METRIC]
+        assert low <= evaluation.dimensions[dim].metrics[METRIC] <= high
 
 
 def test_queries_have_the_prompt_of_their_direction(model, uneven, evaluation):
     for name, each in uneven.items():
-        inputs = (each.queries, each.corpus, each.relevant_docs)
         plain, prompted = (
-            RetrievalEvaluator(*inputs, truncate_dims=[], query_prompt_name=prompt).evaluate(model).rankings[96]
-            for prompt in (None, name)
+            RetrievalEvaluator({prompt: each}, truncate_dims=[]).evaluate(model).rankings["dim0096"][prompt]
+            for prompt in ("query_to_document", name)
         )
-        ours = evaluation.directions[name].rankings[96]
+        ours = evaluation.rankings["dim0096"][name]
         assert np.array_equal(prompted.scores, ours.scores) and not np.allclose(plain.scores, ours.scores, atol=1e-4)
 
 
 def test_pytrec_eval_gives_the_pooled_metrics_from_the_files(evaluation, tmp_path):
-    evaluation.write_trec(tmp_path, "final")
+    evaluation.write(tmp_path, "final")
     with (tmp_path / "qrels.trec").open() as file:
         judge = pytrec_eval.RelevanceEvaluator(pytrec_eval.parse_qrel(file), {"ndcg_cut_10", "recall_5"})
     for dim in (96, 24):
         with (tmp_path / f"final_dim{dim:04d}.trec").open() as file:
             scores = judge.evaluate(pytrec_eval.parse_run(file))
-        assert [*scores] == evaluation.query_ids
+        assert [*scores] == evaluation.dimensions[dim].query_ids
         for measure, metric in (("ndcg_cut_10", METRIC), ("recall_5", "cosine_recall@5")):
             mean = np.mean([score[measure] for score in scores.values()])
-            assert mean == pytest.approx(evaluation.metrics[dim][metric], abs=1e-9)
+            assert mean == pytest.approx(evaluation.dimensions[dim].metrics[metric], abs=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -242,9 +242,12 @@ def run(composed, cache, tmp_path_factory):
 def test_a_run_shows_each_direction_beside_all_dimensions(run):
     folder, metrics = run
     written = json.loads((folder / "metrics.json").read_text())
-    assert [*written["final"]] == ["96", "48", "24", "12", *PROMPTS]
-    values = [written["final"][name] for name in PROMPTS]
-    assert written["final"]["96"][METRIC] == pytest.approx(np.mean([each[METRIC] for each in values]))
+    assert {name: [*section] for name, section in written["final"].items()} == {
+        "dimensions": ["96", "48", "24", "12"],
+        "directions": [*PROMPTS],
+    }
+    values = [written["final"]["directions"][name] for name in PROMPTS]
+    assert written["final"]["dimensions"]["96"][METRIC] == pytest.approx(np.mean([each[METRIC] for each in values]))
     report = (folder / "report.md").read_text()
     assert "## Directions" in report and "| text_to_image |" in report
     assert f"{values[0][METRIC]:.3f} [{values[0][f'{METRIC}_ci95'][0]:.3f}" in report
@@ -261,14 +264,14 @@ def test_the_saved_model_has_the_same_metrics_with_the_library_alone(composed, r
     assert {name: model.prompts[name] for name in PROMPTS} == composed("experiment=doodles_tiny")["model"]["prompts"]
     for name, direction in directions.items():
         expected = library_metrics(model, direction, name)[METRIC]
-        assert metrics["final"][name][METRIC] == pytest.approx(expected, abs=1e-6)
+        assert metrics["final"]["directions"][name][METRIC] == pytest.approx(expected, abs=1e-6)
 
 
 def test_runs_are_compared_by_the_queries_of_both_directions(run):
     folder, metrics = run
     values = read_query_values(load_run(folder))
-    assert len(values.query_ids["96"]) == 12
-    assert values.metrics["96"][METRIC].mean() == pytest.approx(metrics["final"]["96"][METRIC], abs=1e-9)
+    assert len(values["96"].query_ids) == 12
+    assert values["96"].values[METRIC].mean() == pytest.approx(metrics["final"]["dimensions"]["96"][METRIC], abs=1e-9)
 
 
 def test_evaluating_the_saved_model_gives_the_same_metrics(composed, run, cache, tmp_path):
@@ -280,7 +283,7 @@ def test_evaluating_the_saved_model_gives_the_same_metrics(composed, run, cache,
     check(config)
     for number in range(2):  # the second time from the cache
         again = evaluate(config, tmp_path / f"run{number}", name="again", choices={"model": "saved", "data": "pairs"})
-        assert again["base"]["96"][METRIC] == pytest.approx(metrics["final"]["96"][METRIC])
+        assert again["base"]["dimensions"]["96"][METRIC] == pytest.approx(metrics["final"]["dimensions"]["96"][METRIC])
         assert again["evaluation"] == metrics["evaluation"] and again["base_from_cache"] == bool(number)
 
 
@@ -291,9 +294,7 @@ IN_BATCH = "sentence_transformers.sentence_transformer.losses"
     ("overrides", "message"),
     [
         (["data=drawings"], "type data=doodles_pairs or data=drawings_pairs"),
-        (["data=drawings_pairs", "evaluator=retrieval"], "two directions; type evaluator=retrieval_directions"),
         (["data=drawings_pairs", "loss.gather_across_devices=true"], "may hold different directions; type .*=false"),
-        (["evaluator=retrieval_directions"], "one direction, .* type evaluator=retrieval$"),
         (
             ["data=drawings_pairs", "data.num_negatives=2", f"loss._target_={IN_BATCH}.gist_embed.GISTEmbedLoss"],
             "takes 0 to 1 hard negatives, .* type data.num_negatives=1",
@@ -301,7 +302,7 @@ IN_BATCH = "sentence_transformers.sentence_transformer.losses"
         (["data=drawings_pairs", f"loss._target_={IN_BATCH}.triplet.TripletLoss"], "type data.num_negatives=1"),
         (["data=drawings_pairs", f"loss._target_={IN_BATCH}.softmax.SoftmaxLoss"], "needs a column of labels"),
         (["experiment=reranker_features_tiny", "data=drawings_pairs"], "needs labelled pairs; type data=doodles or"),
-        (["experiment=reranker_features_tiny", "evaluator=retrieval_directions"], "for another kind of model"),
+        (["experiment=reranker_features_tiny", "evaluator=retrieval"], "for another kind of model"),
     ],
 )
 def test_what_does_not_fit_captioned_images_is_refused_in_words(composed, overrides, message):

@@ -14,6 +14,7 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from experiments.config.keys import digest
+from experiments.data.types import Direction
 from experiments.evaluate import evaluate
 from experiments.evaluation import embedding_cache
 from experiments.evaluation.embedding_cache import EMBEDS, key_parts, load_or_compute
@@ -134,9 +135,8 @@ def test_a_hit_embeds_nothing_and_gives_the_same_evaluation(tiny_model, tmp_path
 
     def found(cached, cache_dir=tmp_path):
         forwards.clear()
-        evaluator = RetrievalEvaluator(
-            queries(), corpus(), relevant, cache_dir=str(cache_dir), attribute_negatives={"q0": {"colour": "b"}}
-        )
+        direction = Direction(queries(), corpus(), relevant, {"q0": {"colour": "b"}})
+        evaluator = RetrievalEvaluator({"query_to_document": direction}, cache_dir=str(cache_dir))
         evaluation = evaluator.evaluate(tiny_model, cached=cached)
         return evaluation, len(forwards)
 
@@ -150,7 +150,9 @@ def test_a_hit_embeds_nothing_and_gives_the_same_evaluation(tiny_model, tmp_path
     for each in (first, again):
         assert each.to_json() == plain.to_json()
         assert each.attributes == plain.attributes
-        assert all(np.array_equal(each.rankings[dim].scores, plain.rankings[dim].scores) for dim in plain.rankings)
+        for dim, ranking in plain.rankings.items():
+            ours, theirs = (found["query_to_document"].scores for found in (each.rankings[dim], ranking))
+            assert np.array_equal(ours, theirs)
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     assert found(True, blocked)[0].to_json() == plain.to_json()

@@ -11,11 +11,13 @@ from PIL import Image as PILImage
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
 from experiments.config.errors import ConfigError
+from experiments.data.types import Direction
 from experiments.evaluation.primary_metric import PRIMARY_METRIC
 from experiments.evaluation.results import sample_retrievals
 from experiments.evaluation.retrieval import RetrievalEvaluator
 from experiments.models.embedders import load_embedder
 
+ONLY = "query_to_document"
 DIMS = [96, 48, 24, 12]
 COLORS = ["red", "green", "blue", "yellow", "black", "white", "purple", "orange"]
 
@@ -49,6 +51,10 @@ def data():
     return queries, corpus, relevant_docs
 
 
+def one_direction(*inputs):
+    return {ONLY: Direction(*inputs)}
+
+
 def library_metrics(model, data, truncate_dim):
     queries, corpus, relevant_docs = data
     evaluator = InformationRetrievalEvaluator(
@@ -62,18 +68,25 @@ def library_metrics(model, data, truncate_dim):
 
 
 def test_metrics_equal_the_library_evaluators_at_every_dimension(model, data):
-    evaluation = RetrievalEvaluator(*data, truncate_dims=DIMS, batch_size=7).evaluate(model)
-    assert list(evaluation.metrics) == DIMS
+    evaluation = RetrievalEvaluator(one_direction(*data), truncate_dims=DIMS, batch_size=7).evaluate(model)
+    assert list(evaluation.dimensions) == DIMS
     for dim in DIMS:
         expected = library_metrics(model, data, dim)
-        assert list(evaluation.metrics[dim]) == list(expected)
-        assert evaluation.metrics[dim] == pytest.approx(expected, abs=1e-5)
+        assert list(evaluation.dimensions[dim].metrics) == list(expected)
+        assert evaluation.dimensions[dim].metrics == pytest.approx(expected, abs=1e-5)
 
 
 def test_trec_files_give_pytrec_eval_the_reported_metrics(model, data, tmp_path):
-    evaluation = RetrievalEvaluator(*data, truncate_dims=DIMS).evaluate(model)
-    evaluation.write_trec(tmp_path / "rankings", "final")
-    names = ["final_dim0012.trec", "final_dim0024.trec", "final_dim0048.trec", "final_dim0096.trec", "qrels.trec"]
+    evaluation = RetrievalEvaluator(one_direction(*data), truncate_dims=DIMS).evaluate(model)
+    evaluation.write(tmp_path / "rankings", "final")
+    names = [
+        "final.npz",
+        "final_dim0012.trec",
+        "final_dim0024.trec",
+        "final_dim0048.trec",
+        "final_dim0096.trec",
+        "qrels.trec",
+    ]
     assert sorted(path.name for path in (tmp_path / "rankings").iterdir()) == names
     with (tmp_path / "rankings" / "qrels.trec").open() as file:
         qrels = pytrec_eval.parse_qrel(file)
@@ -83,19 +96,19 @@ def test_trec_files_give_pytrec_eval_the_reported_metrics(model, data, tmp_path)
             run = pytrec_eval.parse_run(file)
         by_query = pytrec_eval.RelevanceEvaluator(qrels, {*measures}).evaluate(run)
         for theirs, ours in measures.items():
-            values = [by_query[query_id][theirs] for query_id in evaluation.query_ids]
-            assert evaluation.metrics[dim][f"cosine_{ours}"] == pytest.approx(np.mean(values), abs=1e-12)
-        ndcg = [by_query[query_id]["ndcg_cut_10"] for query_id in evaluation.query_ids]
-        assert evaluation.per_query[dim] == pytest.approx(ndcg, abs=1e-12)
+            values = [by_query[query_id][theirs] for query_id in evaluation.dimensions[96].query_ids]
+            assert evaluation.dimensions[dim].metrics[f"cosine_{ours}"] == pytest.approx(np.mean(values), abs=1e-12)
+        ndcg = [by_query[query_id]["ndcg_cut_10"] for query_id in evaluation.dimensions[96].query_ids]
+        assert evaluation.dimensions[dim].values[PRIMARY_METRIC] == pytest.approx(ndcg, abs=1e-12)
 
 
 def test_equal_pages_are_ranked_by_descending_id_as_trec_eval_does(model):
     copies = Dataset.from_dict({"corpus_id": ["b", "d", "a", "c"], "document": ["the same page"] * 4})
     queries = Dataset.from_dict({"query_id": ["q"], "query": ["a page"]})
-    evaluation = RetrievalEvaluator(queries, copies, {"q": {"c"}}).evaluate(model)
+    evaluation = RetrievalEvaluator(one_direction(queries, copies, {"q": {"c"}})).evaluate(model)
     for dim in DIMS:
-        assert evaluation.rankings[dim].document_ids.tolist() == [["d", "c", "b", "a"]]
-        assert evaluation.metrics[dim]["cosine_mrr@10"] == 0.5
+        assert evaluation.rankings[f"dim{dim:04d}"][ONLY].document_ids.tolist() == [["d", "c", "b", "a"]]
+        assert evaluation.dimensions[dim].metrics["cosine_mrr@10"] == 0.5
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -110,7 +123,7 @@ def test_every_page_is_decoded_once_and_at_most_two_batches_are_in_memory(model,
         return rows
 
     evaluator = RetrievalEvaluator(
-        queries, corpus.with_transform(count), relevant_docs, batch_size=8, num_workers=num_workers
+        one_direction(queries, corpus.with_transform(count), relevant_docs), batch_size=8, num_workers=num_workers
     )
     decoded.clear(), num_alive.clear()  # a transform runs on the whole row, even for the ids
     evaluator.evaluate(model)
@@ -121,14 +134,14 @@ def test_every_page_is_decoded_once_and_at_most_two_batches_are_in_memory(model,
 def test_workers_change_nothing_and_warn_of_nothing(model, data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with_workers = RetrievalEvaluator(*data, num_workers=2, batch_size=8)(model)
-    assert with_workers == RetrievalEvaluator(*data, num_workers=0, batch_size=8)(model)
+        with_workers = RetrievalEvaluator(one_direction(*data), num_workers=2, batch_size=8)(model)
+    assert with_workers == RetrievalEvaluator(one_direction(*data), num_workers=0, batch_size=8)(model)
 
 
 def test_metrics_carry_the_names_that_the_trainer_and_the_card_expect(model, data):
     expected = library_metrics(model, data, None)[PRIMARY_METRIC]
     model.model_card_data.eval_results_dict.clear()
-    evaluator = RetrievalEvaluator(*data, name="pages", truncate_dims=[48])
+    evaluator = RetrievalEvaluator(one_direction(*data), name="pages", truncate_dims=[48])
     assert evaluator.primary_metric == "pages_cosine_ndcg@10"
     metrics = evaluator(model, epoch=1.0, steps=10)
     assert len(metrics) == 2 * 15
@@ -148,7 +161,7 @@ def test_the_trainer_prefixes_the_metrics_with_eval(model, data, tmp_path):
     trainer = SentenceTransformerTrainer(
         model=model,
         args=SentenceTransformerTrainingArguments(output_dir=str(tmp_path), report_to="none", use_cpu=True),
-        evaluator=RetrievalEvaluator(*data, name="pages", truncate_dims=[48]),
+        evaluator=RetrievalEvaluator(one_direction(*data), name="pages", truncate_dims=[48]),
     )
     logged = trainer.evaluate()
     assert {"eval_pages_cosine_ndcg@10", "eval_pages-48d_cosine_ndcg@10", "eval_pages-48d_cosine_map@100"} <= set(
@@ -157,12 +170,13 @@ def test_the_trainer_prefixes_the_metrics_with_eval(model, data, tmp_path):
 
 
 def test_section_holds_interval_and_precisions_beside_each_dimensions_metrics(model, data):
-    evaluation = RetrievalEvaluator(*data, truncate_dims=[96, 12]).evaluate(model)
-    section = evaluation.to_json()
+    evaluation = RetrievalEvaluator(one_direction(*data), truncate_dims=[96, 12]).evaluate(model)
+    assert [*evaluation.to_json()] == ["dimensions"]
+    section = evaluation.to_json()["dimensions"]
     assert list(section) == ["96", "12"]
     low, high = section["96"]["cosine_ndcg@10_ci95"]
     assert low < section["96"]["cosine_ndcg@10"] < high
-    assert set(section["96"]["int8"]) == set(section["96"]["binary"]) == set(evaluation.metrics[96])
+    assert set(section["96"]["int8"]) == set(section["96"]["binary"]) == set(evaluation.dimensions[96].metrics)
     assert "int8" in section["12"] and "binary" not in section["12"]  # 12 bits are no whole bytes
     assert evaluation.seconds.keys() == {"encode_queries", "encode_documents", "score"}
 
@@ -171,7 +185,7 @@ def test_int8_ranks_by_cosine_of_the_integers_and_binary_by_hamming_distance(mod
     from sentence_transformers.util.quantization import quantize_embeddings
 
     queries, corpus, relevant_docs = data
-    evaluation = RetrievalEvaluator(*data).evaluate(model)
+    evaluation = RetrievalEvaluator(one_direction(*data)).evaluate(model)
     query_vectors = model.encode_query(queries["query"][:])
     document_vectors = model.encode_document(corpus["document"][:])
     ids = np.array(corpus["corpus_id"])
@@ -187,18 +201,19 @@ def test_int8_ranks_by_cosine_of_the_integers_and_binary_by_hamming_distance(mod
     ranges = np.stack([document_vectors.min(axis=0), document_vectors.max(axis=0)])
     int8 = [quantize_embeddings(v, "int8", ranges=ranges).astype(float) for v in (query_vectors, document_vectors)]
     cosine = (int8[0] @ int8[1].T) / np.outer(*(np.linalg.norm(codes, axis=1) for codes in int8))
-    assert evaluation.precision[96]["int8"]["cosine_mrr@10"] == pytest.approx(mrr(cosine))
+    assert evaluation.dimensions[96].precisions["int8"]["cosine_mrr@10"].mean() == pytest.approx(mrr(cosine))
     hamming = ((query_vectors > 0)[:, None] != (document_vectors > 0)[None]).sum(axis=2)
-    assert evaluation.precision[96]["binary"]["cosine_mrr@10"] == pytest.approx(mrr(-hamming))
+    assert evaluation.dimensions[96].precisions["binary"]["cosine_mrr@10"].mean() == pytest.approx(mrr(-hamming))
 
 
 def test_attributes_are_the_share_of_right_pages_that_beat_the_page_differing_in_them(model, data):
     queries, corpus, relevant_docs = data
     ids = corpus["corpus_id"][:]
     negatives = {"q1": {"color": ids[20], "itself": ids[1]}, "q2": {"color": ids[21]}}
-    evaluation = RetrievalEvaluator(*data, attribute_negatives=negatives).evaluate(model)
+    evaluation = RetrievalEvaluator(one_direction(*data, negatives)).evaluate(model)
     rank_of = [
-        {id_: rank for rank, id_ in enumerate(evaluation.rankings[96].document_ids[row].tolist())} for row in (1, 2)
+        {id_: rank for rank, id_ in enumerate(evaluation.rankings["dim0096"][ONLY].document_ids[row].tolist())}
+        for row in (1, 2)
     ]
     wins = [rank_of[0][ids[1]] < rank_of[0][ids[20]], rank_of[1][ids[2]] < rank_of[1][ids[21]]]
     assert evaluation.attributes == {"color": np.mean(wins), "itself": 0.0}  # a tie is no win
@@ -206,46 +221,54 @@ def test_attributes_are_the_share_of_right_pages_that_beat_the_page_differing_in
 
 def test_a_saved_models_truncate_dim_is_its_full_dimension(model, data):
     with model.truncate_embeddings(48):
-        evaluation = RetrievalEvaluator(*data).evaluate(model)
-        assert list(evaluation.metrics) == [48, 24, 12, 6]
+        evaluation = RetrievalEvaluator(one_direction(*data)).evaluate(model)
+        assert list(evaluation.dimensions) == [48, 24, 12, 6]
         with pytest.raises(ConfigError, match="48"):
-            RetrievalEvaluator(*data, truncate_dims=DIMS)(model)
+            RetrievalEvaluator(one_direction(*data), truncate_dims=DIMS)(model)
 
 
 def test_texts_are_documents_too_and_unanswered_queries_are_left_out(model):
     corpus = Dataset.from_dict({"corpus_id": ["1", "2"], "document": ["a red page", "one blue sheet of paper"]})
     queries = Dataset.from_dict({"query_id": ["a", "b", "c"], "query": ["red", "a red page", "blue"]})
-    evaluation = RetrievalEvaluator(queries, corpus, {"b": {"1"}, "c": set()}).evaluate(model)
-    assert evaluation.query_ids == ["b"]
-    assert evaluation.metrics[96]["cosine_accuracy@1"] == 1
+    evaluation = RetrievalEvaluator(one_direction(queries, corpus, {"b": {"1"}, "c": set()})).evaluate(model)
+    assert evaluation.dimensions[96].query_ids == ["b"]
+    assert evaluation.dimensions[96].metrics["cosine_accuracy@1"] == 1
 
 
 @pytest.mark.parametrize("truncate_dims", [None, [96, 48, 24, 12], [48], [8, 8], []])
 @pytest.mark.parametrize("saved_dim", [None, 96, 48, 40])
 def test_dimensions_are_a_set_to_which_the_full_and_the_saved_one_belong(model, data, truncate_dims, saved_dim):
-    evaluation = RetrievalEvaluator(*data, truncate_dims=truncate_dims, saved_dim=saved_dim).evaluate(model)
+    evaluation = RetrievalEvaluator(one_direction(*data), truncate_dims=truncate_dims, saved_dim=saved_dim).evaluate(
+        model
+    )
     chosen = {48, 24, 12} if truncate_dims is None else {*truncate_dims}
-    assert [*evaluation.metrics] == sorted({96, *chosen} | {saved_dim or 96}, reverse=True)
+    assert [*evaluation.dimensions] == sorted({96, *chosen} | {saved_dim or 96}, reverse=True)
 
 
 @pytest.mark.parametrize("options", [{"truncate_dims": [0]}, {"precisions": ["int4"]}])
 def test_senseless_options_are_a_config_error(data, options):
     with pytest.raises(ConfigError):
-        RetrievalEvaluator(*data, **options)
+        RetrievalEvaluator(one_direction(*data), **options)
 
 
 def test_no_relevant_document_at_all_is_a_config_error(data):
     with pytest.raises(ConfigError, match="no query"):
-        RetrievalEvaluator(data[0], data[1], {})
+        RetrievalEvaluator(one_direction(data[0], data[1], {}))
 
 
 def test_samples_are_misses_first_with_decoded_pages(model, data):
-    evaluation = RetrievalEvaluator(*data).evaluate(model)
-    ranked = dict(zip(evaluation.query_ids, evaluation.rankings[96].document_ids.tolist(), strict=True))
+    evaluation = RetrievalEvaluator(one_direction(*data)).evaluate(model)
+    ranked = dict(
+        zip(
+            evaluation.dimensions[96].query_ids,
+            evaluation.rankings["dim0096"][ONLY].document_ids.tolist(),
+            strict=True,
+        )
+    )
     samples = sample_retrievals(ranked, *data, num=16, top=3)
     missed = [sample["right_rank"] != 1 for sample in samples]
     assert missed == sorted(missed, reverse=True)
-    assert sum(missed) == round(16 * (1 - evaluation.metrics[96]["cosine_accuracy@1"]))
+    assert sum(missed) == round(16 * (1 - evaluation.dimensions[96].metrics["cosine_accuracy@1"]))
     for sample in samples:
         assert isinstance(sample["right"], PILImage.Image)
         assert len(sample["top"]) == 3

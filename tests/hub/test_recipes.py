@@ -55,7 +55,7 @@ def test_the_headline_command_letter_by_letter(typed, tmp_path):
     assert done.code == 0, done.output
     run = finished_run(tmp_path)
     metrics = json.loads((run / "metrics.json").read_text())
-    assert list(metrics["final"]) == ["2048", "1536", "1024", "512", "256", "128", "64"]
+    assert list(metrics["final"]["dimensions"]) == ["2048", "1536", "1024", "512", "256", "128", "64"]
     assert metrics["training"]["steps"] == 2
     record = json.loads((run / "run.json").read_text())
     assert set(record["commits"]) == {"Qwen/Qwen3-VL-Embedding-2B", VDR}

@@ -35,7 +35,7 @@ def task(config, output_dir, *, name, choices):
         value = {"cosine_ndcg@10": 1 / (1 + seed), "cosine_ndcg@10_ci95": [0.0, 1.0]}
         metrics = {
             "primary_metric": "cosine_ndcg@10",
-            "base": {"96": value, "48": {"cosine_ndcg@10": len(pages) / 2**30}},
+            "base": {"dimensions": {"96": value, "48": {"cosine_ndcg@10": len(pages) / 2**30}}},
         }
         save_json(output_dir / "metrics.json", metrics)
 

@@ -16,11 +16,13 @@ from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.data.drawn import drawings
 from experiments.evaluate import evaluate
+from experiments.evaluation.metrics import order, reranking_metrics
+from experiments.evaluation.query_values import read_query_values
 from experiments.evaluation.reranking import Candidates, RerankingEvaluator
-from experiments.evaluation.reranking_results import order, query_metrics
 from experiments.models.embedders import describe
 from experiments.models.rerankers import load_reranker, make_reranker, teach_pair_roles
 from experiments.models.tiny.qwen3_5 import build_qwen3_5
+from experiments.runs.run import load_run
 from experiments.stages import build
 from experiments.train import train
 from experiments.training.reranker_trainer import BinaryCrossEntropyLoss, RerankerTrainingArguments
@@ -192,7 +194,7 @@ def test_metrics_are_the_librarys_where_definitions_agree(model, data):
     for name, direction in data.directions.items():
         evaluator = RerankingEvaluator({name: direction}, name="own")
         retrieved = [[0, 1, 2, 3, 4]] * 6  # of six documents: one query's right one is missing
-        evaluator._candidates[name] = Candidates(retrieved, [[*range(6)]] * 6, True)
+        evaluator.candidates[name] = Candidates(retrieved, [[*range(6)]] * 6, True)
         ours = evaluator(model)
         for key, prefix in (("negative", ""), ("documents", "end_to_end_")):
             samples = [*library_samples(direction, retrieved, key)]
@@ -216,26 +218,27 @@ def test_a_retriever_chooses_the_candidates_and_its_own_order_is_reported(backbo
     retriever = SentenceTransformer(modules=[transformer, Pooling(64, "lasttoken")])
     evaluation = RerankingEvaluator(data.directions, retriever=retriever, num_candidates=2).evaluate(model)
     for name, direction in data.directions.items():
-        values, kept = evaluation.metrics[name], evaluation.rankings[f"{name}_end_to_end"]
-        assert all(len(documents) == 2 for documents in kept.values())
-        found = np.mean([any(id_ in direction.relevant_docs[q] for id_, _ in kept[q]) for q in kept])
+        values, kept = evaluation.directions[name].metrics, evaluation.rankings[f"{name}_end_to_end"][name]
+        assert all(len(documents) == 2 for documents in kept.document_ids)
+        rows = zip(kept.query_ids, kept.document_ids, strict=True)
+        found = np.mean([any(id_ in direction.relevant_docs[q] for id_ in ids) for q, ids in rows])
         assert values["end_to_end_accuracy@1"] <= found <= 1
         assert values["end_to_end_mrr@10"] <= values["mrr@10"]
         assert 0 <= values["retriever_ndcg@10"] <= found
-    both = [evaluation.per_query[name] for name in data.directions]
-    assert np.array_equal(evaluation.per_query["all"], np.concatenate(both))
+    both = [evaluation.directions[name].values["ndcg@10"] for name in data.directions]
+    assert np.array_equal(evaluation.directions["all"].values["ndcg@10"], np.concatenate(both))
 
 
 def test_candidates_drawn_at_random_are_not_called_end_to_end(model, data):
     evaluation = RerankingEvaluator(data.directions, num_candidates=3).evaluate(model)
-    assert all(len(ranking) == 3 for ranking in evaluation.rankings["image_to_text"].values())
-    assert not [name for name in evaluation.metrics["all"] if name.startswith("end_to_end")]
+    assert all(len(ids) == 3 for ids in evaluation.rankings["image_to_text"]["image_to_text"].document_ids)
+    assert not [name for name in evaluation.directions["all"].metrics if name.startswith("end_to_end")]
 
 
 def test_ties_go_to_the_higher_id_and_metrics_by_hand():
-    ranking = order(np.array(["a", "c", "b"]), np.array([0.5, 0.5, 0.9], dtype=np.float32))
-    assert [id_ for id_, _ in ranking] == ["b", "c", "a"]
-    values = query_metrics([ranking, [("x", 1.0)]], [{"c", "a"}, {"missing"}])
+    ranking, scores = order(np.array(["a", "c", "b"]), np.array([0.5, 0.5, 0.9], dtype=np.float32))
+    assert ranking.tolist() == ["b", "c", "a"] and scores.tolist() == [np.float32(0.9), 0.5, 0.5]
+    values = reranking_metrics([ranking, np.array(["x"])], [{"c", "a"}, {"missing"}])
     assert values["mrr@10"].tolist() == [0.5, 0.0] and values["accuracy@1"].tolist() == [0.0, 0.0]
     assert values["map"].tolist() == [pytest.approx((1 / 2 + 2 / 3) / 2), 0.0]
     ideal = 1 + 1 / np.log2(3)
@@ -269,9 +272,11 @@ def run(composed, backbone, cache, tmp_path_factory):
 def test_a_run_leaves_metrics_report_rankings_and_checkpoints(run):
     folder, metrics = run
     written = json.loads((folder / "metrics.json").read_text())
-    assert list(written["base"]) == list(written["final"]) == ["all", "image_to_text", "text_to_image"]
-    assert written["primary_metric"] == "ndcg@10" and len(written["final"]["all"]["ndcg@10_ci95"]) == 2
-    assert written["final"]["all"]["end_to_end_ndcg@10"] == written["final"]["all"]["ndcg@10"]  # all are candidates
+    for tag in ("base", "final"):
+        assert [*written[tag]] == ["directions"] and [*written[tag]["directions"]] == ["all", *PROMPTS]
+    together = written["final"]["directions"]["all"]
+    assert written["primary_metric"] == "ndcg@10" and len(together["ndcg@10_ci95"]) == 2
+    assert together["end_to_end_ndcg@10"] == together["ndcg@10"]  # all are candidates
     report = (folder / "report.md").read_text()
     parts = ("| direction", "| text_to_image |", "import CrossEncoder", "experiment=reranker", "## All metrics, all")
     for part in parts:
@@ -296,8 +301,10 @@ def test_pytrec_eval_gives_the_reported_metrics_from_the_files(run):
         with (folder / "rankings" / f"final_{direction}_end_to_end.trec").open() as file:
             scores = judge.evaluate(pytrec_eval.parse_run(file)).values()
         for measure, metric in (("ndcg_cut_10", "end_to_end_ndcg@10"), ("map", "end_to_end_map")):
-            expected = metrics["final"][direction][metric]
+            expected = metrics["final"]["directions"][direction][metric]
             assert np.mean([score[measure] for score in scores]) == pytest.approx(expected, abs=1e-9)
+            saved = read_query_values(load_run(folder))[direction].values[metric]
+            assert saved == pytest.approx([score[measure] for score in scores], abs=1e-9)
 
 
 def test_the_saved_model_gives_the_same_scores_with_the_library_alone(run, cache):

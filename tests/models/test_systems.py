@@ -100,8 +100,8 @@ def test_a_twin_of_each_architecture_is_evaluated(config, cache, tmp_path, twin)
     assert metrics["model"]["name"] == f"{twin}_tiny"
     assert {"text", "image"} <= set(metrics["model"]["modalities"])
     assert 3e5 < metrics["model"]["parameters"] < 2e6
-    assert list(metrics["base"]) == ["96", "48", "24", "12"]
-    assert 0 <= metrics["base"]["96"]["cosine_ndcg@10"] <= 1
+    assert list(metrics["base"]["dimensions"]) == ["96", "48", "24", "12"]
+    assert 0 <= metrics["base"]["dimensions"]["96"]["cosine_ndcg@10"] <= 1
 
 
 @pytest.mark.parametrize("twin", ["qwen2vl", "clip", "siglip"])
@@ -155,7 +155,7 @@ def test_a_saved_router_gives_the_same_scores_with_the_library_alone(config, rou
     folder, metrics, _ = router
     dim = str(metrics["model"]["truncate_dim"])
     assert library_ndcg(config, folder / "final", cache) == pytest.approx(
-        metrics["final"][dim]["cosine_ndcg@10"], abs=1e-6
+        metrics["final"]["dimensions"][dim]["cosine_ndcg@10"], abs=1e-6
     )
 
 
@@ -237,7 +237,7 @@ def test_adapter_and_merged_model_give_the_same_scores_with_the_library_alone(co
     assert not (folder / "merged" / "final" / "adapter_config.json").exists()
     for name, metrics in (("adapter", adapter), ("merged", merged)):
         dim = str(metrics["model"]["truncate_dim"])
-        expected = pytest.approx(metrics["final"][dim]["cosine_ndcg@10"], abs=1e-6)
+        expected = pytest.approx(metrics["final"]["dimensions"][dim]["cosine_ndcg@10"], abs=1e-6)
         assert library_ndcg(config, folder / name / "final", cache) == expected
     loaded = load_embedder(str(folder / "adapter" / "final"), merge_adapter=True)
     saved = SentenceTransformer(str(folder / "merged" / "final"))
@@ -321,7 +321,7 @@ def test_audio_and_video_are_trained_and_evaluated_from_files_and_arrays(config,
     metrics = run(options, tmp_path / "run")
     losses = [entry["loss"] for entry in metrics["training"]["history"] if "loss" in entry]
     assert len(losses) == 2 and np.isfinite(losses).all()
-    corpus = build(options["data"]).corpus
+    corpus = build(options["data"]).direction.corpus
     assert len(corpus) == metrics["evaluation"]["num_documents"] == 4
     documents = [corpus[i]["document"] for i in range(4)]
     embeddings = SentenceTransformer(str(tmp_path / "run" / "final"), truncate_dim=96).encode(documents)

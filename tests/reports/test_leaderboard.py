@@ -116,7 +116,8 @@ def test_runs_without_dimensions_are_ranked_too(tmp_path):
     metrics = load_json(file)
     for key, value in (("base", 0.4), ("final", 0.9)):
         directions = ("both", "image_to_text")
-        metrics[key] = {name: {"cosine_ndcg@10": value, "cosine_ndcg@10_ci95": [0.3, 0.95]} for name in directions}
+        values = {"cosine_ndcg@10": value, "cosine_ndcg@10_ci95": [0.3, 0.95]}
+        metrics[key] = {"directions": {name: values for name in directions}}
     save_json(file, metrics)
     assert cells(write(tmp_path))[1][:4] == ["reranker", "finetuned", "1.4 M", "0.900 [0.300, 0.950]"]
     assert not (tmp_path / "out" / "figures" / "dimensions_against_ndcg.png").exists()

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from experiments import report
+from experiments.config.errors import ConfigError
 from experiments.reports import run_report
 from experiments.runs.files import load_json, save_json
 from finished import BASE, EVALUATION, FINETUNED, finished_run, section
@@ -67,13 +68,10 @@ def test_tables_of_a_run_report_hold_every_dimension_precision_metric_and_attrib
 
 
 def test_a_rerankers_report_has_a_row_for_each_direction_and_no_dimensions(tmp_path):
-    base, final = (
-        {
-            key: {"ndcg@10": value, "ndcg@10_ci95": [0.1, 0.9], "end_to_end_ndcg@10": value - 0.1}
-            for key in ("all", "image_to_text")
-        }
-        for value in (0.4, 0.8)
-    )
+    values = [
+        {"ndcg@10": value, "ndcg@10_ci95": [0.1, 0.9], "end_to_end_ndcg@10": value - 0.1} for value in (0.4, 0.8)
+    ]
+    base, final = ({"directions": {"all": each, "image_to_text": each}} for each in values)
     folder = finished_run(tmp_path / "one", name="reranker", base=None, final=None)
     metrics = json.loads((folder / "metrics.json").read_text())
     save_json(folder / "metrics.json", metrics | {"primary_metric": "ndcg@10", "base": base, "final": final})
@@ -156,6 +154,30 @@ def test_missing_directory_and_no_finished_run_are_one_line_and_exit_2(tmp_path,
         assert report.main([str(folder)]) == 2
         output = capsys.readouterr()
         assert output.err.count("\n") == 1 and str(folder) in output.err and not output.out
+
+
+def as_before(run_dir):
+    """Make a run's metrics such as the version before wrote them."""
+    metrics = load_json(run_dir / "metrics.json")
+    for tag in ("base", "final"):
+        metrics[tag] = metrics[tag]["dimensions"]
+    save_json(run_dir / "metrics.json", metrics)
+
+
+def test_runs_of_the_version_before_are_left_out_with_a_count_and_alone_refused_in_one_line(tmp_path):
+    for name in ("old", "older"):
+        finished_run(tmp_path / name, name=name)
+        as_before(tmp_path / name)
+    command = [sys.executable, "-m", "experiments.report", str(tmp_path)]
+    alone = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert alone.returncode == 2 and alone.stderr.count("\n") == 1
+    assert "2 runs of a version before" in alone.stderr and "evaluate its model again" in alone.stderr
+    finished_run(tmp_path / "new", name="new")
+    beside = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert beside.returncode == 0 and "older" not in beside.stdout
+    assert "left out: 2 runs of a version before" in beside.stderr
+    with pytest.raises(ConfigError, match="version before"):
+        run_report.write_run_report(tmp_path / "old")
 
 
 def test_unfinished_runs_are_left_out(tmp_path, capsys):

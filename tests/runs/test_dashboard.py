@@ -31,7 +31,10 @@ def chromium():
 
 
 def section(quality):
-    return {str(dim): {"cosine_ndcg@10": quality * dim / (dim + 4), "cosine_mrr@10": quality / 2} for dim in DIMS}
+    values = {str(dim): quality * dim / (dim + 4) for dim in DIMS}
+    return {
+        "dimensions": {dim: {"cosine_ndcg@10": ndcg, "cosine_mrr@10": quality / 2} for dim, ndcg in values.items()}
+    }
 
 
 def track_a_run(folder, name, quality, mini_batch_size):

@@ -186,14 +186,14 @@ def test_newest_unfinished_training_of_the_same_config_is_found(tmp_path):
 
 
 def test_finished_runs_are_loaded_once_and_damaged_ones_left_out(tmp_path, caplog):
-    finish(tmp_path / "b", base={"96": {}})
+    finish(tmp_path / "b", base={"dimensions": {"96": {}}})
     finish(tmp_path / "no metrics")
     (tmp_path / "no metrics" / "metrics.json").unlink()
     fail(tmp_path / "failed")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{")
     loaded = load_finished([tmp_path, tmp_path / "b"])
-    assert [(run.path.name, run.metrics) for run in loaded] == [("b", {"base": {"96": {}}})]
+    assert [(run.path.name, run.metrics) for run in loaded] == [("b", {"base": {"dimensions": {"96": {}}}})]
     assert "no metrics" in caplog.text and "broken" in caplog.text
 
 
@@ -213,18 +213,29 @@ def test_json_is_replaced_whole_or_not_at_all(tmp_path):
     assert [file.name for file in path.parent.iterdir()] == ["metrics.json"]
 
 
+def test_runs_of_the_version_before_are_counted_and_left_out_and_refused_where_there_are_no_others(tmp_path, caplog):
+    for name in ("old", "older"):
+        finish(tmp_path / name, base={"96": {"cosine_ndcg@10": 0.5}})
+    with pytest.raises(ConfigError, match="2 runs of a version before, .* evaluate its model again"):
+        load_finished([tmp_path])
+    finish(tmp_path / "new", base={"directions": {"all": {"ndcg@10": 0.5}}})
+    assert [run.path.name for run in load_finished([tmp_path])] == ["new"]
+    assert "left out: 2 runs of a version before" in caplog.text and caplog.text.count("left out") == 1
+
+
+def of_dimensions(values):
+    return {"dimensions": {str(dim): {"cosine_ndcg@10": value} for dim, value in values.items()}}
+
+
 def test_smallest_dimension_compares_unrounded_values():
-    section = {
-        str(dim): {"cosine_ndcg@10": value} for dim, value in ((96, 0.8), (48, 0.796), (24, 0.79599), (12, 0.1))
-    }
-    assert smallest_dimension(section) == 48
-    assert smallest_dimension(section, share=0.9) == 24
-    assert smallest_dimension(section, share=1.0) == 96
+    measured = of_dimensions({96: 0.8, 48: 0.796, 24: 0.79599, 12: 0.1})
+    assert smallest_dimension(measured) == 48
+    assert smallest_dimension(measured, share=0.9) == 24
+    assert smallest_dimension(measured, share=1.0) == 96
 
 
 def test_model_that_finds_nothing_keeps_all_its_dimensions():
-    section = {str(dim): {"cosine_ndcg@10": 0.0} for dim in (96, 48)}
-    assert smallest_dimension(section) == 96
+    assert smallest_dimension(of_dimensions({96: 0.0, 48: 0.0})) == 96
 
 
 def test_provenance_names_versions_revision_and_hardware():

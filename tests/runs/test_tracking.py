@@ -31,7 +31,7 @@ CONFIG = {
     "matryoshka": {"_target_": "experiments.training.losses.matryoshka", "default_dims": [96, 48]},
     "tracking": {"_target_": "experiments.runs.tracking.track", "dir": "somewhere"},
 }
-SECTION = {
+DIMENSIONS = {
     "96": {
         "cosine_ndcg@10": 0.9,
         "cosine_mrr@10": 0.8,
@@ -40,6 +40,7 @@ SECTION = {
     },
     "48": {"cosine_ndcg@10": 0.7, "cosine_mrr@10": 0.6},
 }
+MEASURED = {"dimensions": DIMENSIONS, "directions": {"image_to_text": {"cosine_ndcg@10": 0.85, "cosine_mrr@10": 0.5}}}
 
 
 @pytest.fixture
@@ -209,13 +210,14 @@ def test_resumed_run_begins_with_what_was_logged_before_its_checkpoint(tracked):
 def test_final_metrics_are_one_point_each_and_the_curve_has_the_dimension_as_step(tracked):
     with tracked() as tracker:
         tracker.step = 96
-        tracker.log_final(SECTION)
-        tracker.log_curve({"base": {"96": {"cosine_ndcg@10": 0.1}}, "final": SECTION})
+        tracker.log_final(MEASURED)
+        tracker.log_curve({"base": {"dimensions": {"96": {"cosine_ndcg@10": 0.1}}}, "final": MEASURED})
     _, rows = stored("first")
     assert values(rows, "final/ndcg@10_dim0096") == [(96, 0.9)]
     assert values(rows, "final/ndcg@10_dim0048") == [(96, 0.7)]
     assert values(rows, "final/int8_ndcg@10_dim0096") == [(96, 0.88)]
-    assert values(rows, "final/mrr@10_dim0048") == []
+    assert values(rows, "final/mrr@10_dim0048") == values(rows, "final/mrr@10_image_to_text") == []
+    assert values(rows, "final/ndcg@10_image_to_text") == [(96, 0.85)]
     assert values(rows, "matryoshka/final_ndcg@10_by_dimension") == [(48, 0.7), (96, 0.9)]
     assert values(rows, "matryoshka/base_ndcg@10_by_dimension") == [(96, 0.1)]
     table = values(rows, "final_metrics")[0][1]["_value"]
@@ -227,7 +229,7 @@ def test_final_metrics_are_one_point_each_and_the_curve_has_the_dimension_as_ste
 
 
 def test_a_rerankers_directions_take_the_place_of_dimensions(tracked):
-    section = {name: {"ndcg@10": value, "map": value / 2} for name, value in (("all", 0.6), ("image_to_text", 0.7))}
+    directions = {name: {"ndcg@10": value, "map": value / 2} for name, value in (("all", 0.6), ("image_to_text", 0.7))}
     with tracked() as tracker:
         callback = tracker.callback("pages")
         logs = {
@@ -237,8 +239,8 @@ def test_a_rerankers_directions_take_the_place_of_dimensions(tracked):
         }
         state = TrainerState(is_world_process_zero=True, global_step=5)
         callback.on_log(None, state, TrainerControl(), logs=logs | {"eval_image_to_text_loss": 0.2})
-        tracker.log_final(section)
-        tracker.log_curve({"final": section})
+        tracker.log_final({"directions": directions})
+        tracker.log_curve({"final": {"directions": directions}})
     _, rows = stored("first")
     logged = {key: value for row in rows for key, value in row.items() if key.startswith(("eval/", "final/", "matr"))}
     assert logged == {
@@ -365,8 +367,8 @@ def test_no_tracking_does_nothing(tmp_path):
     with no_tracking(CONFIG, tmp_path, name="run", choices={}) as tracker:
         tracker.log({"train/loss": 1.0})
         tracker.add_config({"a": 1})
-        tracker.log_final(SECTION)
-        tracker.log_curve({"final": SECTION})
+        tracker.log_final(MEASURED)
+        tracker.log_curve({"final": MEASURED})
         tracker.log_figure(tmp_path / "missing.png")
         tracker.log_samples([("query", "page", [], None)])
         callback_logs(tracker, [(1, {"loss": 1.0})])

@@ -1,4 +1,4 @@
-"""Whether captioned images fit the model, the loss and the evaluator: labelled pairs, or rows without labels."""
+"""Whether captioned images fit the model and the loss: labelled pairs, or rows without labels."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def are_labelled(data: dict[str, Any]) -> bool:
 
 
 def check(config: dict[str, Any], model: str) -> None:
-    """Refuse data that don't fit the kind of model, and an evaluator that doesn't fit the data.
+    """Refuse data that don't fit the kind of model, and a loss that doesn't fit the data.
 
     Args:
         config: The resolved config.
@@ -50,16 +50,11 @@ def check(config: dict[str, Any], model: str) -> None:
             f"data={source} gives labelled pairs, for rerankers, and the model ({model}) needs rows without labels: "
             "type data=doodles_pairs or data=drawings_pairs"
         )
-    pooled = str(select(config, "evaluator._target_")).startswith("experiments.evaluation.directions.")
-    if are_pairs(data) and model == "embedding" and "evaluator" in config and not pooled:
-        raise ConfigError(f"data={source} is evaluated in two directions; type evaluator=retrieval_directions")
     if are_pairs(data) and select(config, "loss.gather_across_devices"):
         raise ConfigError(
             "loss.gather_across_devices=true: the processes of a step may hold different directions; "
             "type loss.gather_across_devices=false"
         )
-    if pooled and not are_pairs(data):
-        raise ConfigError(f"data={source} has one direction, query to document; type evaluator=retrieval")
 
 
 def _check_for_reranker(source: str, data: dict[str, Any], loss: str) -> None:

@@ -7,7 +7,7 @@ other way round; with ids that carry no relevance neither favours anyone).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +74,39 @@ def per_query_metrics(hits: np.ndarray, num_relevant: np.ndarray) -> dict[str, n
         "ndcg@10": dcg / ideal_dcg,
         "mrr@10": np.where(in_first_10, 1 / first_rank, 0.0),
         "map@100": (hits * found / ranks)[:, :100].sum(axis=1) / num_relevant,
+    }
+
+
+def order(ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return documents and their scores, best first; of equal scores the higher id comes first, as in trec_eval.
+
+    Args:
+        ids: Of the documents, shape (num_documents,).
+        scores: Float32, shape (num_documents,).
+    """
+    by_id = np.argsort(ids)[::-1]
+    columns, ranked = rank(scores[by_id][None], depth=len(ids))
+    return ids[by_id][columns[0]], ranked[0]
+
+
+def reranking_metrics(rankings: Sequence[np.ndarray], relevant: Sequence[set[str]]) -> dict[str, np.ndarray]:
+    """Return nDCG@10, MRR@10, MAP and accuracy@1 of each query, shape (num_queries,) each.
+
+    Args:
+        rankings: The ids of each query's documents, best first; they may be few, and lack what is relevant.
+        relevant: The documents that answer each query, at least one.
+    """
+    hits = np.zeros((len(rankings), max(10, *map(len, rankings))), dtype=bool)
+    for row, ids in enumerate(rankings):
+        hits[row, : len(ids)] = [id_ in relevant[row] for id_ in ids.tolist()]
+    num_relevant = np.array([len(ids) for ids in relevant])
+    values = per_query_metrics(hits, num_relevant)
+    precisions = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
+    return {
+        "ndcg@10": values["ndcg@10"],
+        "mrr@10": values["mrr@10"],
+        "map": (hits * precisions).sum(axis=1) / num_relevant,  # over the whole ranking
+        "accuracy@1": values["accuracy@1"],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,19 +15,18 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from experiments.config.errors import ConfigError
-from experiments.data.resized_pages import ResizedPages, bounds, image_processor
 from experiments.data.types import Direction
 from experiments.evaluation import metrics
-from experiments.evaluation.card_columns import put_on_card
+from experiments.evaluation.pages import PagesOfModel
 from experiments.evaluation.primary_metric import RERANKING_METRIC
-from experiments.evaluation.reranking_results import RerankingEvaluation, order, query_metrics
+from experiments.evaluation.query_values import Part, pool
+from experiments.evaluation.results import Evaluation, Ranking
 from experiments.evaluation.retrieval import RetrievalEvaluator
+from experiments.evaluation.saying import say
 
 END_TO_END = "end_to_end_"  # before the name of a metric that counts what the retriever missed
 RETRIEVER = "retriever_"  # before that of the retriever's own order
 ALL = "all"  # the queries of all directions together
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,9 @@ class RerankingEvaluator(BaseEvaluator):
     """
 
     metric = RERANKING_METRIC
+    description = (
+        "Cross Encoder Reranking"  # the task's name on the model card, as the library's own evaluator gives it
+    )
 
     def __init__(
         self,
@@ -89,50 +90,36 @@ class RerankingEvaluator(BaseEvaluator):
         self.seed = seed
         self.show_progress_bar = show_progress_bar
         self.primary_metric = f"{name}_{RERANKING_METRIC}" if name else RERANKING_METRIC
-        self._candidates: dict[str, Candidates] = {}
-        self._resized: dict[tuple[str, str], ResizedPages] = {}
-        self._columns: dict[str, BaseEvaluator] = {}  # of the model card, one for each direction
-
-    @property
-    def description(self) -> str:
-        """The task's name on the model card, as the library's own evaluator gives it."""
-        return "Cross Encoder Reranking"
+        self.columns: dict[str, BaseEvaluator] = {}  # of the model card, one for each direction
+        self.candidates: dict[str, Candidates] = {}
+        self._pages = PagesOfModel()
 
     def __call__(  # type: ignore[override]
         self, model: CrossEncoder, output_path: str | None = None, epoch: int = -1, steps: int = -1
     ) -> dict[str, float]:
         """Return the metrics as the trainer wants them: `{name}_ndcg@10`, `{name}-image_to_text_ndcg@10`."""
-        return self._report(model, self._evaluate(model), epoch, steps)
+        return say(model, self, self._measure(model), epoch, steps)
 
-    def evaluate(self, model: CrossEncoder, *, cached: bool = False) -> RerankingEvaluation:
+    def evaluate(self, model: CrossEncoder, *, cached: bool = False) -> Evaluation:
         """Return everything that scoring each query's candidates once tells; nothing of it is kept, cached or not.
 
         Raises:
             FloatingPointError: If a score is not finite.
         """
-        evaluation = self._evaluate(model)
-        self._report(model, evaluation, -1, -1)
+        evaluation = self._measure(model)
+        evaluation.add_intervals(self.metric, self.num_bootstrap, self.seed)
+        say(model, self, evaluation)
         return evaluation
 
-    def _evaluate(self, model: CrossEncoder) -> RerankingEvaluation:
-        evaluation = RerankingEvaluation({name: each.relevant_docs for name, each in self.directions.items()})
-        values = {}
+    def _measure(self, model: CrossEncoder) -> Evaluation:
+        evaluation = Evaluation({name: each.relevant_docs for name, each in self.directions.items()})
+        found = {}
         for name, direction in self.directions.items():
-            if name not in self._candidates:
-                self._candidates[name] = self._choose(name, direction)
-            values[name] = self._rank(evaluation, name, self._score(model, name, direction))
+            if name not in self.candidates:
+                self.candidates[name] = self._choose(name, direction)
+            found[name] = self._rank(evaluation, name, self._score(model, name, direction))
         self.retriever = None  # its candidates are known now
-        values = {
-            ALL: {k: np.concatenate([each[k] for each in values.values()]) for k in next(iter(values.values()))}
-        } | values
-        for key, each in values.items():
-            evaluation.metrics[key] = {name: float(value.mean()) for name, value in each.items()}
-            evaluation.per_query[key] = each[RERANKING_METRIC]
-            evaluation.intervals[key] = {
-                name: metrics.bootstrap_interval(value, self.num_bootstrap, self.seed)
-                for name, value in each.items()
-                if name.endswith(RERANKING_METRIC)
-            }
+        evaluation.directions = {ALL: pool(found)} | found
         return evaluation
 
     def _choose(self, name: str, direction: Direction) -> Candidates:
@@ -142,17 +129,16 @@ class RerankingEvaluator(BaseEvaluator):
         right = [sorted(row_of[id_] for id_ in direction.relevant_docs[query_id]) for query_id in query_ids]
         everything = list(range(len(row_of)))
         if self.retriever is not None:
-            inputs = (direction.queries, direction.corpus, direction.relevant_docs)
             found = RetrievalEvaluator(
-                *inputs,
+                {name: direction},
                 name=f"retriever, {name}",
                 truncate_dims=[],
                 precisions=["float32"],
                 num_bootstrap=1,
                 batch_size=self.batch_size,
-                query_prompt_name=name,
             ).evaluate(self.retriever)
-            ids = found.rankings[found.full_dim].document_ids
+            [ranking] = [by_direction[name] for by_direction in found.rankings.values()]
+            ids = ranking.document_ids
             retrieved = [[row_of[id_] for id_ in row[: self.num_candidates]] for row in ids]
             return Candidates(
                 retrieved, [[*dict.fromkeys([*a, *b])] for a, b in zip(retrieved, right, strict=True)], True
@@ -169,7 +155,7 @@ class RerankingEvaluator(BaseEvaluator):
 
     def _score(self, model: CrossEncoder, name: str, direction: Direction) -> list[np.ndarray]:
         """Return the scores of each query's candidates, in their order, float32."""
-        scored = self._candidates[name].scored
+        scored = self.candidates[name].scored
         pairs = [(query, document) for query, documents in enumerate(scored) for document in documents]
         query = self._reader(model, name, direction.queries, "query")
         document = self._reader(model, name, direction.corpus, "document")
@@ -193,41 +179,28 @@ class RerankingEvaluator(BaseEvaluator):
         """Return the function that reads a row; images are decoded once, small if the model tells its size."""
         if isinstance(dataset.features[column], Value):
             return dataset[column][:].__getitem__
-        processor = image_processor(model)
-        if bounds(processor) is None:
-            # The pairs of a query stand together.
-            return lru_cache(maxsize=2 * self.batch_size)(lambda row: dataset[row][column])
-        kept = self._resized.get((name, column))
-        if kept is None or kept.bounds != bounds(processor):
-            kept = self._resized[name, column] = ResizedPages(dataset, column, processor)
-        return kept.__getitem__
+        if (resized := self._pages.resized(model, name, dataset, column)) is not None:
+            return resized.__getitem__
+        # The pairs of a query stand together.
+        return lru_cache(maxsize=2 * self.batch_size)(lambda row: dataset[row][column])
 
-    def _rank(self, evaluation: RerankingEvaluation, name: str, scores: list[np.ndarray]) -> dict[str, np.ndarray]:
-        """Add the rankings of a direction and return its metrics by query, shape (num_queries,) each."""
-        direction, candidates = self.directions[name], self._candidates[name]
+    def _rank(self, evaluation: Evaluation, name: str, scores: list[np.ndarray]) -> Part:
+        """Add the rankings of a direction and return the metrics of its queries."""
+        direction, candidates = self.directions[name], self.candidates[name]
         ids = np.array(direction.corpus["corpus_id"])
         query_ids = list(direction.queries["query_id"])
         relevant = [direction.relevant_docs[query_id] for query_id in query_ids]
-        ordered = [order(ids[rows], values) for rows, values in zip(candidates.scored, scores, strict=True)]
-        evaluation.rankings[name] = dict(zip(query_ids, ordered, strict=True))
-        values = query_metrics(ordered, relevant)
+        ordered = [metrics.order(ids[rows], values) for rows, values in zip(candidates.scored, scores, strict=True)]
+        evaluation.rankings[name] = {name: Ranking(query_ids, *zip(*ordered, strict=True))}
+        values = metrics.reranking_metrics([each[0] for each in ordered], relevant)
         if candidates.retrieved is None:
-            return values
-        kept = [{*ids[rows].tolist()} for rows in candidates.retrieved]
-        end_to_end = [[each for each in row if each[0] in ids_] for row, ids_ in zip(ordered, kept, strict=True)]
-        evaluation.rankings[f"{name}_end_to_end"] = dict(zip(query_ids, end_to_end, strict=True))
-        values |= {f"{END_TO_END}{key}": value for key, value in query_metrics(end_to_end, relevant).items()}
+            return Part(query_ids, values)
+        kept = [np.isin(each[0], ids[rows]) for each, rows in zip(ordered, candidates.retrieved, strict=True)]
+        found = [(each[0][mask], each[1][mask]) for each, mask in zip(ordered, kept, strict=True)]
+        evaluation.rankings[f"{name}_end_to_end"] = {name: Ranking(query_ids, *zip(*found, strict=True))}
+        end_to_end = metrics.reranking_metrics([each[0] for each in found], relevant)
+        values |= {f"{END_TO_END}{key}": value for key, value in end_to_end.items()}
         if candidates.ordered:
-            before = [[(id_, 0.0) for id_ in ids[rows].tolist()] for rows in candidates.retrieved]
-            values |= {f"{RETRIEVER}{key}": value for key, value in query_metrics(before, relevant).items()}
-        return values
-
-    def _report(
-        self, model: CrossEncoder, evaluation: RerankingEvaluation, epoch: int, steps: int
-    ) -> dict[str, float]:
-        """Put each direction's metrics into the log and on the model card; return all of them by name."""
-        parts = {"" if key == ALL else key: values for key, values in evaluation.metrics.items()}
-        named = put_on_card(model, self, self._columns, parts, epoch, steps)
-        scores = ", ".join(f"{values[RERANKING_METRIC]:.3f} {key}" for key, values in evaluation.metrics.items())
-        logger.info("%s: nDCG@10 %s", self.name or "reranking", scores)
-        return named
+            before = metrics.reranking_metrics([ids[rows] for rows in candidates.retrieved], relevant)
+            values |= {f"{RETRIEVER}{key}": value for key, value in before.items()}
+        return Part(query_ids, values)

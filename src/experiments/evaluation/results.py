@@ -1,8 +1,9 @@
-"""What an evaluation found: metrics by dimension, rankings, TREC files, samples to look at."""
+"""What an evaluation of an embedder or a reranker found: metrics by part, rankings, TREC files, samples."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -10,25 +11,9 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from datasets import Dataset
 
-from experiments.data.types import Data, Direction
-from experiments.evaluation.primary_metric import PRIMARY_METRIC
+from experiments.data.types import Data
+from experiments.evaluation.query_values import Part, save_query_values
 from experiments.evaluation.trec import write_qrels, write_run
-
-
-class Result(Protocol):
-    """What an evaluator found, of whatever kind the model is."""
-
-    attributes: dict[str, float] | None  # share of queries whose right document beats the one that differs in it alone
-    cache_file: Path | None  # where the embeddings were read, if they were
-
-    def to_json(self) -> dict[str, dict[str, Any]]:
-        """Return a section of metrics.json; the first key is what runs are ranked by."""
-
-    def write_trec(self, folder: Path, tag: str) -> None:
-        """Write TREC run files and qrels."""
-
-    def samples(self, data: Any) -> list[dict[str, Any]]:
-        """Return a few queries with what was ranked first, as `sample_retrievals` does."""
 
 
 class Evaluator(Protocol):
@@ -36,71 +21,104 @@ class Evaluator(Protocol):
 
     metric: str  # the primary one, as it stands in metrics.json
 
-    def evaluate(self, model: Any, *, cached: bool = False) -> Result:
+    def evaluate(self, model: Any, *, cached: bool = False) -> Evaluation:
         """Return everything that one pass over the evaluation tells; cached: from what an earlier run kept of it."""
 
 
 class Ranking(NamedTuple):
-    """The first 100 documents of each query, best first: a row for each query, of shape (num_queries, depth)."""
+    """The first documents of each query of a direction, best first: a row for each query."""
 
-    document_ids: np.ndarray | list[np.ndarray]  # str; a list of rows where not all are of the same depth
-    scores: np.ndarray | list[np.ndarray]  # float32
+    query_ids: list[str]
+    document_ids: np.ndarray | Sequence[np.ndarray]  # str; rows may differ in their depth
+    scores: np.ndarray | Sequence[np.ndarray]  # float32
+
+    def rows(self) -> Iterator[tuple[str, Iterator[tuple[str, np.float32]]]]:
+        """Yield each query's id with its documents' ids and scores."""
+        for query_id, ids, scores in zip(*self, strict=True):
+            yield query_id, zip(ids, scores, strict=True)
 
 
 @dataclass
 class Evaluation:
-    """What a model scored, by dimension, the full one first."""
+    """What a model scored: an embedder's dimensions, the full one first, and directions, by themselves.
 
-    query_ids: list[str]
-    relevant_docs: dict[str, set[str]]
-    metrics: dict[int, dict[str, float]] = field(default_factory=dict)  # float32: {"cosine_ndcg@10": ...}
-    per_query: dict[int, np.ndarray] = field(default_factory=dict)  # primary metric, shape (num_queries,)
-    rankings: dict[int, Ranking] = field(default_factory=dict)
-    intervals: dict[int, tuple[float, float]] = field(default_factory=dict)  # 95% bootstrap of the primary metric
-    precision: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)  # metrics by other precisions
+    Directions are there where there are several: an embedder's at the full dimension, a reranker's with all together
+    first.
+    """
+
+    relevant_docs: dict[str, dict[str, set[str]]]  # by direction: query_id -> corpus_ids
+    dimensions: dict[int, Part] = field(default_factory=dict)
+    directions: dict[str, Part] = field(default_factory=dict)
+    # By the end of the file's name ("dim0096", "image_to_text_end_to_end"), then by direction; the best first.
+    rankings: dict[str, dict[str, Ranking]] = field(default_factory=dict)
     attributes: dict[str, float] | None = None  # share of queries whose page beats the one that differs in it
-    seconds: dict[str, float] = field(default_factory=dict)  # encode_queries, encode_documents, score
+    # Of encode_queries, encode_documents and score.
+    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     cache_file: Path | None = None  # where the embeddings were read, if they were
-    directions: dict[str, Evaluation] = field(default_factory=dict)  # each by itself, where several are pooled here
 
     @property
-    def full_dim(self) -> int:
-        """The dimension of the model's embeddings."""
-        return max(self.metrics)
+    def sections(self) -> dict[str, Mapping[Any, Part]]:
+        """The parts by name, in the sections of metrics.json; runs are ranked by the first part of the first."""
+        found: dict[str, Mapping[Any, Part]] = {"dimensions": self.dimensions, "directions": self.directions}
+        return {name: parts for name, parts in found.items() if parts}
+
+    def add_intervals(self, metric: str, num_bootstrap: int, seed: int) -> None:
+        """Add the intervals of the primary metric to every part."""
+        for parts in self.sections.values():
+            for part in parts.values():
+                part.add_intervals(metric, num_bootstrap, seed)
 
     def to_json(self) -> dict[str, dict[str, Any]]:
-        """Return a section of metrics.json: by dimension its metrics, interval and the other precisions' metrics.
+        """Return what stands under `base` or `final` in metrics.json."""
+        return {
+            section: {str(key): part.to_json() for key, part in parts.items()}
+            for section, parts in self.sections.items()
+        }
 
-        After the dimensions come the directions, each with what it has by itself at the full dimension.
-        """
-        section: dict[str, dict[str, Any]] = {}
-        for dim, values in self.metrics.items():
-            section[str(dim)] = dict(values)
-            if dim in self.intervals:
-                section[str(dim)][f"{PRIMARY_METRIC}_ci95"] = list(self.intervals[dim])
-            section[str(dim)].update(self.precision.get(dim, {}))
-        return section | {name: each.to_json()[str(each.full_dim)] for name, each in self.directions.items()}
+    def samples(self, data: Data, num: int = 8) -> list[dict[str, Any]]:
+        """Return a few queries of each direction; see `sample_retrievals`."""
+        ranked: dict[str, Ranking] = {}
+        for by_direction in self.rankings.values():
+            ranked = by_direction | ranked  # of a direction the first: at the full dimension
+        found = []
+        for name, each in data.directions.items():
+            rows = {query_id: [id_ for id_, _ in documents] for query_id, documents in ranked[name].rows()}
+            found += sample_retrievals(rows, each.queries, each.corpus, each.relevant_docs, num // len(ranked))
+        return found
 
-    def samples(self, data: Data | Direction, num: int = 8) -> list[dict[str, Any]]:
-        """Return a few queries, of each direction if there are several; see `sample_retrievals`."""
-        if isinstance(data, Data):
-            parts, each = self.directions or dict.fromkeys(data.directions, self), num // len(data.directions)
-            return [row for name, of in parts.items() for row in of.samples(data.directions[name], each)]
-        document_ids = self.rankings[self.full_dim].document_ids
-        ranked = {id_: [*row] for id_, row in zip(self.query_ids, document_ids, strict=True)}
-        return sample_retrievals(ranked, data.queries, data.corpus, data.relevant_docs, num)
+    def write(self, folder: Path, tag: str) -> None:
+        """Write the rankings and the metrics of each query, each file whole or not at all.
 
-    def write_trec(self, folder: Path, tag: str) -> None:
-        """Write `{tag}_dim0096.trec`, a run file per dimension, and `qrels.trec`, each whole or not at all.
-
-        trec_eval gives the reported metrics from them: the scores have the digits that tell one float32 from another,
-        and ties are broken as it breaks them.
+        `{tag}_dim0096.trec` is a TREC run file of a dimension, `{tag}_image_to_text.trec` of a reranker's direction,
+        `qrels.trec` or `qrels_image_to_text.trec` what is relevant there; where several directions share a file, ids
+        have theirs before them. trec_eval gives the reported metrics from them: the scores have the digits that tell
+        one float32 from another, and ties are broken as it breaks them. `{tag}.npz` holds those metrics by query.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        for dim, ranking in self.rankings.items():
-            ranked = ((ids, zip(*found, strict=True)) for ids, *found in zip(self.query_ids, *ranking, strict=True))
-            write_run(folder, f"{tag}_dim{dim:04d}", ranked)
-        write_qrels(folder, "qrels", {query_id: self.relevant_docs[query_id] for query_id in self.query_ids})
+        for name, by_direction in self.rankings.items():
+            rows = ((_before(by_direction, direction), each.rows()) for direction, each in by_direction.items())
+            ranked = (
+                (f"{before}{query_id}", ((f"{before}{id_}", score) for id_, score in documents))
+                for before, queries in rows
+                for query_id, documents in queries
+            )
+            write_run(folder, f"{tag}_{name}", ranked)
+        together = {"qrels": self.relevant_docs}
+        if not self.dimensions:
+            together = {f"qrels_{name}": {name: relevant} for name, relevant in self.relevant_docs.items()}
+        for name, by_name in together.items():
+            relevant_docs = {
+                f"{_before(by_name, direction)}{query_id}": {f"{_before(by_name, direction)}{id_}" for id_ in ids}
+                for direction, relevant in by_name.items()
+                for query_id, ids in relevant.items()
+            }
+            write_qrels(folder, name, relevant_docs)
+        save_query_values(folder / f"{tag}.npz", self.sections)
+
+
+def _before(directions: Mapping[str, Any], direction: str) -> str:
+    """Return what is before the ids of a direction in a file: its name, where there are several."""
+    return f"{direction}/" if len(directions) > 1 else ""
 
 
 def sample_retrievals(

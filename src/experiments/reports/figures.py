@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from experiments.evaluation.primary_metric import PRIMARY_METRIC, retention
 from experiments.reports.tables import metric_label
-from experiments.runs.metrics_file import best_section, dimensions
+from experiments.runs.metrics_file import best_measured, dimensions
 
 # Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/).
 BASE, FINETUNED, LOSS = "#D55E00", "#0072B2", "#555555"
@@ -43,7 +43,7 @@ def dimensions_against_quality(
     with rc_context(STYLE):
         figure, axes = new_figure(8, 5)
         for key, color, marker, label, side in curves:
-            if dimensions(metrics.get(key) or {}):
+            if dimensions(metrics.get(key)):
                 draw_curve(axes, metrics[key], metric, color=color, marker=marker, label=label, annotate=side)
         rows = sorted((published or {}).items())
         for index, (_, color, marker, label, _) in enumerate(curves if rows else ()):
@@ -52,7 +52,7 @@ def dimensions_against_quality(
             axes.plot(
                 [dim for dim, _ in rows], values, color=color, marker=marker, label=f"{label}, published", **hollow
             )
-        dims = sorted({*dimensions(best_section(metrics)), *(published or {})})
+        dims = sorted({*dimensions(best_measured(metrics)), *(published or {})})
         axes.set_xscale("log", base=2)
         axes.set_xticks(dims, [str(dim) for dim in dims])
         axes.xaxis.set_minor_locator(NullLocator())
@@ -64,22 +64,20 @@ def dimensions_against_quality(
 
 
 def draw_curve(
-    axes: Axes, section: dict[str, Any], metric: str, *, color: str, marker: str, label: str, annotate: int
+    axes: Axes, measured: dict[str, Any], metric: str, *, color: str, marker: str, label: str, annotate: int
 ) -> None:
     """Draw one line; `annotate` is 1 for percentages above it, -1 for below."""
-    dims = dimensions(section)
-    values = [section[str(dim)][metric] for dim in dims]
-    intervals = [
-        section[str(dim)].get(f"{metric}_ci95") or (value, value) for dim, value in zip(dims, values, strict=True)
-    ]
+    dims, found = dimensions(measured), [*measured["dimensions"].values()]
+    values = [each[metric] for each in found]
+    intervals = [each.get(f"{metric}_ci95") or (each[metric], each[metric]) for each in found]
     low, high = zip(*intervals, strict=True)
     axes.fill_between(dims, low, high, color=color, alpha=0.15, linewidth=0)
     axes.plot(dims, values, color=color, marker=marker, label=label)
     for dim, value in zip(dims[1:], values[1:], strict=True):
-        if math.isnan(retention(section, metric)[dim]):
+        if math.isnan(retention(measured, metric)[dim]):
             continue
         axes.annotate(
-            f"{retention(section, metric)[dim]:.1%}",
+            f"{retention(measured, metric)[dim]:.1%}",
             (dim, value),
             xytext=(0, 8) if annotate > 0 else (4, -8),  # beside a line that rises, not on it
             textcoords="offset points",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from experiments.config.keys import SEEDS, effective
 from experiments.evaluation.primary_metric import primary_metric
 from experiments.reports.run_report import counts, score
 from experiments.reports.tables import energy_text, markdown_table, metric_label, short_count, shown, time_text
-from experiments.runs.metrics_file import best_section, dimensions, main_values
+from experiments.runs.metrics_file import best_measured, dimensions, main_values, parts
 from experiments.runs.run import Run, duration_s
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
@@ -57,13 +57,8 @@ def titles(boards: Sequence[Sequence[Run]]) -> list[str]:
     ]
 
 
-def by_dimension(section: dict[str, Any] | None) -> dict[str, Any]:
-    """Return the part of a section that is by dimension: none of a reranker's."""
-    return {key: values for key, values in (section or {}).items() if key.isdigit()}
-
-
 def _value(run: Run) -> float:
-    return main_values(best_section(run.metrics))[primary_metric(run.metrics)]
+    return main_values(best_measured(run.metrics))[primary_metric(run.metrics)]
 
 
 def entries(runs: Sequence[Run]) -> list[Entry]:
@@ -157,7 +152,7 @@ def models_table(found: Sequence[Entry], metric: str) -> str:
 
 
 def _cost(run: Run) -> list[str]:
-    dims = dimensions(by_dimension(best_section(run.metrics)))
+    dims = dimensions(best_measured(run.metrics))
     saved = run.metrics["model"].get("truncate_dim")
     dimension = "–" if not dims else str(dims[0]) if saved in (None, dims[0]) else f"{dims[0]}, saved {saved}"
     energy = run.metrics.get("energy")
@@ -169,38 +164,39 @@ def dimensions_table(run: Run, published: dict[str, Any] | None = None) -> str:
     """Return the article's second table: dimension against base and finetuned, with the share of the full one."""
     metric = primary_metric(run.metrics)
     base = "base" if run.metrics.get("final") else AS_IT_IS
-    sections = {name: by_dimension(run.metrics.get(key)) for key, name in (("base", base), ("final", FINETUNED))}
-    sections = {name: section for name, section in sections.items() if section}
+    measured = {name: run.metrics[key] for key, name in (("base", base), ("final", FINETUNED)) if run.metrics.get(key)}
     if published:
         for k, name in enumerate(("base", FINETUNED)):
             values = {str(dim): {metric: row[k]} for dim, row in published["dimensions"].items()}
-            sections[f"{AS_PUBLISHED} {name}"] = values
-    dims = sorted({dim for section in sections.values() for dim in dimensions(section)}, reverse=True)
+            measured[f"{AS_PUBLISHED} {name}"] = {"dimensions": values}
+    dims = _dims(measured.values())
     headers, rows = ["dimensions"], [[str(dim)] for dim in dims]
-    for name, section in sections.items():
+    for name, each in measured.items():
         headers += [name if name.startswith(AS_PUBLISHED) else f"{name} [95% interval]", "% of full"]
         for dim, row in zip(dims, rows, strict=True):
-            there = section.get(str(dim))
-            row += [score({str(dim): there}, metric, interval=True) if there else "–", _share(section, dim, metric)]
+            row += [score(parts(each).get(str(dim)), metric, interval=True), _share(each, dim, metric)]
     return markdown_table(headers, rows)
 
 
-def _share(section: dict[str, Any], dim: int, metric: str) -> str:
-    full = section[str(dimensions(section)[0])][metric]
-    value = section.get(str(dim), {}).get(metric)
+def _dims(measured: Iterable[dict[str, Any]]) -> list[int]:
+    return sorted({dim for each in measured for dim in dimensions(each)}, reverse=True)
+
+
+def _share(measured: dict[str, Any], dim: int, metric: str) -> str:
+    full = main_values(measured)[metric]
+    value = parts(measured).get(str(dim), {}).get(metric)
     return "–" if value is None or not full or math.isnan(full) else f"{value / full:.1%}"
 
 
 def every_run_table(runs: Sequence[Run], names: Sequence[str]) -> str:
     """Return each run's best metrics by dimension, with the share of its full one."""
-    sections = [by_dimension(best_section(run.metrics)) for run in runs]
-    dims = sorted({dim for section in sections for dim in dimensions(section)}, reverse=True)
-    rows = []
-    for run, name, section in zip(runs, names, sections, strict=True):
+    best = [best_measured(run.metrics) for run in runs]
+    dims, rows = _dims(best), []
+    for run, name, each in zip(runs, names, best, strict=True):
         metric, row = primary_metric(run.metrics), [name]
         for dim in dims:
-            values = section.get(str(dim))
-            row.append(f"{score({str(dim): values}, metric)} ({_share(section, dim, metric)})" if values else "–")
+            values = parts(each).get(str(dim))
+            row.append(f"{score(values, metric)} ({_share(each, dim, metric)})" if values else "–")
         rows.append(row)
     return markdown_table(["model", *map(str, dims)], rows)
 

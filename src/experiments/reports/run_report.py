@@ -23,7 +23,7 @@ from experiments.reports.tables import (
     time_text,
 )
 from experiments.runs.files import load_json
-from experiments.runs.metrics_file import best_section, dimensions, keys, main_values
+from experiments.runs.metrics_file import best_measured, dimensions, main_values, parts
 from experiments.runs.run import Run, duration_s, load_run
 
 _BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
@@ -49,9 +49,8 @@ def write_run_report(run_dir: Path) -> str:
         ConfigError: If the directory holds no run.json or metrics.json.
     """
     run = load_run(run_dir)
-    section = best_section(run.metrics)
     drawn = {}
-    if dimensions(section):
+    if dimensions(best_measured(run.metrics)):
         evaluation = run.metrics["evaluation"]
         title = f"{evaluation['name']}: {counts(evaluation)}, 95% intervals"
         figures.dimensions_against_quality(run.metrics, title, run_dir / "figures" / "matryoshka.png")
@@ -66,19 +65,19 @@ def write_run_report(run_dir: Path) -> str:
 
 def _content(run: Run) -> dict[str, Any]:
     """Return what `report.md.jinja` says."""
-    section, metric, sections = best_section(run.metrics), primary_metric(run.metrics), _sections(run.metrics)
+    best, metric, measured = best_measured(run.metrics), primary_metric(run.metrics), _measured(run.metrics)
     return {
         "name": run.record["name"],
         "headline": headline(run.metrics),
-        "retention": retention_sentence(section, metric),
+        "retention": retention_sentence(best, metric),
         "selected": run.metrics.get("selected_on_this_set"),
         "comparison": comparison_table(run.metrics),
         "metric": metric_label(metric),
-        "full_dim": next(iter(dimensions(section)), None),
-        "columns": [*sections],
-        "with_intervals": [f"{each} [95% interval]" for each in sections],
+        "full_dim": next(iter(dimensions(best)), None),
+        "columns": [*measured],
+        "with_intervals": [f"{each} [95% interval]" for each in measured],
         "directions": _directions(run.metrics),
-        "precision": _precision_table(section, metric),
+        "precision": _precision_table(best, metric),
         "attributes": [[name, f"{share:.1%}"] for name, share in (run.metrics.get("attributes") or {}).items()],
         "all_metrics": _all_metrics(run.metrics),
         "facts": _facts(run),
@@ -89,23 +88,24 @@ def _content(run: Run) -> dict[str, Any]:
 def headline(metrics: dict[str, Any]) -> str:
     """Return the result in a line: metric before and after, interval, and on what it was measured."""
     metric, evaluation = primary_metric(metrics), metrics["evaluation"]
-    after = score(best_section(metrics), metric, interval=True)
-    before = f"{score(metrics['base'], metric)} → " if metrics.get("final") and metrics.get("base") else ""
+    after = score(main_values(best_measured(metrics)), metric, interval=True)
+    base = main_values(metrics.get("base"))
+    before = f"{score(base, metric)} → " if metrics.get("final") and base else ""
     return f"{metric_label(metric)} {before}{after} on {evaluation['name']}: {counts(evaluation)}"
 
 
-def retention_sentence(section: dict[str, Any], metric: str = PRIMARY_METRIC) -> str:
+def retention_sentence(measured: dict[str, Any], metric: str = PRIMARY_METRIC) -> str:
     """Return a sentence such as "48 of 96 dimensions keep 98.9% at half the bytes"; empty with one or no dimension."""
-    if len(dimensions(section)) < 2:
+    if len(dimensions(measured)) < 2:
         return ""
-    full, *smaller = dimensions(section)
+    full, *smaller = dimensions(measured)
     dim = min(smaller, key=lambda each: abs(each - full / 2))
     size = (
         f"{_PARTS[full // dim]} the bytes"
         if full % dim == 0 and full // dim in _PARTS
         else f"{dim / full:.0%} of the bytes"
     )
-    return f"{dim} of {full} dimensions keep {_percent(retention(section, metric)[dim])} at {size}."
+    return f"{dim} of {full} dimensions keep {_percent(retention(measured, metric)[dim])} at {size}."
 
 
 def summary_table(metrics: dict[str, Any]) -> str:
@@ -113,7 +113,7 @@ def summary_table(metrics: dict[str, Any]) -> str:
     return aligned(*_comparison(metrics))
 
 
-def _sections(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _measured(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {name: metrics[key] for key, name in (("base", "base"), ("final", "finetuned")) if metrics.get(key)}
 
 
@@ -122,10 +122,9 @@ def counts(evaluation: dict[str, Any]) -> str:
     return f"{evaluation['num_queries']:,} queries, {evaluation['num_documents']:,} documents"
 
 
-def score(section: dict[str, Any] | None, metric: str, key: str | None = None, *, interval: bool = False) -> str:
-    """Return a rounded metric at a key of the section (by default what runs are ranked by), a dash for none."""
-    values = (section or {}).get(key, {}) if key else main_values(section)
-    if values.get(metric) is None:
+def score(values: dict[str, Any] | None, metric: str, *, interval: bool = False) -> str:
+    """Return a rounded metric of a part of an evaluation, a dash for none."""
+    if not values or values.get(metric) is None:
         return "–"
     bounds = values.get(f"{metric}_ci95") if interval else None
     return f"{values[metric]:.3f}" + (f" [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else "")
@@ -138,7 +137,7 @@ def _percent(share: float) -> str:
 def comparison_table(metrics: dict[str, Any]) -> str:
     """Return base against finetuned at each dimension or direction as Markdown, for the report and the model card."""
     headers, rows = _comparison(metrics)
-    if dims := dimensions(best_section(metrics)):
+    if dims := dimensions(best_measured(metrics)):
         return markdown_table(
             [*headers, "bytes"], [[*row, f"{4 * dim:,}"] for row, dim in zip(rows, dims, strict=True)]
         )
@@ -146,53 +145,58 @@ def comparison_table(metrics: dict[str, Any]) -> str:
 
 
 def _comparison(metrics: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    metric, section, sections = primary_metric(metrics), best_section(metrics), _sections(metrics)
-    dims = dimensions(section)
-    kept = retention(section, metric) if dims else {}
-    measured = {metric: "" if dims else ", positives present"}
-    if f"end_to_end_{metric}" in main_values(section):
-        measured[f"end_to_end_{metric}"] = ", end to end"
-    columns = [(name, each) for name in measured for each in sections]
+    metric, best, measured = primary_metric(metrics), best_measured(metrics), _measured(metrics)
+    dims = dimensions(best)
+    shown = {metric: "" if dims else ", positives present"}
+    if f"end_to_end_{metric}" in main_values(best):
+        shown[f"end_to_end_{metric}"] = ", end to end"
+    columns = [(name, each) for name in shown for each in measured]
     headers = ["dimensions" if dims else "direction"]
-    headers += [f"{each}{measured[name]} [95% interval]" for name, each in columns]
+    headers += [f"{each}{shown[name]} [95% interval]" for name, each in columns]
     rows = [
-        [key, *(score(sections[each], name, key, interval=True) for name, each in columns)] for key in keys(section)
+        [key, *(score(parts(measured[each]).get(key), name, interval=True) for name, each in columns)]
+        for key in parts(best)
     ]
-    if f"retriever_{metric}" in main_values(section):
+    if f"retriever_{metric}" in main_values(best):
         headers.append("retriever alone")
-        rows = [[*row, score(section, f"retriever_{metric}", row[0])] for row in rows]
+        rows = [[*row, score(parts(best)[row[0]], f"retriever_{metric}")] for row in rows]
     if not dims:
         return headers, rows
+    kept = retention(best, metric)
     return [*headers, "% of full"], [[*row, _percent(kept[dim])] for row, dim in zip(rows, dims, strict=True)]
 
 
 def _directions(metrics: dict[str, Any]) -> list[list[str]]:
     """Return a row for each direction that the dimensions pool; a reranker's are in the first table."""
-    metric, section, sections = primary_metric(metrics), best_section(metrics), _sections(metrics)
-    names = [key for key in section if not key.isdigit()] if dimensions(section) else []
-    return [[name, *(score(each, metric, name, interval=True) for each in sections.values())] for name in names]
+    metric, best, measured = primary_metric(metrics), best_measured(metrics), _measured(metrics).values()
+    if "dimensions" not in best:
+        return []
+    return [
+        [name, *(score(each.get("directions", {}).get(name), metric, interval=True) for each in measured)]
+        for name in best.get("directions", {})
+    ]
 
 
-def _precision_table(section: dict[str, Any], metric: str) -> tuple[list[str], list[list[str]]] | None:
-    if not (dims := dimensions(section)):
+def _precision_table(measured: dict[str, Any], metric: str) -> tuple[list[str], list[list[str]]] | None:
+    if not dimensions(measured):
         return None
-    names = [name for name in _BYTES if name == "float32" or isinstance(section[str(dims[0])].get(name), dict)]
+    names = [name for name in _BYTES if name == "float32" or name in main_values(measured)]
     rows = []
-    for dim in dims:
-        row = [str(dim)]
+    for dim, found in measured["dimensions"].items():
+        row = [dim]
         for name in names:
-            values = section[str(dim)] if name == "float32" else section[str(dim)].get(name, {})
-            row += [score({str(dim): values}, metric), f"{math.ceil(dim * _BYTES[name]):,}"]
+            values = found if name == "float32" else found.get(name)
+            row += [score(values, metric), f"{math.ceil(int(dim) * _BYTES[name]):,}"]
         rows.append(row)
     return ["dimensions", *(header for name in names for header in (name, "bytes"))], rows
 
 
 def _all_metrics(metrics: dict[str, Any]) -> dict[str, list[list[str]]]:
     """Return rows of every metric, at the full dimension or for each direction."""
-    section, sections, found = best_section(metrics), _sections(metrics), {}
-    for key in [str(dim) for dim in dimensions(section)[:1]] or keys(section):
-        names = [name for name, value in section[key].items() if isinstance(value, (int, float))]
-        found[key] = [[name, *(score(each, name, key) for each in sections.values())] for name in names]
+    best, measured, found = best_measured(metrics), _measured(metrics).values(), {}
+    for key, values in [*parts(best).items()][: 1 if dimensions(best) else None]:
+        names = [name for name, value in values.items() if isinstance(value, (int, float))]
+        found[key] = [[name, *(score(parts(each).get(key), name) for each in measured)] for name in names]
     return found
 
 

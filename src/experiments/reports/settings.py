@@ -14,8 +14,9 @@ from experiments.config.errors import ConfigError
 from experiments.config.hints import select, show
 from experiments.config.keys import SEEDS, digest, effective
 from experiments.evaluation.primary_metric import primary_metric
-from experiments.evaluation.trec import QueryValues, read_query_values
+from experiments.evaluation.query_values import Part, read_query_values
 from experiments.reports.tables import shown
+from experiments.runs.metrics_file import best_measured, dimensions
 from experiments.runs.run import Run, is_finished, load_run, read_record, run_dirs
 
 _DEFINING = ("evaluator._target_", "evaluator.num_candidates", "evaluator.retriever")  # what the metrics are of
@@ -27,22 +28,27 @@ class Setting:
 
     label: str
     runs: list[Run] = field(default_factory=list)
-    values: list[QueryValues] = field(default_factory=list)  # of each run
+    values: list[dict[str, Part]] = field(default_factory=list)  # of each run
 
     @property
     def keys(self) -> list[str]:
         """The dimensions that every run was evaluated at, the full one first; or a reranker's directions."""
-        return [key for key in self.values[0].metrics if all(key in each.metrics for each in self.values)]
+        return [key for key in self.values[0] if all(key in each for each in self.values)]
+
+    @property
+    def has_dimensions(self) -> bool:
+        """Whether the keys are dimensions, of embedders, and not directions."""
+        return bool(dimensions(best_measured(self.runs[0].metrics)))
 
     @property
     def metrics(self) -> list[str]:
         """The names of the metrics that every run has."""
-        names, *others = [each.metrics[self.keys[0]] for each in self.values]
+        names, *others = [each[self.keys[0]].values for each in self.values]
         return [name for name in names if all(name in each for each in others)]
 
     def matrix(self, key: str, metric: str) -> np.ndarray:
         """Return a metric of every run and query, shape (num_runs, num_queries)."""
-        return np.stack([each.metrics[key][metric] for each in self.values])
+        return np.stack([each[key].values[metric] for each in self.values])
 
     def score(self, key: str, metric: str) -> str:
         """Return the mean over runs and, with several, their standard deviation."""
@@ -69,8 +75,8 @@ def load_settings(paths: Sequence[Path]) -> list[Setting]:
     return _group(runs, values)
 
 
-def _main_queries(values: QueryValues) -> list[str]:
-    return next(iter(values.query_ids.values()))
+def _main_queries(values: dict[str, Part]) -> list[str]:
+    return next(iter(values.values())).query_ids
 
 
 def _load(paths: Sequence[Path]) -> list[Run]:
@@ -117,7 +123,7 @@ def _listed(measured: dict[str, Any], keys: Sequence[str]) -> str:
     return ", ".join(f"{key.removeprefix('num_')} {measured.get(key)}" for key in keys)
 
 
-def _group(runs: Sequence[Run], values: Sequence[QueryValues]) -> list[Setting]:
+def _group(runs: Sequence[Run], values: Sequence[dict[str, Part]]) -> list[Setting]:
     settings: dict[tuple[str, int], Setting] = {}
     seen: dict[tuple[str, str], int] = {}
     for run, each in zip(runs, values, strict=True):

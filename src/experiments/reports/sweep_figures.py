@@ -17,6 +17,7 @@ from experiments.reports.figures import BASE, FINETUNED, STYLE, empty_figure, ne
 from experiments.reports.labels import Label, place_labels
 from experiments.reports.sweep_summary import peak_bytes
 from experiments.reports.tables import metric_label
+from experiments.runs.metrics_file import best_measured
 from experiments.runs.run import Run
 
 _PRECISIONS = {  # bytes of a dimension, colour, marker
@@ -146,10 +147,9 @@ def _by_bytes(results: Sequence[Result]) -> list[dict[str, Any]]:
     points = []
     for result in results:
         metric = result.job["metric"]
-        section = result.run.metrics.get("final") or result.run.metrics["base"]
-        for dim, values in section.items():
-            for name, (size, _, _) in _PRECISIONS.items() if dim.isdigit() else ():
-                found = values.get(metric) if name == "float32" else (values.get(name) or {}).get(metric)
+        for dim, values in best_measured(result.run.metrics).get("dimensions", {}).items():
+            for name, (size, _, _) in _PRECISIONS.items():
+                found = values.get(metric) if name == "float32" else values.get(name, {}).get(metric)
                 if found is not None:
                     label = f"job {result.job['number']}\n{dim} {name}"
                     points.append({"x": size * int(dim), "value": found, "precision": name, "label": label})

@@ -15,8 +15,8 @@ from urllib.parse import quote
 
 from experiments.evaluation.primary_metric import primary_metric
 from experiments.reports.tables import energy_text, joined, markdown_table, metric_label, shortened, shown, time_text
-from experiments.runs.files import load_json, save_json
-from experiments.runs.metrics_file import best_section, dimensions, keys, main_values
+from experiments.runs.files import save_json
+from experiments.runs.metrics_file import OldRecordError, best_measured, load_metrics, main_values
 from experiments.runs.run import duration_s, read_record
 
 _MIB = 2**20
@@ -34,17 +34,21 @@ def results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
         return {}
     is_known = record["attempts"][-1]["end"] is not None or job["status"] == "running"
     found: dict[str, Any] = {"time_s": duration_s(record) if is_known else job.get("wall_s")}
-    metrics = load_json(run_dir / "metrics.json") if job["status"] == "finished" else None
+    try:
+        metrics = load_metrics(run_dir) if job["status"] == "finished" else None
+    except OldRecordError as error:
+        return found | {"error": str(error)}
     if not metrics:
         return found
-    metric, section = primary_metric(metrics), best_section(metrics)
-    values, full = {key: section[key].get(metric) for key in keys(section)}, main_values(section)
+    metric, best = primary_metric(metrics), best_measured(metrics)
+    values = {dim: each.get(metric) for dim, each in best.get("dimensions", {}).items()}
+    full = main_values(best)
     energy = metrics.get("energy") or {}
     return found | {
         "metric": metric,
         "value": full.get(metric),
         "interval": full.get(f"{metric}_ci95"),
-        "by_dimension": values,
+        "dimensions": values,
         "energy_kwh": energy.get("energy_kwh"),
         "emissions_kg": energy.get("emissions_kg"),
     }
@@ -52,7 +56,7 @@ def results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 def write_tables(sweep_dir: Path, sweep: dict[str, Any]) -> None:
     """Write `summary.csv` and `summary.md`, each atomically."""
-    dims = dimensions({dim: None for job in sweep["jobs"] for dim in job.get("by_dimension") or {}})
+    dims = sorted({int(dim) for job in sweep["jobs"] for dim in job.get("dimensions") or {}}, reverse=True)
     _replace(sweep_dir / "summary.csv", _csv(sweep, dims))
     _replace(sweep_dir / "summary.md", _page(sweep_dir, sweep, dims))
 
@@ -76,7 +80,7 @@ def table(sweep: dict[str, Any], dims: list[int] | None = None) -> str:
     headers += [*(f"{dim}d" for dim in (dims or [])[1:]), "time", "peak memory", "energy", "note"]
     rows = []
     for job in sweep["jobs"]:
-        values = job.get("by_dimension") or {}
+        values = job.get("dimensions") or {}
         row = [str(job["number"]), *(job["point"].get(key, "") for key in sweep["keys"]), shown_status(job)]
         row.append(_score(job.get("value"), job.get("interval")))
         row += [_score(values.get(str(dim))) for dim in (dims or [])[1:]]
@@ -158,7 +162,7 @@ def _csv(sweep: dict[str, Any], dims: list[int]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([*headers, *plain, "note", "log", "rerun"])
     for job in sweep["jobs"]:
-        values = job.get("by_dimension") or {}
+        values = job.get("dimensions") or {}
         row = [job["number"], *(job["point"].get(key, "") for key in sweep["keys"]), shown_status(job)]
         row += [job.get("metric"), job.get("value"), *(job.get("interval") or [None, None])]
         row += [values.get(str(dim)) for dim in dims]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from experiments.config.hints import dotted_keys, select
 from experiments.config.keys import SEEDS, effective
+from experiments.runs.metrics_file import OldRecordError
 from experiments.runs.run import Run, duration_s, load_finished
 from experiments.runs.sweeps import read_sweep, sweep_dirs
 
@@ -37,6 +39,8 @@ _SAME = (
     "data.name",
 )
 _MAX_START_S = 300.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,12 @@ def past_runs(roots: Sequence[Path]) -> list[Past]:
         for job in (read_sweep(folder) or {"jobs": []})["jobs"]:
             walls[(folder / job["dir"]).resolve()] = job.get("wall_s")
     found = []
-    for run in load_finished(roots):
+    try:
+        runs = load_finished(roots)
+    except OldRecordError as error:
+        logger.warning("no estimate: %s", error)
+        return []
+    for run in runs:
         if run.record["job"] == "train" and len(run.record["attempts"]) == 1 and run.metrics.get("training"):
             found.append(Past(run, walls.get(run.path.resolve()) or duration_s(run.record) + _start_s(run)))
     return found

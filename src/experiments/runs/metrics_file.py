@@ -1,25 +1,59 @@
-"""What `metrics.json` holds: the sections `base` and `final`, each by dimension or by direction."""
+"""What `metrics.json` holds, of an embedder and of a reranker.
+
+`base` is what was measured before training, `final` after it; a model that was only evaluated has `base` alone. Each
+has named sections: `dimensions`, of embedders, the full one first ("96", "48"), and `directions`, where there are
+several ("image_to_text"), of rerankers with all together first ("all"). A part of a section holds metrics by name, the
+interval of the primary one (`{primary_metric}_ci95`), and, at a dimension, the metrics by other precisions ("int8").
+Runs are ranked by the primary metric of the first part of the first section: `main_values`.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from experiments.config.errors import ConfigError
+from experiments.runs.files import load_json
 
-def best_section(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Return the metrics after training, or those of a model that wasn't trained."""
+EVALUATE_AGAIN = "evaluate its model again with this version"
+
+
+class OldRecordError(ConfigError):
+    """A `metrics.json` that the version before wrote."""
+
+
+def load_metrics(run_dir: Path) -> dict[str, Any] | None:
+    """Return a run's `metrics.json`, or None where there is none that can be read.
+
+    Raises:
+        OldRecordError: If it has no sections, as the version before wrote it.
+    """
+    metrics = load_json(run_dir / "metrics.json")
+    if metrics and not all(has_sections(metrics.get(tag)) for tag in ("base", "final")):
+        raise OldRecordError(f"{run_dir} was written by a version before, without sections; {EVALUATE_AGAIN}")
+    return metrics
+
+
+def has_sections(measured: dict[str, Any] | None) -> bool:
+    """Return whether `base` or `final` is as this version writes it, or empty."""
+    return not measured or "dimensions" in measured or "directions" in measured
+
+
+def best_measured(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Return what was measured after training, or of a model that wasn't trained."""
     return metrics.get("final") or metrics["base"]
 
 
-def main_values(section: dict[str, Any] | None) -> dict[str, Any]:
+def parts(measured: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Return the first section: the metrics by dimension, or by direction of a reranker."""
+    return (measured or {}).get("dimensions") or (measured or {}).get("directions", {})
+
+
+def main_values(measured: dict[str, Any] | None) -> dict[str, Any]:
     """Return the metrics that a run is ranked by: at the full dimension, or in all directions of a reranker."""
-    return section[keys(section)[0]] if section else {}
+    return next(iter(parts(measured).values()), {})
 
 
-def keys(section: dict[str, Any]) -> list[str]:
-    """Return the keys of a `base` or `final` section: the dimensions, the full one first, or as they stand."""
-    return [str(dim) for dim in dimensions(section)] or list(section)
-
-
-def dimensions(section: dict[str, Any]) -> list[int]:
-    """Return the dimensions of a `base` or `final` section, the full one first; none for a reranker's."""
-    return sorted((int(dim) for dim in section if dim.isdigit()), reverse=True)
+def dimensions(measured: dict[str, Any] | None) -> list[int]:
+    """Return the dimensions, the full one first; none of a reranker."""
+    return [int(dim) for dim in (measured or {}).get("dimensions", {})]

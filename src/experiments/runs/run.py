@@ -14,6 +14,7 @@ from typing import Any
 
 from experiments.config.errors import ConfigError
 from experiments.runs.files import load_json
+from experiments.runs.metrics_file import EVALUATE_AGAIN, OldRecordError, load_metrics
 from experiments.runs.process import now, process_start
 
 _NOT_RUNS = {"checkpoints", "final", "figures", "rankings"}  # folders inside a run: large, and no run is in them
@@ -81,24 +82,33 @@ def load_run(run_dir: Path) -> Run:
     """Read a run's record and metrics, finished or not.
 
     Raises:
-        ConfigError: If the directory doesn't hold both.
+        ConfigError: If the directory doesn't hold both, or metrics that the version before wrote.
     """
-    fields, metrics = read_record(run_dir), load_json(run_dir / "metrics.json")
+    fields, metrics = read_record(run_dir), load_metrics(run_dir)
     if fields is None or not metrics:
         raise ConfigError(f"{run_dir} is no evaluated run: run.json and metrics.json must be there")
     return Run(run_dir, fields, metrics)
 
 
 def load_finished(dirs: Iterable[Path]) -> list[Run]:
-    """Return the finished runs under the directories, the oldest first; those without metrics are logged."""
-    runs = []
-    for path in run_dirs(dirs):
-        fields = read_record(path)
-        if fields and fields["status"] == "finished":
-            try:
-                runs.append(load_run(path))
-            except ConfigError as error:
-                logger.warning("left out: %s", error)
+    """Return the finished runs under the directories, the oldest first; those that can't be read are logged.
+
+    Raises:
+        OldRecordError: If there are some, and the version before wrote them all.
+    """
+    runs, num_old = [], 0
+    for path in filter(is_finished, run_dirs(dirs)):
+        try:
+            runs.append(load_run(path))
+        except OldRecordError:
+            num_old += 1
+        except ConfigError as error:
+            logger.warning("left out: %s", error)
+    if num_old:
+        said = f"{num_old} run{'s' * (num_old > 1)} of a version before, without sections; {EVALUATE_AGAIN}"
+        if not runs:
+            raise OldRecordError(f"no run but {said}")
+        logger.warning("left out: %s", said)
     return sorted(runs, key=lambda run: datetime.fromisoformat(run.record["start"]))
 
 

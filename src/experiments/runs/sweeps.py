@@ -26,7 +26,7 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any] | None:
     ones), `memory_limit` (of each job, bytes) and `jobs`, each with `number`, `identity`, `overrides`, `point` (value
     of each swept key), `dir` (relative to the sweep's), `status`, `reused`, `error`, `same_as`, `dominated_by`,
     `wall_s` (the whole process), `time_s` (the run in it), `peak_memory_bytes`, `peak_device_bytes`, `metric`,
-    `value`, `interval`, `by_dimension`, `energy_kwh`, `emissions_kg`, `log` and `rerun`, as far as they are known. A
+    `value`, `interval`, `dimensions`, `energy_kwh`, `emissions_kg`, `log` and `rerun`, as far as they are known. A
     job's status is one of pending, running, finished, failed, OOM, killed, exited, refused, skipped, duplicate,
     interrupted.
     """

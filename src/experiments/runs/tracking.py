@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 
 from experiments.runs import energy as energy_meter
 from experiments.runs import trackio_run
-from experiments.runs.metrics_file import dimensions, keys
+from experiments.runs.metrics_file import dimensions, main_values, parts
 from experiments.runs.process import is_main_process
 
 if TYPE_CHECKING:
@@ -68,39 +68,39 @@ class Tracker:
         """
         return _TrainingLog(self, name, embedding_dim)
 
-    def log_final(self, section: dict[str, dict[str, Any]], prefix: str = "final") -> None:
+    def log_final(self, measured: dict[str, Any], prefix: str = "final") -> None:
         """Log an evaluation as one point a metric (bars across runs) and as a table of all dimensions or directions.
 
         Args:
-            section: A section of metrics.json, from a dimension or a direction to its metrics.
-            prefix: What was evaluated: `final` or `base`.
+            measured: What stands under `base` or `final` in metrics.json.
+            prefix: Which of them.
         """
-        if not self._run or not section:
+        if not self._run or not measured:
             return
         import trackio
 
-        first, *_ = names = keys(section)
-        column = "dimension" if dimensions(section) else "direction"
         points: dict[str, Any] = {}
         rows: list[Any] = []
-        for key, metrics in section.items():
-            part: Any = int(key) if key.isdigit() else key
-            precisions = {key: value for key, value in metrics.items() if isinstance(value, dict)}
-            for precision, values in {"float32": metrics, **precisions}.items():
-                numbers = _numbers(values)
-                if key in names:  # not a direction beside dimensions
-                    rows.append({column: part, "precision": precision} | {k: round(v, 4) for k, v in numbers.items()})
-                start = "" if precision == "float32" else f"{precision}_"
-                shown = numbers if key == first and not start else {PRIMARY} & numbers.keys()
-                points |= {f"{prefix}/{start}{metric}_{_suffix(key)}": numbers[metric] for metric in shown}
+        for section, found in measured.items():
+            for key, metrics in found.items():
+                suffix, column = (_dimension(key), "dimension") if section == "dimensions" else (key, "direction")
+                for precision, values in {"float32": metrics, **_precisions(metrics)}.items():
+                    numbers = _numbers(values)
+                    if found is parts(measured):  # not a direction beside dimensions
+                        part = int(key) if section == "dimensions" else key
+                        rounded = {name: round(value, 4) for name, value in numbers.items()}
+                        rows.append({column: part, "precision": precision} | rounded)
+                    start = "" if precision == "float32" else f"{precision}_"
+                    drawn = numbers if values is main_values(measured) else {PRIMARY} & numbers.keys()
+                    points |= {f"{prefix}/{start}{metric}_{suffix}": numbers[metric] for metric in drawn}
         self.log(points | {f"{prefix}_metrics": trackio.Table(data=rows)})
 
-    def log_curve(self, sections: dict[str, dict[str, dict[str, Any]]]) -> None:
-        """Log the Matryoshka curve of sections such as `{"base": …, "final": …}`; a dimension is a step."""
-        for dim in sorted({dim for section in sections.values() for dim in dimensions(section)}):
+    def log_curve(self, measured: dict[str, dict[str, Any]]) -> None:
+        """Log the Matryoshka curve of what was measured, `{"base": …, "final": …}`; a dimension is a step."""
+        for dim in sorted({dim for each in measured.values() for dim in dimensions(each)}):
             row = {}
-            for label, section in sections.items():
-                numbers = _numbers(section.get(str(dim), {}))
+            for label, each in measured.items():
+                numbers = _numbers(parts(each).get(str(dim), {}))
                 if PRIMARY in numbers:
                     row[f"matryoshka/{label}_{PRIMARY}_by_dimension"] = numbers[PRIMARY]
             self.log(row, step=dim)
@@ -214,8 +214,9 @@ class _TrainingLog(TrainerCallback):
             dim, direction, metric = match.groups()
             if (dim or direction) is not None and metric != PRIMARY:
                 return None
-            part = dim or direction or self.embedding_dim
-            return f"eval/{metric}" if part is None else f"eval/{metric}_{_suffix(str(part))}"
+            full = self.embedding_dim and _dimension(self.embedding_dim)
+            part = direction or (_dimension(dim) if dim else full)
+            return f"eval/{metric}_{part}" if part else f"eval/{metric}"
         if key.startswith("eval_"):
             return f"eval/{key.removeprefix('eval_')}"
         return "train/mean_loss" if key == "train_loss" else f"train/{key.removeprefix('train_')}"
@@ -280,9 +281,13 @@ def no_tracking(config: dict[str, Any], output_dir: Path, *, name: str, **unused
     yield Tracker()
 
 
-def _suffix(key: str) -> str:
-    """Return how a metric's name ends for a key of a section: dimensions padded, so that they sort."""
-    return f"dim{int(key):04d}" if key.isdigit() else key
+def _dimension(dim: int | str) -> str:
+    """Return how the name of a dimension's metric ends: padded, so that they sort."""
+    return f"dim{int(dim):04d}"
+
+
+def _precisions(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {name: values for name, values in metrics.items() if isinstance(values, dict)}
 
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
