@@ -236,6 +236,7 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
     try:
         task(plain, output_dir, name=name, choices=_choices(output_dir))
     except ConfigError:
+        run_folder.discard(output_dir)  # nothing came of it, unless it has a record
         raise
     except Exception as error:
         lift_memory_limit()

@@ -38,7 +38,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     """
     from experiments.config import hub
 
-    hub.check_sources(config)
+    hub.check_sources(config, begun_with={})
     from transformers import set_seed
 
     from experiments.models.embedders import embedding_dim

@@ -53,8 +53,9 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     """
     from experiments.config import hub
     from experiments.models import push
+    from experiments.runs.run import read_record
 
-    hub.check_sources(config)
+    hub.check_sources(config, begun_with=(read_record(output_dir) or {}).get("commits", {}))
     push.check(config["trainer"], name)
     from transformers import set_seed
 
@@ -88,7 +89,6 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics |= evaluate_base(evaluator, model, output_dir)
 
         processor = image_processor(model)
-        args = make_arguments(config, output_dir, data)  # again: a warm start leaves its precision in accelerate
         trainer: RunTrainer = args.trainer_class(
             model=model,
             args=args,
@@ -117,8 +117,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         finish(metrics, evaluation, data, output_dir, tracker)
         dims = dims_given(truncate_dim, metrics["model"]["embedding_dim"])
         logger.info("Model:     %s%s", output_dir / "final", dims)
-        if config["trainer"]["push_to_hub"]:
-            logger.info("Pushed:    %s", push.push(model, output_dir / "final", config["trainer"], name))
+    if config["trainer"]["push_to_hub"]:  # of a run that is finished, whatever the Hub says
+        logger.info("Pushed:    %s", push.push(model, output_dir / "final", config["trainer"], name))
     return metrics
 
 

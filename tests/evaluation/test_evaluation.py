@@ -16,6 +16,8 @@ from experiments.evaluation.primary_metric import PRIMARY_METRIC
 from experiments.evaluation.results import sample_retrievals
 from experiments.evaluation.retrieval import RetrievalEvaluator
 from experiments.models.embedders import load_embedder
+from experiments.runs.files import load_json, save_json
+from experiments.stages import evaluate_base
 
 ONLY = "query_to_document"
 DIMS = [96, 48, 24, 12]
@@ -100,6 +102,16 @@ def test_trec_files_give_pytrec_eval_the_reported_metrics(model, data, tmp_path)
             assert evaluation.dimensions[dim].metrics[f"cosine_{ours}"] == pytest.approx(np.mean(values), abs=1e-12)
         ndcg = [by_query[query_id]["ndcg_cut_10"] for query_id in evaluation.dimensions[96].query_ids]
         assert evaluation.dimensions[dim].values[PRIMARY_METRIC] == pytest.approx(ndcg, abs=1e-12)
+
+
+def test_a_base_evaluation_is_taken_up_unless_the_version_before_wrote_it(model, data, tmp_path):
+    evaluator = RetrievalEvaluator(one_direction(*data), truncate_dims=[48])
+    saved = tmp_path / "rankings" / "base.json"
+    save_json(saved, {"base": {"96": {PRIMARY_METRIC: 0.5}}, "base_from_cache": False})
+    measured = evaluate_base(evaluator, model, tmp_path)
+    assert [*measured["base"]["dimensions"]] == ["96", "48"] and load_json(saved) == measured
+    save_json(saved, measured | {"base_from_cache": "kept"})
+    assert evaluate_base(evaluator, model, tmp_path)["base_from_cache"] == "kept"
 
 
 def test_equal_pages_are_ranked_by_descending_id_as_trec_eval_does(model):

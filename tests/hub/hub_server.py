@@ -24,7 +24,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 USER, ORG, TOKEN = "tester", "team", "hf_loopback"
-_MISSING_CODES = {"repo": "RepoNotFound", "revision": "RevisionNotFound", "file": "EntryNotFound"}
+_MISSING_CODES = {"repo": "RepoNotFound", "revision": "RevisionNotFound", "file": "EntryNotFound", "gate": "GatedRepo"}
 
 
 @dataclass
@@ -41,6 +41,7 @@ class Repository:
 
     commits: list[Commit] = field(default_factory=list)
     private: bool = False
+    gated: bool = False  # everybody may know of it, and only those who were granted access may read it
 
     def at(self, revision: str) -> Commit | None:
         """Return the commit that a revision names: a branch or a pull request is the newest, else by its hash."""
@@ -207,6 +208,8 @@ class LoopbackHub:
             ("POST", "/api/repos/create", self._create),
             ("GET", f"/api/{kind}/{name}", self._info),
             ("GET", f"/api/{kind}/{name}/revision/{revision}", self._info),
+            ("GET", f"/api/{kind}/{name}/auth-check", self._auth_check),
+            ("GET", f"/api/{kind}/[^/]+", lambda request, body, kind: _missing("repo", "Repository not found", 401)),
             ("GET", f"/api/{kind}/{name}/tree/{revision}(?:/(?P<folder>.+))?", self._tree),
             ("POST", f"/api/{kind}/{name}/paths-info/{revision}", self._paths_info),
             ("POST", f"/api/{kind}/{name}/preupload/{revision}", self._preupload),
@@ -246,13 +249,18 @@ class LoopbackHub:
     def _info(self, request: Request, body: bytes, kind: str, name: str, revision: str = "main") -> Response:
         if isinstance(commit := self._find(kind, name, revision), Response):
             return commit
+        repository = self.repositories[kind, name]
         siblings = [{"rfilename": path, "size": file.stat().st_size} for path, file in commit.files.items()]
         moment = "2026-04-16T00:00:00.000Z"
         return JSONResponse(
-            {"id": name, "sha": commit.sha, "private": self.repositories[kind, name].private, "gated": False}
-            | {"disabled": False, "tags": [], "siblings": siblings, "createdAt": moment, "lastModified": moment}
-            | {"cardData": {}, "downloads": 1, "likes": 1}
+            {"id": name, "sha": commit.sha, "private": repository.private, "siblings": siblings}
+            | {"gated": "manual" if repository.gated else False, "disabled": False, "tags": []}
+            | {"createdAt": moment, "lastModified": moment, "cardData": {}, "downloads": 1, "likes": 1}
         )
+
+    def _auth_check(self, request: Request, body: bytes, kind: str, name: str) -> Response:
+        gated = self.repositories[kind, name].gated
+        return _missing("gate", "Access is restricted", 403) if gated else JSONResponse({})
 
     def _entry(self, path: str, file: Path) -> dict:
         sha = self._sha256(file)
@@ -292,6 +300,8 @@ class LoopbackHub:
     ) -> Response:
         if isinstance(commit := self._find("datasets" if prefix else "models", name, revision), Response):
             return commit
+        if self.repositories["datasets" if prefix else "models", name].gated:
+            return _missing("gate", "Access is restricted", 403)
         if file not in commit.files:
             return _missing("file", f"{file} not found", **{"X-Repo-Commit": commit.sha})
         content = commit.files[file].read_bytes()

@@ -4,6 +4,10 @@ import json
 import shutil
 
 import pytest
+from hub_standins import DOODLES
+from huggingface_hub import constants
+
+from experiments.config.hub import check_sources, commit
 
 CLIP = "sentence-transformers/clip-ViT-L-14"
 EVALUATE = "python -m experiments.evaluate data=vdr_en data.num_eval_rows=2 tracking=none model=saved model.name="
@@ -27,17 +31,64 @@ def downloads(typed):
     [
         (401, "RepoNotFound", "the Hub has no such repository, or shows it to others alone: check the name, or run"),
         (401, "", "the Hub doesn't accept the token (401): run `hf auth login`"),
-        (403, "GatedRepo", "the Hub gives it to those alone who were granted access: ask at "),
         (404, "RepoNotFound", "the Hub has no such repository, or shows it to others alone: check the name, or run"),
         (404, "RevisionNotFound", "the Hub has no such revision of it: see "),
     ],
 )
-def test_a_refusal_is_one_line_that_says_what_to_do(status, code, reason, typed, hub, model):
+def test_a_refusal_is_one_line_that_says_what_to_do(status, code, reason, typed, hub, model, tmp_path):
     hub.refuse(f"^/api/models/{model}", status, code)
     done = typed(f"{EVALUATE}{model}")
     assert done.code == 2, done.output
     assert done.last.startswith(f"error: model.name={model}: {reason}")
     assert "Traceback" not in done.output
+    assert not list(tmp_path.glob("outputs/20*"))
+
+
+def test_what_is_gated_is_refused_before_anything_is_downloaded(typed, hub, model, standins):
+    hub.repositories["models", model].gated = True
+    done = typed(f"{EVALUATE}{model}")
+    reason = f"the Hub gives it to those alone who were granted access: ask at {hub.url}"
+    assert (done.code, done.last[:300].partition(", then")[0]) == (2, f"error: model.name={model}: {reason}/{model}")
+    assert downloads(done) == []
+    hub.publish("datasets", "moods/gated", standins / "datasets" / DOODLES)
+    hub.repositories["datasets", "moods/gated"].gated = True
+    done = typed("python -m experiments.train data=hub data.path=moods/gated tracking=none")
+    assert done.last.startswith(f"error: data.path=moods/gated: {reason}/datasets/moods/gated, then run")
+    assert downloads(done) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ("no-such-model", "the Hub has no such repository"),
+        ("'a b/c d'", "no folder, and no name on the Hub, which is OWNER/NAME"),
+        (f"{CLIP} +model.revision={'ab' * 20}", "the Hub has no such revision of it: see "),
+    ],
+)
+def test_a_mistyped_name_or_revision_is_refused_before_anything_is_downloaded(more, reason, typed, tmp_path):
+    done = typed(f"{EVALUATE}{more}")
+    assert done.code == 2, done.output
+    assert reason in done.last
+    assert downloads(done) == []
+    assert not list(tmp_path.glob("outputs/20*"))
+
+
+def test_offline_no_other_commit_is_taken_for_the_one_asked_for(typed, hub, tmp_path):
+    other = f"+data.train.revision={'ab' * 20} +data.eval.revision={'ab' * 20}"
+    done = typed(f"{EVALUATE}{CLIP} {other}", HF_HUB_OFFLINE="1")
+    assert done.code == 2, done.output
+    assert "it is not in the cache, and HF_HUB_OFFLINE is set: unset it" in done.last
+
+
+def test_a_run_that_goes_on_takes_the_commit_that_it_began_with(hub, model, standins, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    began = hub.repositories["models", model].commits[-1].sha
+    moved = hub.publish("models", model, standins / "models" / CLIP)
+    config = {"model": {"_target_": "experiments.models.embedders.load_embedder", "name": model}}
+    check_sources(config, begun_with={model: began})
+    assert commit("model", model) == began != moved
 
 
 def test_a_data_set_that_is_not_there_is_one_line(typed):

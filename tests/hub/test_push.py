@@ -1,5 +1,7 @@
 """Pushing a finished model to a Hub on loopback, and what is refused before the work."""
 
+import json
+
 import pytest
 from hub_server import ORG, USER
 
@@ -25,6 +27,18 @@ def test_a_model_is_pushed_to_a_new_and_to_an_existing_repository(typed, hub, tm
     loaded = typed(f'python -c "{LOAD.format(name)}"', HF_HOME=str(tmp_path / "another_home"))
     assert loaded.code == 0, loaded.output
     assert "(1024,)" in loaded.output.splitlines()
+
+
+def test_what_the_hub_refuses_at_the_end_costs_no_finished_model(typed, hub, tmp_path):
+    hub.refuse("/commit/", 403)
+    done = typed(f"{PUSH} trainer.hub_model_id={USER}/refused")
+    hub.moods.clear()
+    assert done.code == 1, done.output
+    assert "the model is finished, but not pushed: the token may not do that (403)" in done.last
+    assert f"then type hf upload {USER}/refused " in done.last
+    (record,) = tmp_path.glob("outputs/*/*/run.json")
+    assert json.loads(record.read_text())["status"] == "finished"
+    assert (record.parent / "final" / "modules.json").is_file()
 
 
 @pytest.mark.parametrize(

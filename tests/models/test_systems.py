@@ -1,6 +1,8 @@
 """Every system of the article on the embedding side: fresh models, routers, adapters, twins, audio and video."""
 
 import json
+import subprocess
+import sys
 import wave
 from importlib.util import find_spec
 from pathlib import Path
@@ -201,6 +203,23 @@ def test_the_warm_start_is_trained_once_and_the_same_for_the_same_seed(cache, tm
     assert trained.keys() == again.keys() and all(np.array_equal(trained[name], again[name]) for name in trained)
     untrained = qwen3vl_tiny(seed=42, dtype="float32").state_dict()
     assert any(not np.array_equal(trained[name.removeprefix("0.model.")], untrained[name]) for name in untrained)
+
+
+WARM_BETWEEN = """
+import sys
+from accelerate import Accelerator
+from experiments.training.trainer import TrainingArguments
+from experiments.training.warm_starts import warm_qwen3vl
+
+args = TrainingArguments(sys.argv[1] + "/checkpoints", bf16=True, use_cpu=True)
+warm_qwen3vl(num_train_rows=16, num_train_epochs=1, cache_dir=sys.argv[1])
+print(Accelerator(mixed_precision=args.mixed_precision, cpu=True).mixed_precision)
+"""
+
+
+def test_a_warm_start_leaves_the_training_that_follows_its_precision(tmp_path):
+    done = subprocess.run([sys.executable, "-c", WARM_BETWEEN, str(tmp_path)], capture_output=True, text=True)
+    assert done.stdout.split()[-1:] == ["bf16"], done.stderr
 
 
 @pytest.fixture(scope="module")

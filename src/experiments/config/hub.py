@@ -9,9 +9,10 @@ import logging
 import socket
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from pathlib import Path
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import huggingface_hub
 from huggingface_hub import constants, errors
-from huggingface_hub.utils import httpx
+from huggingface_hub.utils import httpx, validate_repo_id
 
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.model_location import local_folder
@@ -29,29 +30,41 @@ TRIES = 5  # of a question that the Hub is too busy to answer
 LONGEST_WAIT_S = 60.0  # between two of them, whatever the Hub asks for
 
 OFFLINE = "load it once on a machine with a network, copy its HF_HOME and set HF_HUB_OFFLINE=1, or give a local folder"
+OFFLINE_DATA = f"{OFFLINE} (data.path=FOLDER, written by save_to_disk)"
+COPY = "give a local copy of its repository (data.path=FOLDER)"  # of a data set that is streamed
 LOGIN = "run `hf auth login`"
 
 # The loaders of ours that take a name on the Hub.
 _MODEL_LOADERS = ("load_embedder", "load_encoder", "make_reranker", "load_reranker")
 _DATA_LOADERS = ("hub.load", "doodles.load", "multilingual.load")
+_INSTEAD = defaultdict(lambda: OFFLINE, hub=OFFLINE_DATA, doodles=OFFLINE_DATA, multilingual=COPY)  # by their files
+
+# Of this process's run, which loads one commit of a name, by name, revision and kind.
+_commits: dict[tuple[str, str | None, str], str] = {}
+_unreachable_because: list[str] = []
 
 logger = logging.getLogger(__name__)
 
 
-def check_sources(config: dict[str, Any]) -> None:
+def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> None:
     """Make sure, before anything heavy is imported or downloaded, that the Hub gives what a config names.
 
     Args:
         config: The resolved config.
+        begun_with: The commits, by name, of the run that is gone on with, which are taken again.
 
     Raises:
         ConfigError: At the first source that it doesn't give.
     """
     for key, node in sources(config):
         name, kind = node.get("path") or node["name"], "dataset" if "path" in node else "model"
-        revisions = [node.get("revision"), *((node.get(part) or {}).get("revision") for part in ("train", "eval"))]
-        for revision in dict.fromkeys(revisions):
-            commit(f"{key}={name}", name, revision, kind=kind)
+        parts = [node.get(part) for part in ("train", "eval")] if kind == "dataset" else []
+        revisions = [part.get("revision") for part in parts if isinstance(part, dict)] or [node.get("revision")]
+        instead = _INSTEAD[str(node["_target_"]).split(".")[-2]]
+        for number, revision in enumerate(dict.fromkeys(revisions)):
+            taken = revision if number else begun_with.get(name, revision)
+            found = commit(f"{key}={name}", name, taken, kind=kind, instead=instead)
+            _commits[name, revision, kind] = found
 
 
 def sources(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -67,10 +80,10 @@ def sources(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def commit(what: str, name: str, revision: str | None = None, *, kind: str = "model", instead: str = OFFLINE) -> str:
-    """Return the commit that a name on the Hub stands for, from the cache where the Hub can't be reached.
+    """Return the commit that a name on the Hub stands for, asked once; from the cache where the Hub can't be reached.
 
     Args:
-        what: What is asked for, named as the user typed it: "model a/b".
+        what: What is asked for, named as the user typed it: "model.name=a/b".
         name: OWNER/NAME.
         revision: Branch, tag or commit; None: the main branch.
         kind: "model" or "dataset".
@@ -79,13 +92,29 @@ def commit(what: str, name: str, revision: str | None = None, *, kind: str = "mo
     Raises:
         ConfigError: If the Hub refuses, or can't be reached and the cache hasn't got it either.
     """
-    if (reason := unreachable()) and not constants.HF_HUB_OFFLINE:
+    if (known := _commits.get((name, revision, kind))) is not None:
+        return known
+    try:
+        validate_repo_id(name)
+    except errors.HFValidationError as error:
+        raise ConfigError(f"{what}: no folder, and no name on the Hub, which is OWNER/NAME ({error})") from error
+    if reason := unreachable():
         if not _is_cached(name, revision, kind):
             raise ConfigError(f"{what}: could not reach the Hub ({reason}): connect, or {instead}")
         logger.warning("The Hub can't be reached (%s): what was downloaded before is taken", reason)
-        _go_offline()
-    with one_line_errors(what, name, instead):
-        return _resolve(name, revision, kind)
+        _go_offline(reason)
+    if constants.HF_HUB_OFFLINE and not _is_cached(name, revision, kind):
+        raise ConfigError(f"{what}: it is not in the cache, and {why_offline()}, or {instead}")
+    with one_line_errors(what, name, instead, kind):
+        found = _commits[name, revision, kind] = _patiently(lambda: _ask(name, revision, kind))
+    return found
+
+
+def why_offline() -> str:
+    """Return why the Hub isn't asked, and what to do about it."""
+    if _unreachable_because:
+        return f"the Hub can't be reached ({_unreachable_because[0]}): connect"
+    return "HF_HUB_OFFLINE is set: unset it"
 
 
 def require_hub(what: str, instead: str = OFFLINE) -> None:
@@ -113,7 +142,7 @@ def unreachable() -> str | None:
 
 
 @contextmanager
-def one_line_errors(what: str, name: str, instead: str = OFFLINE) -> Iterator[None]:
+def one_line_errors(what: str, name: str, instead: str = OFFLINE, kind: str = "model") -> Iterator[None]:
     """Say in one line what the Hub answered, and what to do.
 
     Raises:
@@ -122,12 +151,12 @@ def one_line_errors(what: str, name: str, instead: str = OFFLINE) -> Iterator[No
     try:
         yield
     except Exception as error:
-        if (reason := refusal(error, name, instead)) is None:
+        if (reason := refusal(error, name, instead, kind)) is None:
             raise
         raise ConfigError(f"{what}: {reason}") from error
 
 
-def refusal(error: BaseException, name: str, instead: str = OFFLINE) -> str | None:
+def refusal(error: BaseException, name: str, instead: str = OFFLINE, kind: str = "model") -> str | None:
     """Return what the Hub's answer behind an error means, and what to do; None if it isn't the Hub's."""
     causes = [each for each in _causes(error) if not isinstance(each, errors.RemoteEntryNotFoundError)]
     kinds = (errors.HfHubHTTPError, _UNREACHED)
@@ -137,11 +166,11 @@ def refusal(error: BaseException, name: str, instead: str = OFFLINE) -> str | No
         case None:
             return None
         case errors.GatedRepoError():
-            return f"the Hub gives it to those alone who were granted access: ask at {_page(name)}, then {LOGIN}"
+            return f"the Hub gives it to those alone who were granted access: ask at {_page(name, kind)}, then {LOGIN}"
         case errors.RepositoryNotFoundError():
             return f"the Hub has no such repository, or shows it to others alone: check the name, or {LOGIN}"
         case errors.RevisionNotFoundError():
-            return f"the Hub has no such revision of it: see {_page(name)}"
+            return f"the Hub has no such revision of it: see {_page(name, kind)}"
         case errors.HfHubHTTPError() if status == 401:
             return f"the Hub doesn't accept the token (401): {LOGIN}"
         case errors.HfHubHTTPError() if status == 403:
@@ -151,7 +180,7 @@ def refusal(error: BaseException, name: str, instead: str = OFFLINE) -> str | No
         case errors.HfHubHTTPError():
             return f"the Hub answers {status}: try again later, or {instead}"
     if constants.HF_HUB_OFFLINE:
-        return f"it is not in the cache, and HF_HUB_OFFLINE is set: unset it, or {instead}"
+        return f"it is not whole in the cache, and {why_offline()}, or {instead}"
     return f"the connection to the Hub was lost ({one_line(str(_deepest(error)), 160)}): type the same line again"
 
 
@@ -161,9 +190,14 @@ _UNREACHED = (
 )
 
 
-@cache  # a run loads one commit, and asks for it once
-def _resolve(name: str, revision: str | None, kind: str) -> str:
-    return _patiently(lambda: huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind).resolved)
+def _ask(name: str, revision: str | None, kind: str) -> str:
+    """Return the commit of a revision that is there and may be read."""
+    if not (offline := constants.HF_HUB_OFFLINE):
+        api = huggingface_hub.HfApi()
+        if api.repo_info(name, revision=revision, repo_type=kind).gated:
+            api.auth_check(name, repo_type=kind)  # what it is, everybody may know
+    found = huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind, local_files_only=offline)
+    return found.resolved
 
 
 def _patiently(ask: Callable[[], str]) -> str:
@@ -186,16 +220,20 @@ def _patiently(ask: Callable[[], str]) -> str:
 
 
 def _is_cached(name: str, revision: str | None, kind: str) -> bool:
+    """Return whether something of the commit has been downloaded before."""
     try:
-        huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind, local_files_only=True)
+        found = huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind, local_files_only=True)
     except errors.RevisionResolutionError:
         return False
-    return True
+    repository = Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}"
+    return (repository / "snapshots" / found.resolved).is_dir()
 
 
-def _go_offline() -> None:
+def _go_offline(reason: str) -> None:
     """Let the libraries answer from their caches, as HF_HUB_OFFLINE=1 would have from the start."""
+    _unreachable_because.append(reason)
     constants.HF_HUB_OFFLINE = True
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it would say so again for each file
     if (config := sys.modules.get("datasets.config")) is not None:
         config.HF_HUB_OFFLINE = config.HF_DATASETS_OFFLINE = True  # type: ignore[attr-defined]
 
@@ -213,8 +251,8 @@ def _deepest(error: BaseException) -> BaseException:
     return [*_causes(error)][-1]
 
 
-def _page(name: str) -> str:
-    return f"{constants.ENDPOINT}/{name}"
+def _page(name: str, kind: str) -> str:
+    return f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
 
 
 def _connection_failure(host: str, port: int) -> str | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -250,9 +248,8 @@ def qwen3vl_tiny(
 
     if peft is not None:
         cache_dir = cache_dir or "outputs/.cache"
-    version = hashlib.sha256(Path(qwen3vl.__file__).read_bytes()).hexdigest()[:8]  # no cache outlives what made it
     build = partial(qwen3vl.build_qwen3vl, embedding_dim=embedding_dim, seed=seed)
-    with built(build, f"qwen3vl-tiny-{version}-{embedding_dim}d-seed{seed}", cache_dir) as folder:
+    with built(build, f"qwen3vl-tiny-{embedding_dim}d", seed, cache_dir) as folder:
         return load_embedder(
             str(folder),
             embedding_dim=embedding_dim,

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+class PushError(RuntimeError):
+    """The finished model could not be pushed."""
+
+
 def check(trainer: dict[str, Any], name: str) -> None:
     """Make sure, before the work, that the finished model could be pushed.
 
@@ -59,7 +63,9 @@ def check(trainer: dict[str, Any], name: str) -> None:
     whole = repo_id if owner else f"{owners[0]}/{rest}"
     with one_line_errors("trainer.push_to_hub=true", whole):
         exists = api.repo_exists(whole)
-    logger.info("To be pushed at the end: %s%s", whole, " (it exists: a new commit)" if exists else "")
+        if not exists:  # made now: what is refused at the end would have cost the whole training
+            api.create_repo(whole, private=trainer.get("hub_private_repo"), exist_ok=True)
+    logger.info("To be pushed at the end: %s%s", whole, " (it exists: a new commit)" if exists else " (made)")
 
 
 def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> str:
@@ -70,15 +76,27 @@ def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> 
         folder: Where it was saved: exactly these files are pushed.
         trainer: The config's node: `hub_model_id`, `hub_private_repo`, `hub_revision`, `hub_token`.
         name: Of the run.
+
+    Raises:
+        PushError: If the Hub refuses after all; the model is on disk.
     """
-    return model.push_to_hub(
-        repository(trainer, name),
-        token=trainer.get("hub_token"),
-        private=trainer.get("hub_private_repo"),
-        revision=trainer.get("hub_revision"),
-        local_model_path=str(folder),
-        exist_ok=True,
-    )
+    from experiments.config.hub import refusal
+
+    repo_id = repository(trainer, name)
+    try:
+        return model.push_to_hub(
+            repo_id,
+            token=trainer.get("hub_token"),
+            private=trainer.get("hub_private_repo"),
+            revision=trainer.get("hub_revision"),
+            local_model_path=str(folder),
+            exist_ok=True,
+        )
+    except Exception as error:
+        reason = refusal(error, repo_id) or f"{type(error).__name__}: {error}"
+        raise PushError(
+            f"the model is finished, but not pushed: {reason}; then type hf upload {repo_id} {folder}"
+        ) from error
 
 
 def repository(trainer: dict[str, Any], name: str) -> str:

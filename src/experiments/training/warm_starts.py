@@ -1,22 +1,26 @@
-"""A warm start for recipes whose few trained weights can't learn from random ones: the tiny model, trained briefly."""
+"""Warm starts: tiny models trained briefly, where what a recipe trains can't learn from random weights.
+
+They start where a pretrained checkpoint would, and see training rows alone, none that are evaluated.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
-from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
-from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
 
 from experiments.data.drawn import drawings, report_pages
 from experiments.data.resized_pages import image_processor, resized_rows
 from experiments.models.embedders import qwen3vl_tiny
-from experiments.models.tiny import qwen3_5, qwen3vl
+from experiments.models.tiny import qwen3_5
 from experiments.models.tiny.cache import built
 from experiments.training.trainer import Trainer, TrainingArguments
 
@@ -26,9 +30,7 @@ logger = logging.getLogger(__name__)
 def warm_qwen3vl(
     seed: int = 42, num_train_rows: int = 1024, num_train_epochs: float = 2.0, cache_dir: str = "outputs/.cache"
 ) -> str:
-    """Train the tiny Qwen3-VL briefly, unless the cache has it, and return its folder.
-
-    It sees the training rows of the default drawn report pages alone, none that are evaluated.
+    """Train the tiny Qwen3-VL briefly on the default drawn report pages, unless the cache has it; return its folder.
 
     Args:
         seed: Of the weights and the batches.
@@ -36,33 +38,20 @@ def warm_qwen3vl(
         num_train_epochs: Passes over them.
         cache_dir: Where pages and model are kept.
     """
-    sources = b"".join(Path(str(file)).read_bytes() for file in (__file__, qwen3vl.__file__))
-    version = hashlib.sha256(sources).hexdigest()[:8]
-    name = f"qwen3vl-warm-{version}-{num_train_rows}x{num_train_epochs}-seed{seed}"
-    cache = Path(cache_dir).expanduser()
 
-    def build(folder: Path) -> None:
-        logger.info(
-            "Warm start: %s epochs over %s drawn pages, kept in %s", num_train_epochs, num_train_rows, cache / name
-        )
+    def start(folder: Path) -> tuple[SentenceTransformer, Any]:
         data = report_pages.load(num_train_rows=num_train_rows, cache_dir=cache_dir)
-        with torch.random.fork_rng():  # what is drawn later doesn't depend on whether the cache had it
-            model = qwen3vl_tiny(seed=seed, dtype="float32")
-            args = TrainingArguments(
-                output_dir=str(folder.with_name("checkpoints")),
-                num_train_epochs=num_train_epochs,
-                per_device_train_batch_size=64,
-                learning_rate=2e-3,
-                warmup_steps=0.1,
-                save_strategy="no",
-                seed=seed,
-            )
-            rows = resized_rows(data.train, image_processor(model))
-            Trainer(model=model, args=args, train_dataset=rows, loss=MultipleNegativesRankingLoss(model)).train()
-        model.save_pretrained(str(folder), create_model_card=False)
+        model = qwen3vl_tiny(seed=seed, dtype="float32")
+        return model, resized_rows(data.train, image_processor(model))
 
-    with built(build, name, str(cache), alone="model=qwen3vl_warm_tiny") as folder:
-        return str(folder.resolve())
+    arguments: dict[str, Any] = {
+        "num_train_epochs": num_train_epochs,
+        "per_device_train_batch_size": 64,
+        "learning_rate": 2e-3,
+    }
+    name, what = f"qwen3vl-warm-{num_train_rows}x{num_train_epochs}", "model=qwen3vl_warm_tiny"
+    logged = f"{num_train_epochs} epochs over {num_train_rows} drawn pages"
+    return _warm(name, what, logged, seed, cache_dir, start, arguments)
 
 
 def warm_backbone(
@@ -70,24 +59,31 @@ def warm_backbone(
 ) -> str:
     """Return the folder of a tiny Qwen3.5 that was trained as an embedder of drawings, once, and then is cached.
 
+    From random weights a reranker doesn't learn to match images with texts.
+
     Args:
         seed: Of the initial weights and the batches.
         num_steps: Training steps, of half a second each on two cores.
         batch_size: Pairs of a caption and its drawing in a step.
         cache_dir: Folder of the cache.
     """
-    sources = (Path(__file__), Path(qwen3_5.__file__), Path(drawings.__file__))
-    version = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:8]
-    name = f"qwen3_5-tiny-warm-{version}-{num_steps}x{batch_size}-seed{seed}"
 
-    def build(folder: Path) -> None:
-        logger.info("Warm start: %d steps as an embedder of drawings, kept in %s", num_steps, Path(cache_dir) / name)
+    def start(folder: Path) -> tuple[SentenceTransformer, Any]:
         qwen3_5.build_qwen3_5(folder, seed=seed)
-        with torch.random.fork_rng(devices=[]):  # what follows is the same, whether this was cached or not
-            _fit_embedder(folder, seed, num_steps, batch_size, cache_dir)
+        rows = drawings.captioned(num_steps * batch_size // 4, 40, 0, cache_dir)["train"]
+        transformer = Transformer(str(folder), transformer_task="feature-extraction")
+        pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
+        model = SentenceTransformer(modules=[transformer, pooling, Normalize()])
+        return model, rows.select_columns(["text", "image"])
 
-    with built(build, name, cache_dir, alone="the tiny reranker's backbone") as folder:
-        return str(folder)
+    arguments: dict[str, Any] = {
+        "max_steps": num_steps,
+        "per_device_train_batch_size": batch_size,
+        "learning_rate": 3e-3,
+    }
+    arguments |= {"batch_sampler": "batch_sampler", "use_cpu": True, "logging_steps": 25, "bf16": False}
+    name, what = f"qwen3_5-warm-{num_steps}x{batch_size}", "the tiny reranker's backbone"
+    return _warm(name, what, f"{num_steps} steps as an embedder of drawings", seed, cache_dir, start, arguments)
 
 
 def warm_embedder(
@@ -98,25 +94,37 @@ def warm_embedder(
     return SentenceTransformer(folder, local_files_only=True)
 
 
-def _fit_embedder(folder: Path, seed: int, num_steps: int, batch_size: int, cache_dir: str) -> None:
-    """Train on drawings of the training combinations alone, and write the embedder."""
-    rows = drawings.captioned(num_steps * batch_size // 4, 40, 0, cache_dir)["train"].select_columns(["text", "image"])
-    transformer = Transformer(str(folder), transformer_task="feature-extraction")
-    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
-    model = SentenceTransformer(modules=[transformer, pooling, Normalize()])
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder.with_name("trainer")),
-        max_steps=num_steps,
-        per_device_train_batch_size=batch_size,
-        learning_rate=3e-3,
-        warmup_steps=0.1,
-        save_strategy="no",
-        report_to="none",
-        logging_steps=25,
-        seed=seed,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-    )
-    loss = MultipleNegativesRankingLoss(model)
-    SentenceTransformerTrainer(model=model, args=arguments, train_dataset=rows, loss=loss).train()
-    model.save_pretrained(str(folder))
+def _warm(
+    name: str,
+    what: str,
+    logged: str,
+    seed: int,
+    cache_dir: str,
+    start: Callable[[Path], tuple[SentenceTransformer, Any]],
+    arguments: dict[str, Any],
+) -> str:
+    """Return the folder of a model that is trained unless the cache has it; nothing else depends on whether it had."""
+
+    def write(folder: Path) -> None:
+        logger.info("Warm start: %s, kept in %s", logged, cache_dir)
+        with torch.random.fork_rng(), _accelerate_as_it_was():
+            model, rows = start(folder)
+            checkpoints = str(folder.with_name("checkpoints"))  # none are written
+            args = TrainingArguments(checkpoints, warmup_steps=0.1, save_strategy="no", seed=seed, **arguments)
+            Trainer(model=model, args=args, train_dataset=rows, loss=MultipleNegativesRankingLoss(model)).train()
+        model.save_pretrained(str(folder), create_model_card=False)
+
+    with built(write, name, seed, cache_dir, trained=what) as folder:
+        return str(folder)
+
+
+@contextmanager
+def _accelerate_as_it_was() -> Iterator[None]:
+    """Put back what a training leaves to the next one of its process: accelerate's state, with its precision."""
+    states = [(kind, dict(kind._shared_state)) for kind in (PartialState, AcceleratorState, GradientState)]
+    try:
+        yield
+    finally:
+        for kind, before in states:
+            kind._shared_state.clear()
+            kind._shared_state.update(before)

@@ -13,12 +13,10 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 
 from experiments.config.errors import ConfigError
-from experiments.config.hub import OFFLINE, commit, refusal
+from experiments.config.hub import OFFLINE_DATA, commit, refusal, why_offline
 from experiments.data.from_rows import build, first_rows, loading_error
 from experiments.data.media import with_files
 from experiments.data.types import Data
-
-INSTEAD = f"{OFFLINE} (data.path=FOLDER, written by save_to_disk)"
 
 
 def load(
@@ -83,7 +81,7 @@ def pinned(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         return dict(arguments)
     if path.startswith((".", "~", "/")) or path.count("/") > 1:
         raise ConfigError(f"data.path={path}: no such folder")
-    revision = commit(f"data.path={path}", path, arguments.get("revision"), kind="dataset", instead=INSTEAD)
+    revision = commit(f"data.path={path}", path, arguments.get("revision"), kind="dataset", instead=OFFLINE_DATA)
     return {**arguments, "revision": revision}
 
 
@@ -105,16 +103,16 @@ def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
     try:
         dataset = load_dataset(str(folder) if folder.exists() else path, **arguments)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        if not folder.exists() and not constants.HF_HUB_OFFLINE and (reason := refusal(error, path, INSTEAD)):
+        if not folder.exists() and (reason := refusal(error, path, OFFLINE_DATA, "dataset")):
             raise ConfigError(f"data.path={path}: {reason}") from error
-        hint = (
-            "; HF_HUB_OFFLINE is set, so only what is cached loads: unset it, or copy the HF_HOME of a machine "
-            "that has loaded it, or type data.path=FOLDER, written by save_to_disk"
-        )
+        hint = f"; {why_offline()}, or {OFFLINE_DATA}" if constants.HF_HUB_OFFLINE and not folder.exists() else ""
         raise ConfigError(
-            f"could not load {what} (data.{part}={dict(arguments)}): {loading_error(error)}"
-            + (hint if constants.HF_HUB_OFFLINE and not folder.exists() else "")
+            f"could not load {what} (data.{part}={dict(arguments)}): {loading_error(error)}{hint}"
         ) from error
+    if not folder.exists() and arguments["revision"] not in str(dataset.cache_files):  # offline: whatever is cached
+        raise ConfigError(
+            f"data.path={path}: the cache holds another commit of it than {arguments['revision']}, and {why_offline()}"
+        )
     if isinstance(dataset, DatasetDict):
         raise ConfigError(f"{what} has splits: set data.{part}.split to one of {', '.join(dataset)}")
     return dataset

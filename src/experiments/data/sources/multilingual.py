@@ -27,14 +27,13 @@ from huggingface_hub import constants
 from tqdm.auto import tqdm
 
 from experiments.config.errors import ConfigError
-from experiments.config.hub import commit, refusal, require_hub
+from experiments.config.hub import COPY, commit, refusal, require_hub, why_offline
 from experiments.data.from_rows import build, loading_error
 from experiments.data.types import Data
 
 COLUMNS = ("id", "query", "image", "negatives")
 TEXT = Value("string")
 INDEX = Features({"id": TEXT, "query": TEXT, "negatives": List(TEXT), "language": TEXT})
-INSTEAD = "give a local copy of its repository (data.path=FOLDER)"
 PAGES_AT_ONCE = 64
 
 logger = logging.getLogger(__name__)
@@ -87,10 +86,10 @@ def load(
         ConfigError: The data set cannot be loaded, has other columns or not the language, or too few rows.
     """
     if on_hub := not Path(path).expanduser().exists():
-        require_hub(f"data.path={path}", INSTEAD)
+        require_hub(f"data.path={path}", COPY)
         if constants.HF_HUB_OFFLINE:
-            raise ConfigError(f"data set {path} is streamed, and HF_HUB_OFFLINE is set: unset it, or {INSTEAD}")
-        revision = commit(f"data.path={path}", path, revision, kind="dataset", instead=INSTEAD)
+            raise ConfigError(f"data.path={path}: it is streamed, and {why_offline()}, or {COPY}")
+        revision = commit(f"data.path={path}", path, revision, kind="dataset", instead=COPY)
     try:
         source = _find(path, language, split, revision)
         state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
@@ -106,7 +105,7 @@ def load(
     except (OSError, RuntimeError, DatasetsError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        if on_hub and (reason := refusal(error, path, INSTEAD)):
+        if on_hub and (reason := refusal(error, path, COPY, "dataset")):
             raise ConfigError(f"data.path={path}: {reason}") from error
         raise ConfigError(f"could not load data set {path} ({language}): {loading_error(error)}") from error
     train, eval = (_with_pages(index, rows, columns, folder) for rows, columns in pages)

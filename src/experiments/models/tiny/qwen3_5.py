@@ -6,16 +6,13 @@ first, on the same drawings: what follows starts where a pretrained checkpoint w
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerFast, Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
 from experiments.data.drawn import drawings
+from experiments.models.tiny.cache import write_checkpoint
 from experiments.models.tiny.qwen3vl import INIT, MOST_INTERMEDIATE, SPECIAL_TOKENS, qwen3vl_processor, train_tokenizer
-
-logger = logging.getLogger(__name__)
 
 # The roles that Qwen3.5's own template knows: a reranker has to teach it two more.
 CHAT_TEMPLATE = """{%- for message in messages -%}
@@ -94,9 +91,6 @@ def qwen3_5_config(tokenizer: PreTrainedTokenizerFast, embedding_dim: int) -> Qw
 def build_qwen3_5(folder: Path, *, embedding_dim: int = 64, seed: int = 42) -> None:
     """Write a Qwen3.5 with random weights as the real one is published: a generative checkpoint with a processor."""
     tokenizer = train_tokenizer(tokenizer_text())
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = Qwen3_5ForConditionalGeneration(qwen3_5_config(tokenizer, embedding_dim))
     processor = qwen3vl_processor(tokenizer, CHAT_TEMPLATE)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    config = qwen3_5_config(tokenizer, embedding_dim)
+    write_checkpoint(folder, lambda: (Qwen3_5ForConditionalGeneration(config), processor), seed)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -17,6 +16,8 @@ from transformers import (
     Qwen3VLProcessor,
     Qwen3VLVideoProcessor,
 )
+
+from experiments.models.tiny.cache import write_checkpoint
 
 SPECIAL_TOKENS = {
     "pad_token": "<|endoftext|>",
@@ -142,13 +143,9 @@ def qwen3vl_processor(tokenizer: PreTrainedTokenizerFast, chat_template: str | N
 def build_qwen3vl(folder: Path, *, embedding_dim: int, seed: int) -> None:
     """Write a Qwen3-VL embedder with random weights: last-token pooling and unit length, as the real one."""
     tokenizer = train_tokenizer()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        backbone = Qwen3VLModel(qwen3vl_config(tokenizer, embedding_dim))
-    processor = qwen3vl_processor(tokenizer)
+    config = qwen3vl_config(tokenizer, embedding_dim)
     backbone_folder = folder.with_name(folder.name + ".backbone")
-    backbone.save_pretrained(backbone_folder)
-    processor.save_pretrained(backbone_folder)
+    write_checkpoint(backbone_folder, lambda: (Qwen3VLModel(config), qwen3vl_processor(tokenizer)), seed)
     transformer = Transformer(str(backbone_folder))
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
     SentenceTransformer(modules=[transformer, pooling, Normalize()]).save_pretrained(str(folder))

@@ -6,17 +6,14 @@ checkpoint from the Hub would be.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import torch
 import transformers as hf
 from tokenizers.processors import TemplateProcessing
 
 from experiments.models.tiny import qwen3vl
-from experiments.models.tiny.cache import built
+from experiments.models.tiny.cache import Built, built, write_checkpoint
 from experiments.models.tiny.qwen3vl import INIT
 
 DIM = 96
@@ -42,8 +39,6 @@ OMNI_TEMPLATE = """{%- for message in messages -%}
 {% endfor -%}
 {%- if add_generation_prompt -%}<|im_start|>assistant
 {% endif -%}"""
-
-Built = tuple[hf.PreTrainedModel, hf.ProcessorMixin]
 
 
 def qwen3vl_instruct(seed: int = 42, cache_dir: str = "outputs/.cache") -> str:
@@ -82,19 +77,8 @@ def siglip(seed: int = 42, cache_dir: str = "outputs/.cache") -> str:
 
 
 def _saved(name: str, seed: int, cache_dir: str, make: Callable[[], Built]) -> str:
-    """Return the folder of a twin, built complete or not at all."""
-    sources = b"".join(Path(str(module)).read_bytes() for module in (__file__, qwen3vl.__file__))
-    version = hashlib.sha256(sources + hf.__version__.encode()).hexdigest()[:8]
-
-    def build(folder: Path) -> None:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model, processor = make()
-        model.save_pretrained(folder)
-        processor.save_pretrained(folder)
-
-    with built(build, f"{name}-tiny-{version}-seed{seed}", str(Path(cache_dir).expanduser())) as folder:
-        return str(folder.resolve())
+    with built(lambda folder: write_checkpoint(folder, make, seed), f"{name}-tiny", seed, cache_dir) as folder:
+        return str(folder)
 
 
 def _text(tokenizer: Any, dim: int, **more: Any) -> dict[str, Any]:
