@@ -188,3 +188,10 @@ def test_mistakes_are_one_line_and_exit_2(here, monkeypatch, capsys):
         assert run_plan(monkeypatch, *overrides) == 2
         output = capsys.readouterr()
         assert output.err.count("\n") == 1 and said in output.err and not output.out
+
+
+def test_sweep_on_slurm_is_planned_all_jobs_at_once(here, monkeypatch, capsys):
+    assert run_plan(monkeypatch, "hydra/launcher=slurm", "seed=1,2") == 0
+    printed = capsys.readouterr().out
+    assert "Jobs:   2: 2 to run" in printed
+    assert "Start:  python -m experiments.train -m hydra/launcher=slurm seed=1,2" in printed

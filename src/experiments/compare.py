@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, select, show
-from experiments.config.keys import SEEDS, digest, effective
+from experiments.config.keys import Role, digest, effective, plays
 from experiments.evaluation.metrics import Difference, paired_difference
 from experiments.evaluation.primary_metric import primary_metric
 from experiments.reports.settings import Setting, load_settings
@@ -77,7 +77,7 @@ def _config_keys(settings: Sequence[Setting]) -> str:
     kept = [effective(config) for config in configs]
     found, without_effect = {}, []
     for key in dict.fromkeys(key for config in configs for key in _leaves(config)):
-        if key not in SEEDS and _differ(values := [select(config, key) for config in configs]):
+        if not plays(key, Role.SEED) and _differ(values := [select(config, key) for config in configs]):
             if _differ(select(config, key) for config in kept):
                 found[key] = [show(value) for value in values]
             else:

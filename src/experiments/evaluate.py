@@ -41,8 +41,8 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     hub.check_sources(config, begun_with={})
     from transformers import set_seed
 
-    from experiments.models.embedders import embedding_dim
     from experiments.models.loading import commits
+    from experiments.models.ready import embedding_dim
     from experiments.runs.record import keep_record
 
     with ExitStack() as stack:

@@ -118,7 +118,7 @@ def describe(
     config: dict[str, Any], choices: dict[str, str], data: Data, model: BaseModel, evaluator: Evaluator
 ) -> dict[str, Any]:
     """Return what the numbers are measured on: the head of metrics.json (`runs.metrics_file` says what follows)."""
-    from experiments.models.embedders import describe as describe_model
+    from experiments.models.ready import describe as describe_model
 
     name = config["model"].get("name")  # a node that builds a tiny twin has no name of its own
     return {

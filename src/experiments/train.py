@@ -61,8 +61,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
 
     from experiments.data.resized_pages import image_processor, resized_rows
     from experiments.models.adapters import merge_adapter
-    from experiments.models.embedders import embedding_dim
     from experiments.models.loading import commits
+    from experiments.models.ready import embedding_dim
     from experiments.runs.record import keep_record
     from experiments.training import mini_batch
 

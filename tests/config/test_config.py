@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from experiments.config import checks
 from experiments.config.checks import GROUPS, check
 from experiments.config.errors import ConfigError
-from experiments.config.keys import SEEDS, config_hash, effective
+from experiments.config.keys import Role, config_hash, effective
 from experiments.config.options import CONF
 
 SRC = Path(checks.__file__).parents[1]
@@ -206,7 +206,7 @@ def test_another_seed_of_a_twin_is_no_other_setting(composed, twin):
     """As experiments.compare groups runs: whatever takes its value from the seed must be known as one."""
     first, second = (composed(f"model={twin}", seed=seed) for seed in (1, 2))
     assert effective(first) != effective(second)
-    assert effective(first, SEEDS) == effective(second, SEEDS)
+    assert effective(first, Role.SEED) == effective(second, Role.SEED)
 
 
 def _default(group):

@@ -19,7 +19,8 @@ from experiments.evaluate import evaluate
 from experiments.evaluation import embedding_cache
 from experiments.evaluation.embedding_cache import EMBEDS, key_parts, load_or_compute
 from experiments.evaluation.retrieval import RetrievalEvaluator
-from experiments.models.embedders import load_embedder, set_pixel_bounds
+from experiments.models.embedders import load_embedder
+from experiments.models.ready import set_pixel_bounds
 from experiments.runs.provenance import code_hash
 
 

@@ -5,7 +5,8 @@ from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from experiments.config.errors import ConfigError
-from experiments.models.embedders import describe, load_embedder, page_cost, qwen3vl_tiny
+from experiments.models.embedders import load_embedder, qwen3vl_tiny
+from experiments.models.ready import describe, page_cost
 
 
 def test_the_embedded_model_is_a_qwen3vl_of_one_to_three_million_parameters(tiny_model):

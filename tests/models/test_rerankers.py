@@ -19,7 +19,7 @@ from experiments.evaluate import evaluate
 from experiments.evaluation.metrics import order, reranking_metrics
 from experiments.evaluation.query_values import read_query_values
 from experiments.evaluation.reranking import Candidates, RerankingEvaluator
-from experiments.models.embedders import describe
+from experiments.models.ready import describe
 from experiments.models.rerankers import load_reranker, make_reranker, teach_pair_roles
 from experiments.models.tiny.qwen3_5 import build_qwen3_5
 from experiments.runs.run import load_run

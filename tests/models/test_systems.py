@@ -24,7 +24,8 @@ from experiments.config.options import CONF
 from experiments.evaluate import evaluate
 from experiments.models import routers
 from experiments.models.adapters import freeze_parts, merge_adapter
-from experiments.models.embedders import describe, load_embedder, qwen3vl_tiny
+from experiments.models.embedders import load_embedder, qwen3vl_tiny
+from experiments.models.ready import describe
 from experiments.models.tiny import twins
 from experiments.stages import build
 from experiments.train import train

@@ -3,7 +3,8 @@ import json
 import torch
 from torch import nn
 
-from experiments.models.embedders import PatchProjection, load_embedder
+from experiments.models.embedders import load_embedder
+from experiments.models.ready import PatchProjection
 from experiments.training.trainer import TrainingArguments, delete_oldest, last_checkpoint
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import math
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import fits
-from experiments.config.bounds import BOUNDS, CHOICES, STEPS_OR_SHARES
 from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, hint, select, show
-from experiments.config.signatures import Parameter, Signature, choices, in_words, matches, read, refusal
+from experiments.config.keys import OF_LIBRARIES, STEPS_OR_SHARES
+from experiments.config.signatures import Parameter, Signature, choices, in_words, matches, parameter, read, refusal
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None", "cache_dir": "str"}  # what stands beside the groups
@@ -48,7 +47,6 @@ def check(config: dict[str, Any]) -> None:
     if not (known := _read("loss", loss)).accepts_any and "model" not in known.parameters:
         raise ConfigError(f"loss._target_={loss} takes no model, so it is no loss; see conf/loss/library.yaml")
     _check_ranges(config)
-    _check_choices(config)
     model = config.get("model", {})
     card = _CARDS.get(str(model.get("_target_")).rpartition(".")[0])
     if card and isinstance(model.get("card"), dict):
@@ -167,13 +165,13 @@ def _type_message(key: str, value: object, annotation: str) -> str:
 
 
 def _check_ranges(config: dict[str, Any]) -> None:
-    for key, bound, relation in BOUNDS:
-        value = select(config, key)
-        if not isinstance(value, int | float):
-            continue
-        if not math.isfinite(value) or value < bound or (value == bound and relation == "above"):
-            raise ConfigError(f"{key}={value}: must be {relation} {bound}")
-        if key in STEPS_OR_SHARES and value > 1 and value != int(value):
+    for key, annotation in OF_LIBRARIES.items():
+        value, known = select(config, key), parameter(annotation)
+        if reason := refusal(known.bounds, value):
+            raise ConfigError(f"{key}={show(value)}: {reason}")
+        if value is not None and (options := choices(known.annotation)) and not matches(known.annotation, value):
+            raise ConfigError(_choice_message(key, value, options))
+        if key in STEPS_OR_SHARES and isinstance(value, float) and value > 1 and value != int(value):
             raise ConfigError(
                 f"{key}={value}: above 1 it counts steps, in whole numbers; below 1 it is a share of all"
             )
@@ -185,17 +183,9 @@ def _check_ranges(config: dict[str, Any]) -> None:
         )
 
 
-def _check_choices(config: dict[str, Any]) -> None:
-    for key, options in CHOICES.items():
-        value = select(config, key)
-        for item in value if isinstance(value, list) else [value]:
-            if item is not None and (item not in options or isinstance(item, int) and not isinstance(item, bool)):
-                raise ConfigError(_choice_message(key, value, options))
+def _check_rest(config: dict[str, Any]) -> None:
     if select(config, "evaluator.precisions") == []:
         raise ConfigError("evaluator.precisions=[] : name at least one, e.g. evaluator.precisions=[float32]")
-
-
-def _check_rest(config: dict[str, Any]) -> None:
     resume = select(config, "trainer.resume")
     if resume not in (None, "auto") and not (Path(resume).expanduser() / "run.json").is_file():
         raise ConfigError(

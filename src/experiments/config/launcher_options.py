@@ -14,7 +14,7 @@ def check_options(launcher: Any) -> int | None:
     Raises:
         ConfigError: If an option has a wrong type or value.
     """
-    n_jobs, on_failure = getattr(launcher, "n_jobs", 1), launcher.on_failure
+    n_jobs, on_failure = getattr(launcher, "n_jobs", 1), getattr(launcher, "on_failure", "continue")
     expected = {
         "n_jobs": (type(n_jobs) is int and n_jobs > 0, "a whole number, 1 or more"),
         "on_failure": (on_failure in ("continue", "stop"), "continue or stop"),

@@ -283,6 +283,11 @@ def _parameter(module: _Module | None, annotation: ast.expr | None, default: ast
     return Parameter(text, default is None, tuple(plain.bounds))
 
 
+def parameter(annotation: str) -> Parameter:
+    """Return what an annotation tells that stands in no source file."""
+    return _parameter(None, ast.parse(annotation, mode="eval").body, None)
+
+
 class _Plain(ast.NodeTransformer):
     """Puts the type in the place of `Annotated`, and what it stands for in that of an alias; notes the bounds."""
 

@@ -14,6 +14,7 @@ from sentence_transformers.util.distributed import get_world_size
 from torch import nn
 from tqdm.auto import tqdm
 
+from experiments.config.bounds import NotNegative, Positive
 from experiments.config.errors import ConfigError
 from experiments.data.types import Direction
 from experiments.evaluation import metrics
@@ -72,10 +73,10 @@ class RerankingEvaluator(BaseEvaluator):
         name: str = "",
         *,
         retriever: SentenceTransformer | None = None,
-        num_candidates: int | None = None,
-        batch_size: int = 32,
-        num_bootstrap: int = 1000,
-        seed: int = 0,
+        num_candidates: Positive | None = None,
+        batch_size: Positive = 32,
+        num_bootstrap: NotNegative = 1000,
+        seed: NotNegative = 0,
         show_progress_bar: bool | None = None,
     ) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.evaluation import BaseEvaluator
 
+from experiments.config.bounds import NotNegative, Positive, Precision
 from experiments.config.errors import ConfigError
 from experiments.data.types import Direction
 from experiments.evaluation import embedding_cache, metrics
@@ -20,7 +21,7 @@ from experiments.evaluation.results import Evaluation
 from experiments.evaluation.retrieval_direction import Embedder, RetrievalDirection
 from experiments.evaluation.saying import say
 
-PRECISIONS = ("float32", "int8", "binary")
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8", "binary")
 
 
 class RetrievalEvaluator(BaseEvaluator):
@@ -63,11 +64,11 @@ class RetrievalEvaluator(BaseEvaluator):
         *,
         truncate_dims: Sequence[int] | None = None,
         saved_dim: int | None = None,
-        batch_size: int = 32,
-        precisions: Sequence[str] = PRECISIONS,
-        num_workers: int = 0,
-        num_bootstrap: int = 1000,
-        seed: int = 0,
+        batch_size: Positive = 32,
+        precisions: Sequence[Precision] = PRECISIONS,
+        num_workers: NotNegative = 0,
+        num_bootstrap: NotNegative = 1000,
+        seed: NotNegative = 0,
         show_progress_bar: bool | None = None,
         cache_dir: str | None = None,
     ) -> None:

@@ -1,4 +1,7 @@
-"""What every loader of a checkpoint does alike: find it, choose attention and dtype, fail in one line."""
+"""What every loader of a checkpoint does alike: find it, choose attention and dtype, fail in one line.
+
+What follows once it is loaded is in `ready.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,83 @@ import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.model import BaseModel
-from torch import nn
+from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
+from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 from transformers import PreTrainedModel
 
 from experiments.config import hub
 from experiments.config.errors import ConfigError
 from experiments.config.model_location import local_folder, untrusted
+from experiments.models.options import Options
+
+Model = TypeVar("Model", SentenceTransformer, CrossEncoder)
+_CARDS: dict[type, type] = {
+    SentenceTransformer: SentenceTransformerModelCardData,
+    CrossEncoder: CrossEncoderModelCardData,
+}
 
 
-def locate(name: str, revision: str | None, trust_remote_code: bool) -> tuple[str, dict[str, Any]]:
+def load_saved(kind: type[Model], name: str, options: Options) -> Model:
+    """Load a model of the library.
+
+    Raises:
+        ConfigError: If it can't be loaded.
+    """
+    path, shared = _locate(name, options)
+    weights = _weights(options)
+    with one_line_errors(name):
+        model = kind(path, **shared, **described(kind, options), model_kwargs=weights)
+    _remember_commit(model[0], name, shared)
+    return model
+
+
+def load_transformer(kind: type[Any], name: str, options: Options, **more: Any) -> Any:
+    """Load a transformers checkpoint as the library's module; `more` are its other arguments.
+
+    Raises:
+        ConfigError: If it can't be loaded.
+    """
+    path, shared = _locate(name, options)
+    weights = shared | _weights(options)
+    with one_line_errors(name):
+        transformer = kind(path, model_kwargs=weights, processor_kwargs=shared, config_kwargs=shared, **more)
+    _remember_commit(transformer, name, shared)
+    return transformer
+
+
+def described(kind: type[BaseModel], options: Options) -> dict[str, Any]:
+    """Return the prompts and the card of a model as the library takes them."""
+    prompts = None if options.prompts is None else dict(options.prompts)
+    return {"prompts": prompts, "model_card_data": _CARDS[kind](**(options.card or {}))}
+
+
+def _locate(name: str, options: Options) -> tuple[str, dict[str, Any]]:
     """Return where to load a model from, and the arguments that its config, weights and processor share.
 
     Raises:
         ConfigError: If it is on the Hub and the Hub refuses or can't be reached, or its package isn't installed.
     """
-    folder = local_folder(name)
+    folder, revision = local_folder(name), options.revision
     if folder is None:
         revision = hub.commit(f"model.name={name}", name, revision)  # of all that is loaded, even if the branch moves
-    shared = {"revision": revision, "trust_remote_code": trust_remote_code, "local_files_only": folder is not None}
-    return str(folder or name), shared
+    shared = {"revision": revision, "trust_remote_code": options.trust_remote_code}
+    return str(folder or name), shared | {"local_files_only": folder is not None}
 
 
-def remember_commit(module: nn.Module, name: str, shared: dict[str, Any]) -> None:
-    """Let a module that was loaded from the Hub tell its commit; `shared` is what `locate` returned."""
+def _weights(options: Options) -> dict[str, Any]:
+    dtype = choose_dtype(options.dtype)
+    return {"attn_implementation": choose_attention(options.attn_implementation, dtype), "dtype": dtype}
+
+
+def _remember_commit(module: Any, name: str, shared: dict[str, Any]) -> None:
+    """Let a module that was loaded from the Hub tell its commit."""
     if not shared["local_files_only"]:
-        module.commit = {name: shared["revision"]}  # type: ignore[assignment]  # no weight
+        module.commit = {name: shared["revision"]}
 
 
 def commits(model: BaseModel) -> dict[str, str]:

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Unpack
 
 from sentence_transformers import CrossEncoder
-from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
 from sentence_transformers.cross_encoder.modules import LogitScore, Transformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling
 from torch import nn
 
 from experiments.config.errors import ConfigError
-from experiments.models import adapters
-from experiments.models.embedders import describe, set_pixel_bounds, speed_up_patches
-from experiments.models.loading import (
-    ask_no_hub,
-    choose_attention,
-    choose_dtype,
-    locate,
-    one_line_errors,
-    remember_commit,
-)
-
-if TYPE_CHECKING:
-    from peft import PeftConfig
-
-logger = logging.getLogger(__name__)
+from experiments.models.loading import described, load_saved, load_transformer
+from experiments.models.options import LoadingOptions, Options
+from experiments.models.ready import ready
 
 USER_ONLY = 'message.role == "user"'
 WITH_PAIRS = 'message.role in ["user", "query", "document"]'
@@ -39,16 +24,7 @@ def make_reranker(
     transformer_task: Literal["any-to-any", "feature-extraction"] = "any-to-any",
     true_token: str = "1",
     false_token: str = "0",
-    prompts: Mapping[str, str] | None = None,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
-    attn_implementation: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    peft: PeftConfig | None = None,
-    merge_adapter: bool = False,
-    card: Mapping[str, Any] | None = None,
+    **options: Unpack[LoadingOptions],
 ) -> CrossEncoder:
     """Make a reranker of a generative model: its score is the log-odds of one answer token against another.
 
@@ -59,80 +35,38 @@ def make_reranker(
             difference of the two answers' embeddings, which is the same where the head shares its weights with them.
         true_token: The answer for a pair that matches, a single token.
         false_token: The answer for one that doesn't, a single token.
-        prompts: The instruction, by direction; each is the system message of its pairs.
-        min_pixels: As in `embedders.load_embedder`.
-        max_pixels: As in `embedders.load_embedder`.
-        attn_implementation: As in `embedders.load_embedder`.
-        dtype: As in `embedders.load_embedder`.
-        revision: Branch, tag or commit on the Hub.
-        trust_remote_code: Run code that comes with the model.
-        peft: An adapter to train instead of the transformer's weights, for instance `peft.LoraConfig`.
-        merge_adapter: Merge the adapter into the weights: a new one after training, a saved one at once.
-        card: Fields of `CrossEncoderModelCardData`.
+        **options: See `LoadingOptions`; a prompt is the system message of its pairs.
 
     Raises:
         ConfigError: If the model can't be loaded, an answer is no single token, or its chat template can't be taught.
     """
-    transformer = _transformer(name, transformer_task, attn_implementation, dtype, revision, trust_remote_code)
+    given = Options(**options)
+    processing: Any = {"chat_template": {"add_generation_prompt": True}}
+    transformer = load_transformer(
+        Transformer, name, given, transformer_task=transformer_task, processing_kwargs=processing
+    )
+    teach_pair_roles(transformer.processor)
     true_id, false_id = (token_id(transformer, token) for token in (true_token, false_token))
     if transformer_task == "any-to-any":
         head: list[nn.Module] = [LogitScore(true_token_id=true_id, false_token_id=false_id)]
     else:
         head = _linear_head(transformer, true_id, false_id)
-    model = CrossEncoder(
-        modules=[transformer, *head],
-        num_labels=1,
-        prompts=dict(prompts or {}),
-        model_card_data=CrossEncoderModelCardData(**(card or {})),
-    )
-    return _ready(model, name, min_pixels, max_pixels, peft, merge_adapter)
+    model = CrossEncoder(modules=[transformer, *head], num_labels=1, **described(CrossEncoder, given))
+    return ready(model, name, given)
 
 
-def load_reranker(
-    name: str,
-    *,
-    prompts: Mapping[str, str] | None = None,
-    min_pixels: int | None = None,
-    max_pixels: int | None = None,
-    attn_implementation: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    peft: PeftConfig | None = None,
-    merge_adapter: bool = False,
-    card: Mapping[str, Any] | None = None,
-) -> CrossEncoder:
+def load_reranker(name: str, **options: Unpack[LoadingOptions]) -> CrossEncoder:
     """Load a saved reranker.
 
     Args:
         name: A folder or a name on the Hub.
-        prompts: The instruction by direction; None: as the model was saved.
-        min_pixels: As in `make_reranker`.
-        max_pixels: As in `make_reranker`.
-        attn_implementation: As in `make_reranker`.
-        dtype: As in `make_reranker`.
-        revision: As in `make_reranker`.
-        trust_remote_code: As in `make_reranker`.
-        peft: As in `make_reranker`.
-        merge_adapter: As in `make_reranker`.
-        card: As in `make_reranker`.
+        **options: See `LoadingOptions`.
 
     Raises:
         ConfigError: If it can't be loaded, or is no reranker.
     """
-    path, shared = locate(name, revision, trust_remote_code)
-    weights_dtype = choose_dtype(dtype)
-    attention = choose_attention(attn_implementation, weights_dtype)
-    with one_line_errors(name):
-        model = CrossEncoder(
-            path,
-            **shared,
-            prompts=dict(prompts) if prompts else None,
-            model_card_data=CrossEncoderModelCardData(**(card or {})),
-            model_kwargs={"attn_implementation": attention, "dtype": weights_dtype},
-        )
-    remember_commit(model[0], name, shared)
-    return _ready(model, name, min_pixels, max_pixels, peft, merge_adapter)
+    given = Options(**options)
+    return ready(load_saved(CrossEncoder, name, given), name, given)
 
 
 def token_id(transformer: Transformer, token: str) -> int:
@@ -168,27 +102,6 @@ def teach_pair_roles(processor: Any) -> None:
         )
 
 
-def _transformer(
-    name: str, task: Any, attn_implementation: str, dtype: str, revision: str | None, trust_remote_code: bool
-) -> Transformer:
-    """Load a generative checkpoint, with or without its head, that answers a pair of query and document."""
-    path, shared = locate(name, revision, trust_remote_code)
-    weights_dtype = choose_dtype(dtype)
-    attention = choose_attention(attn_implementation, weights_dtype)
-    with one_line_errors(name):
-        transformer = Transformer(
-            path,
-            transformer_task=task,
-            model_kwargs=shared | {"attn_implementation": attention, "dtype": weights_dtype},
-            processor_kwargs=shared,
-            config_kwargs=shared,
-            processing_kwargs={"chat_template": {"add_generation_prompt": True}},
-        )
-    remember_commit(transformer, name, shared)
-    teach_pair_roles(transformer.processor)
-    return transformer
-
-
 def _linear_head(transformer: Transformer, true_id: int, false_id: int) -> list[nn.Module]:
     """Return what scores the last token's hidden state."""
     pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
@@ -202,21 +115,3 @@ def _linear_head(transformer: Transformer, true_id: int, false_id: int) -> list[
         module_output_name="scores",
     )
     return [pooling, dense]
-
-
-def _ready(
-    model: CrossEncoder,
-    name: str,
-    min_pixels: int | None,
-    max_pixels: int | None,
-    peft: PeftConfig | None,
-    merge_adapter: bool,
-) -> CrossEncoder:
-    ask_no_hub(model)
-    if merge_adapter and peft is None:
-        adapters.merge_adapter(model)
-    set_pixel_bounds(model, min_pixels, max_pixels)
-    adapters.add_peft(model, peft)
-    speed_up_patches(model)
-    logger.info("Model %s: %s", name, ", ".join(f"{key}={value}" for key, value in describe(model).items()))
-    return model

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from experiments.config.hints import dotted_keys, select, show
-from experiments.config.keys import SEEDS, effective
+from experiments.config.keys import Role, effective, plays
 from experiments.evaluation.primary_metric import primary_metric
 from experiments.reports.run_report import counts, score
 from experiments.reports.tables import energy_text, markdown_table, metric_label, short_count, shown, time_text
@@ -130,7 +130,7 @@ def _differences(run: Run, others: Sequence[Run], within: tuple[str, ...]) -> st
     found = {}
     for key in keys:
         # Not where a run's model lies, and each seed once.
-        if key == "model.name" or key.startswith("model.card") or (key in SEEDS and key != "seed"):
+        if key == "model.name" or key.startswith("model.card") or (plays(key, Role.SEED) and key != "seed"):
             continue
         values = [select(config, key) for config in configs]
         if not any(isinstance(value, dict) for value in values) and any(value != values[0] for value in values):

@@ -12,14 +12,14 @@ import numpy as np
 
 from experiments.config.errors import ConfigError
 from experiments.config.hints import select, show
-from experiments.config.keys import SEEDS, digest, effective
+from experiments.config.keys import Role, digest, effective, keys_of, values_of
 from experiments.evaluation.primary_metric import primary_metric
 from experiments.evaluation.query_values import Part, read_query_values
 from experiments.reports.tables import shown
 from experiments.runs.metrics_file import best_measured, dimensions
 from experiments.runs.run import Run, is_finished, load_run, read_record, run_dirs
 
-_DEFINING = ("evaluator._target_", "evaluator.num_candidates", "evaluator.retriever")  # what the metrics are of
+_DEFINING = keys_of(Role.METRICS)
 
 
 @dataclass
@@ -127,8 +127,8 @@ def _group(runs: Sequence[Run], values: Sequence[dict[str, Part]]) -> list[Setti
     settings: dict[tuple[str, int], Setting] = {}
     seen: dict[tuple[str, str], int] = {}
     for run, each in zip(runs, values, strict=True):
-        seeds = digest([select(run.record["config"], key) for key in SEEDS])
-        rest = digest([run.record["job"], effective(run.record["config"], SEEDS)])
+        seeds = digest(values_of(run.record["config"], Role.SEED))
+        rest = digest([run.record["job"], effective(run.record["config"], Role.SEED)])
         repeat = seen[rest, seeds] = seen.get((rest, seeds), -1) + 1
         setting = settings.setdefault((rest, repeat), Setting(_label(len(settings))))
         setting.runs.append(run)

@@ -12,32 +12,11 @@ from statistics import mean
 from typing import Any
 
 from experiments.config.hints import dotted_keys, select
-from experiments.config.keys import SEEDS, effective
+from experiments.config.keys import Role, effective, keys_of
 from experiments.runs.metrics_file import OldRecordError
 from experiments.runs.run import Run, duration_s, load_finished
 from experiments.runs.sweeps import read_sweep, sweep_dirs
 
-# Config keys that an estimate scales by; another value of them makes a past run no less alike than its factor.
-_SCALED = (
-    *("data.num_train_rows", "data.num_eval_rows", "data.num_negatives", "data.page_size"),
-    *("model.min_pixels", "model.max_pixels", "trainer.num_train_epochs", "trainer.max_steps"),
-    *("trainer.eval_strategy", "trainer.eval_steps"),
-)
-_WITHOUT_COST = (  # that decide what is learnt, not how long it takes
-    *(f"trainer.{key}" for key in ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay")),
-    *(f"trainer.{key}" for key in ("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm")),
-    *("loss.scale", "matryoshka.truncate_dim"),
-)
-_SAME = (
-    "model._target_",
-    "model.name",
-    "model.transformer_task",
-    "model.embedding_dim",
-    "data._target_",
-    "data.path",
-    "data.train",
-    "data.name",
-)
 _MAX_START_S = 300.0
 
 logger = logging.getLogger(__name__)
@@ -123,8 +102,10 @@ def estimate(config: dict[str, Any], past: Iterable[Past]) -> Estimate | None:
 def _is_alike(config: dict[str, Any], other: dict[str, Any]) -> bool:
     """Return whether a run's time tells another's: the same work on the same data, rows counted in both or neither."""
     rows = ("data.num_train_rows", "data.num_eval_rows")
-    ours, theirs = (effective(each, SEEDS) for each in (config, other))  # a twin's name is a node with a seed in it
-    return all(select(ours, key) == select(theirs, key) for key in _SAME) and all(
+    ours, theirs = (
+        effective(each, Role.SEED) for each in (config, other)
+    )  # a twin's name is a node with a seed in it
+    return all(select(ours, key) == select(theirs, key) for key in keys_of(Role.SAME_COST)) and all(
         (select(config, key) is None) == (select(other, key) is None) for key in rows
     )
 
@@ -137,7 +118,7 @@ def _distance(config: dict[str, Any], other: dict[str, Any]) -> float:
 
 def _differing(config: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
     """Yield the keys that may cost time, but those that are scaled by, in which two configs differ."""
-    ours, theirs = (effective(each, (*SEEDS, *_SCALED, *_WITHOUT_COST)) for each in (config, other))
+    ours, theirs = (effective(each, Role.SEED | Role.SCALES_COST | Role.NO_COST) for each in (config, other))
     for key in dict.fromkeys((*dotted_keys(ours), *dotted_keys(theirs))):
         values = select(ours, key), select(theirs, key)
         if values[0] != values[1] and not any(isinstance(value, dict) for value in values):

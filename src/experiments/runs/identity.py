@@ -7,11 +7,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from experiments.config.hints import select
-from experiments.config.keys import digest, effective
+from experiments.config.keys import Role, digest, effective, values_of
 from experiments.runs.provenance import code_hash
 
-_FILES = ("model.name", "data.path", "data.train", "data.eval")  # keys that may name files, whose content matters
 COMPUTES = (  # what `code_hash` reads
     *("config", "data", "models", "training", "evaluation"),
     *("stages.py", "train.py", "evaluate.py"),
@@ -32,8 +30,7 @@ def job_identity(config: dict[str, Any], task: str = "train") -> str:
         config: The resolved config, as plain containers.
         task: "train" or "evaluate".
     """
-    named = {key: str(value) for key in _FILES if isinstance(value := select(config, key), str)}
-    files = {key: file_stamps(value) for key, value in named.items()}
+    files = {key: file_stamps(name) for key, name in values_of(config, Role.FILES).items() if isinstance(name, str)}
     return digest([task, effective(config), files, _versions(), code_hash(*COMPUTES)])
 
 

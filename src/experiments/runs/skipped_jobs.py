@@ -4,30 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.config.hints import select
-from experiments.config.keys import digest, effective
-
-# A larger value of any of these never needs less memory.
-MEMORY_KEYS = (
-    *(f"loss.{key}" for key in ("mini_batch_size", "mini_batch_num_tokens", "default_num_tokens")),
-    *("model.max_pixels", "evaluator.batch_size"),
-    *("trainer.per_device_train_batch_size", "trainer.per_device_eval_batch_size"),
-)
+from experiments.config.keys import Role, digest, effective, keys_of, values_of
 
 
 def is_dominated(config: dict[str, Any], by: dict[str, Any]) -> bool:
     """Return whether a job needs another's memory or more: each memory key at least as large, all else equal."""
-    ours, theirs = effective(config), effective(by)
-    for key in MEMORY_KEYS:
-        group, _, name = key.partition(".")
-        mine, other = (each.get(group, {}).pop(name, None) for each in (ours, theirs))
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in (mine, other))
-        if not (mine >= other if numbers else mine == other):
+    ours, theirs = values_of(config, Role.MEMORY), values_of(by, Role.MEMORY)
+    for key in keys_of(Role.MEMORY):
+        mine, other = ours.get(key), theirs.get(key)
+        if not (mine >= other if _is_number(mine) and _is_number(other) else mine == other):  # type: ignore[operator]
             return False
-    return digest(ours) == digest(theirs)
+    return digest(effective(config, Role.MEMORY)) == digest(effective(by, Role.MEMORY))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def memory_rank(config: dict[str, Any]) -> float:
     """Return a number that is smaller for a job that `is_dominated` by none of those after it, to run it first."""
-    values = [select(config, key) for key in MEMORY_KEYS]
-    return sum(value for value in values if isinstance(value, int | float))
+    return sum(value for value in values_of(config, Role.MEMORY).values() if isinstance(value, int | float))

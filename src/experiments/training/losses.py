@@ -14,6 +14,7 @@ from sentence_transformers.sentence_transformer import losses
 from sentence_transformers.util import batch_to_device
 from torch import Tensor, nn
 
+from experiments.config.bounds import AboveZero, Positive
 from experiments.config.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -32,11 +33,11 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
         self,
         model: SentenceTransformer,
         *,
-        mini_batch_size: int | Literal["auto"] | None = None,
-        mini_batch_num_tokens: int | None = None,
-        default_num_tokens: int = 2048,
-        score_chunk_size: int = 1024,
-        scale: float = 20.0,
+        mini_batch_size: Positive | Literal["auto"] | None = None,
+        mini_batch_num_tokens: Positive | None = None,
+        default_num_tokens: Positive = 2048,
+        score_chunk_size: Positive = 1024,
+        scale: AboveZero = 20.0,
         gather_across_devices: bool = False,
         directions: Sequence[str] = ("query_to_doc",),
         partition_mode: str = "joint",

@@ -15,7 +15,8 @@ from sentence_transformers.cross_encoder.training_args import CrossEncoderTraini
 from sentence_transformers.util import batch_to_device
 from torch import Tensor
 
-from experiments.training.trainer import RunArguments, RunTrainer, prompts_of
+from experiments.config.bounds import AboveZero
+from experiments.training.trainer import BatchSampler, RunArguments, RunTrainer, prompts_of
 
 
 class BinaryCrossEntropyLoss(losses.BinaryCrossEntropyLoss):
@@ -28,7 +29,7 @@ class BinaryCrossEntropyLoss(losses.BinaryCrossEntropyLoss):
         pos_weight: Weight of the pairs that match, such as the number of negatives for each; None: 1.
     """
 
-    def __init__(self, model: CrossEncoder, *, pos_weight: float | None = None) -> None:
+    def __init__(self, model: CrossEncoder, *, pos_weight: AboveZero | None = None) -> None:
         super().__init__(model, pos_weight=None if pos_weight is None else torch.tensor(pos_weight))
 
     def forward(  # type: ignore[override]
@@ -68,7 +69,7 @@ class RerankerTrainingArguments(RunArguments, CrossEncoderTrainingArguments):
         batch_sampler: Each query comes with several documents, so a batch without duplicates could never be filled.
     """
 
-    batch_sampler: str = "batch_sampler"
+    batch_sampler: BatchSampler = "batch_sampler"
 
 
 class RerankerTrainer(RunTrainer, CrossEncoderTrainer):

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from datasets import Dataset
@@ -33,6 +33,10 @@ from experiments.training.sampler import NoDuplicatesByBytes
 
 logger = logging.getLogger(__name__)
 
+BatchSampler = Literal[
+    "no_duplicates_by_bytes", "no_duplicates", "no_duplicates_hashed", "batch_sampler", "group_by_label"
+]
+
 
 class TrainingDivergedError(RuntimeError):
     """The loss or a weight is no longer a finite number."""
@@ -54,10 +58,10 @@ class RunArguments(BaseTrainingArguments):
 
     resume: str | None = None
     eval_loss: bool = True
-    bf16: bool | str = "auto"  # type: ignore[assignment]
-    batch_sampler: str = "no_duplicates_by_bytes"
+    bf16: Literal["auto"] | bool = "auto"  # type: ignore[assignment]
+    batch_sampler: BatchSampler = "no_duplicates_by_bytes"
     report_to: str = "none"  # tracking has a callback of its own
-    dataloader_persistent_workers: bool | str = "auto"  # type: ignore[assignment]
+    dataloader_persistent_workers: Literal["auto"] | bool = "auto"  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         """Resolve what is ours before the library checks the rest."""

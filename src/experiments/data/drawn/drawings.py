@@ -19,6 +19,7 @@ from datasets import Dataset, DatasetDict, Features, Image, Value, load_from_dis
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
+from experiments.config.bounds import NotNegative, Positive
 from experiments.config.errors import ConfigError
 from experiments.data import pairs
 from experiments.data.types import Data
@@ -97,10 +98,10 @@ ATTRIBUTES: dict[str, Sequence[str]] = {
 
 
 def load(
-    num_train_rows: int = 512,
-    num_eval_rows: int = 40,
-    num_negatives: int = 4,
-    seed: int = 0,
+    num_train_rows: Positive = 512,
+    num_eval_rows: Positive = 40,
+    num_negatives: NotNegative = 4,
+    seed: NotNegative = 0,
     cache_dir: str = "outputs/.cache",
     labelled: bool = True,
 ) -> Data:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, Value
 from tqdm.auto import tqdm
 
+from experiments.config.bounds import NotNegative
 from experiments.data.drawn import report_pages
 from experiments.data.drawn.drawing import Page
 from experiments.data.drawn.report_pages import ATTRIBUTES, Row, all_pages, check_page_size, choose_rows, draw_png
@@ -113,7 +114,7 @@ LANGUAGES = {
 }
 
 
-def source_set(seed: int = 0, cache_dir: str = "outputs/.cache", page_size: Sequence[int] = (128, 128)) -> str:
+def source_set(seed: NotNegative = 0, cache_dir: str = "outputs/.cache", page_size: Sequence[int] = (128, 128)) -> str:
     """Return the folder of the data set, which is written first unless it is there.
 
     In each language every page is one row, and a little more than half of them have a query. The last of these with

@@ -19,6 +19,7 @@ from pathlib import Path
 from datasets import Dataset, DatasetDict, Features, Image, Value, load_from_disk
 from tqdm.auto import tqdm
 
+from experiments.config.bounds import NotNegative, Positive
 from experiments.config.errors import ConfigError
 from experiments.data import from_rows
 from experiments.data.drawn import drawing
@@ -50,10 +51,10 @@ Row = list[Page]  # the page a query asks for, then its four hard negatives
 
 
 def load(
-    num_train_rows: int = 1024,
-    num_eval_rows: int = 100,
-    num_negatives: int = 1,
-    seed: int = 0,
+    num_train_rows: Positive = 1024,
+    num_eval_rows: Positive = 100,
+    num_negatives: NotNegative = 1,
+    seed: NotNegative = 0,
     cache_dir: str = "outputs/.cache",
     page_size: Sequence[int] = (128, 128),
 ) -> Data:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from experiments.config.bounds import NotNegative, OnBadImage, Positive
 from experiments.config.errors import ConfigError
 from experiments.data import pairs
 from experiments.data.from_rows import first_rows
@@ -19,12 +20,12 @@ def load(
     train: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
     eval_fraction: float = 0.1,
-    num_train_rows: int | None = None,
-    num_eval_rows: int | None = None,
-    num_negatives: int = 4,
-    seed: int = 42,
+    num_train_rows: Positive | None = None,
+    num_eval_rows: Positive | None = None,
+    num_negatives: NotNegative = 4,
+    seed: NotNegative = 42,
     deduplicate: bool = True,
-    on_bad_image: str = "error",
+    on_bad_image: OnBadImage = "error",
     labelled: bool = True,
 ) -> Data:
     """Load captioned images, set a part aside for the evaluation, and make rows in both directions.

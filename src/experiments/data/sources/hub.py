@@ -12,6 +12,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 
+from experiments.config.bounds import NotNegative, OnBadImage, Positive
 from experiments.config.errors import ConfigError
 from experiments.config.hub import OFFLINE_DATA, commit, refusal, why_offline
 from experiments.data.from_rows import build, first_rows, loading_error
@@ -25,12 +26,12 @@ def load(
     train: Mapping[str, Any],
     eval: Mapping[str, Any] | None,
     columns: Mapping[str, Any],
-    num_train_rows: int | None = None,
-    num_eval_rows: int | None = None,
-    num_negatives: int = 0,
-    num_eval_negatives: int | None = None,
+    num_train_rows: Positive | None = None,
+    num_eval_rows: Positive | None = None,
+    num_negatives: NotNegative = 0,
+    num_eval_negatives: NotNegative | None = None,
     deduplicate: bool = True,
-    on_bad_image: str = "error",
+    on_bad_image: OnBadImage = "error",
 ) -> Data:
     """Load training and evaluation rows from the Hub or a folder.
 

@@ -26,6 +26,7 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 from tqdm.auto import tqdm
 
+from experiments.config.bounds import NotNegative, OnBadImage, Positive
 from experiments.config.errors import ConfigError
 from experiments.config.hub import COPY, commit, refusal, require_hub, why_offline
 from experiments.data.from_rows import build, loading_error
@@ -53,12 +54,12 @@ def load(
     name: str,
     split: str = "train",
     revision: str | None = None,
-    num_train_rows: int | None = None,
-    num_eval_rows: int = 300,
-    num_negatives: int = 1,
-    num_eval_negatives: int = 4,
+    num_train_rows: Positive | None = None,
+    num_eval_rows: Positive = 300,
+    num_negatives: NotNegative = 1,
+    num_eval_negatives: NotNegative = 4,
     deduplicate: bool = True,
-    on_bad_image: str = "error",
+    on_bad_image: OnBadImage = "error",
     cache_dir: str = "outputs/.cache",
 ) -> Data:
     """Load one language, its hard negatives resolved into pages.

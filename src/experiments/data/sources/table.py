@@ -9,6 +9,7 @@ from typing import Any
 from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetsError
 
+from experiments.config.bounds import NotNegative, OnBadImage, Positive
 from experiments.config.errors import ConfigError
 from experiments.data.from_rows import build, first_rows, loading_error
 from experiments.data.media import with_files
@@ -22,12 +23,12 @@ def load(
     eval: str | None,
     name: str,
     columns: Mapping[str, Any],
-    num_train_rows: int | None = None,
-    num_eval_rows: int | None = None,
-    num_negatives: int = 0,
-    num_eval_negatives: int | None = None,
+    num_train_rows: Positive | None = None,
+    num_eval_rows: Positive | None = None,
+    num_negatives: NotNegative = 0,
+    num_eval_negatives: NotNegative | None = None,
     deduplicate: bool = True,
-    on_bad_image: str = "error",
+    on_bad_image: OnBadImage = "error",
 ) -> Data:
     """Load training and evaluation rows from tables.
 
