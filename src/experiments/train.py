@@ -115,14 +115,14 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics["energy"] = tracker.write_energy_to_card(model)
         save(model, output_dir / "final", truncate_dim, metrics)
         finish(metrics, evaluation, data, output_dir, tracker)
-        dims = _dims_given(truncate_dim, metrics["model"]["embedding_dim"])
+        dims = dims_given(truncate_dim, metrics["model"]["embedding_dim"])
         logger.info("Model:     %s%s", output_dir / "final", dims)
     if config["trainer"]["push_to_hub"]:  # of a run that is finished, whatever the Hub says
         logger.info("Pushed:    %s", push.push(model, output_dir / "final", config["trainer"], name))
     return metrics
 
 
-def _dims_given(truncate_dim: int | None, full_dim: int | None) -> str:
+def dims_given(truncate_dim: int | None, full_dim: int | None) -> str:
     """Return what is said of a model that is saved with fewer dimensions than it has."""
     if truncate_dim is None or truncate_dim == full_dim:
         return ""

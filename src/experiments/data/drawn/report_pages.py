@@ -81,7 +81,7 @@ def load(
         f"report_pages-{version()}-{num_train_rows}-{num_eval_rows}-{width}x{height}-seed{seed}"
     )
     if not folder.exists():
-        _build(folder, train_rows, eval_rows, (width, height), seed)
+        build(folder, train_rows, eval_rows, (width, height), seed)
     pages = load_from_disk(str(folder))
     data = from_rows.build(
         pages["train"],
@@ -184,7 +184,7 @@ def check_page_size(page_size: Sequence[int], key: str) -> None:
         raise ConfigError(f"{key}={list(page_size)}: type width and height, 32 to 4096 pixels each, as in [850,1100]")
 
 
-def _build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tuple[int, int], seed: int) -> None:
+def build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tuple[int, int], seed: int) -> None:
     """Draw each page once and write both data sets, complete or not at all."""
     wanted = dict.fromkeys(itertools.chain.from_iterable(train_rows + eval_rows))
     progress = tqdm(wanted, desc="Drawing report pages", unit="page", mininterval=0.5)
