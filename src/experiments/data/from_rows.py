@@ -102,7 +102,7 @@ def build(
     deduplicate: bool = True,
     on_bad_image: str = "error",
 ) -> Data:
-    """Make training rows and a retrieval evaluation out of two sets of rows; see `RowOptions` for the options.
+    """Make training rows and a retrieval evaluation out of two sets of rows; see `assemble` for the evaluation.
 
     Args:
         train: Training rows; needs the query, the positive and the first `num_negatives` negative columns.
@@ -112,8 +112,9 @@ def build(
         num_negatives: Negatives in a training row.
         num_eval_negatives: Negatives in a row of the evaluation loss; None: as in a training row.
         num_corpus_negatives: Negatives of an evaluation row that are in the corpus; None: all that are named.
-        deduplicate: Whether equal items are one.
-        on_bad_image: `error` or `skip`.
+        deduplicate: Equal items (by encoded bytes) are one: pages of the corpus, queries of the evaluation; and
+            training rows holding an item of the evaluation are dropped. False: all rows as they stand.
+        on_bad_image: `error`, or `skip` to leave out rows with an unreadable page or an empty cell.
 
     Raises:
         ConfigError: A column is missing or of the wrong kind, a page cannot be read, or no row is left.
