@@ -1,4 +1,3 @@
-import copy
 import functools
 import os
 import shutil
@@ -38,7 +37,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def composed():
-    """Gives the resolved config of a command line's overrides; each line is composed once."""
+    """Gives the resolved config of a line's overrides and top-level values; each line is composed once."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -47,9 +46,13 @@ def composed():
     @functools.cache
     def compose_once(overrides, conf):
         with initialize_config_dir(str(conf), version_base="1.3"):
-            return OmegaConf.to_container(compose("config", [*overrides]), resolve=True, throw_on_missing=True)
+            return compose("config", [*overrides])
 
-    return lambda *overrides, conf=CONF: copy.deepcopy(compose_once(overrides, conf))
+    def resolved(*overrides, conf=CONF, **values):
+        config = OmegaConf.merge(compose_once(overrides, conf), values)
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+
+    return resolved
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The house: which room may import which, and who may import Hydra. CONTRIBUTING.md says what belongs where."""
 
 import ast
+import re
 from pathlib import Path
 
 SRC = Path(__file__).parents[1] / "src"
@@ -70,3 +71,23 @@ def test_each_room_says_what_belongs_there_and_its_first_file_holds_no_code():
     for folder in {path.parent for path in FILES.values()}:
         tree = ast.parse((folder / "__init__.py").read_text())
         assert ast.get_docstring(tree) and len(tree.body) == 1, folder
+
+
+def test_no_test_touches_a_private_name():
+    of_the_language = {"_replace", "_asdict", "_exit"}
+    touched = []
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith(("experiments.", "hydra_plugins.")):
+                names = [*str(node.module).split("."), *(alias.name for alias in node.names)]
+            elif isinstance(node, ast.Attribute) and getattr(node.value, "id", "") != "self":
+                names = [node.attr]
+            elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in (
+                "setattr",
+                "delattr",
+            ):  # monkeypatch's
+                names = [name for argument in node.args[:2] for name in ast.unparse(argument).strip("'\"").split(".")]
+            private = [name for name in names if re.fullmatch(r"_[A-Za-z]\w*(?<!_)", name)]
+            touched += [f"{path.name}:{node.lineno} {name}" for name in private if name not in of_the_language]
+    assert touched == []

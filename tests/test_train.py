@@ -15,7 +15,7 @@ from sentence_transformers import SentenceTransformer
 from experiments.evaluate import evaluate
 from experiments.evaluation.query_values import read_query_values
 from experiments.runs.run import load_run
-from experiments.train import _dims_given, train
+from experiments.train import dims_given, train
 from experiments.training.trainer import TrainingDivergedError, last_checkpoint
 
 SMALL = [
@@ -67,8 +67,8 @@ def test_a_run_leaves_what_it_promises(undisturbed):
 
 
 def test_a_saved_model_that_gives_fewer_dimensions_is_said_to():
-    assert _dims_given(12, 96) == " (gives 12 of 96 dimensions; for all: matryoshka.truncate_dim=null)"
-    assert _dims_given(96, 96) == _dims_given(None, 96) == _dims_given(None, None) == ""
+    assert dims_given(12, 96) == " (gives 12 of 96 dimensions; for all: matryoshka.truncate_dim=null)"
+    assert dims_given(96, 96) == dims_given(None, 96) == dims_given(None, None) == ""
 
 
 def test_the_loss_falls(undisturbed):

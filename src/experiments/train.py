@@ -59,7 +59,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     push.check(config["trainer"], name)
     from transformers import set_seed
 
-    from experiments.data.resized_pages import image_processor, resized_rows
+    from experiments.data.resized_pages import PageStore, image_processor, resized_rows
     from experiments.models.adapters import merge_adapter
     from experiments.models.loading import commits
     from experiments.models.ready import embedding_dim
@@ -93,7 +93,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             model=model,
             args=args,
             train_dataset=resized_rows(data.train, processor),
-            eval_dataset=resized_rows(data.eval, processor, keep=True) if args.eval_loss else None,
+            eval_dataset=resized_rows(data.eval, processor, PageStore()) if args.eval_loss else None,
             loss=loss,
             evaluator=evaluator,
             callbacks=[tracker.callback(data.name, embedding_dim(model))],
@@ -115,14 +115,14 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         metrics["energy"] = tracker.write_energy_to_card(model)
         save(model, output_dir / "final", truncate_dim, metrics)
         finish(metrics, evaluation, data, output_dir, tracker)
-        dims = _dims_given(truncate_dim, metrics["model"]["embedding_dim"])
+        dims = dims_given(truncate_dim, metrics["model"]["embedding_dim"])
         logger.info("Model:     %s%s", output_dir / "final", dims)
     if config["trainer"]["push_to_hub"]:  # of a run that is finished, whatever the Hub says
         logger.info("Pushed:    %s", push.push(model, output_dir / "final", config["trainer"], name))
     return metrics
 
 
-def _dims_given(truncate_dim: int | None, full_dim: int | None) -> str:
+def dims_given(truncate_dim: int | None, full_dim: int | None) -> str:
     """Return what is said of a model that is saved with fewer dimensions than it has."""
     if truncate_dim is None or truncate_dim == full_dim:
         return ""

@@ -51,17 +51,17 @@ def test_every_loss_of_the_library_is_read():
 @pytest.mark.parametrize("name", sorted(TABLES))
 def test_our_table_of_losses_says_what_the_library_says(name):
     without_labels = [columns(inputs) for inputs, labels in TABLES[name] if labels in ("none", "any")]
-    assert (name in fits._LOSSES_WITH_LABELS) == (not without_labels)
+    assert (name in fits.LOSSES_WITH_LABELS) == (not without_labels)
     if without_labels:
         if len(without_labels) > 1:  # what a data set wrapper of its own makes of single inputs
             without_labels = [each for each in without_labels if each != (1, 1)]
         low = min(low for low, _ in without_labels)
         high = None if any(high is None for _, high in without_labels) else max(high for _, high in without_labels)
-        assert fits._LOSS_COLUMNS.get(name, (2, None)) == (low, high)
+        assert fits.LOSS_COLUMNS.get(name, (2, None)) == (low, high)
 
 
 def test_our_table_names_no_other_loss():
-    assert {*fits._LOSSES_WITH_LABELS, *fits._LOSS_COLUMNS} <= set(TABLES)
+    assert {*fits.LOSSES_WITH_LABELS, *fits.LOSS_COLUMNS} <= set(TABLES)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import huggingface_hub.constants
 import numpy as np
 import PIL.Image
 import pytest
-import xxhash
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
 from experiments.config.errors import ConfigError
@@ -195,17 +194,42 @@ def test_hashes_are_of_encoded_bytes_and_of_text(tmp_path):
     (tmp_path / "page.png").write_bytes(page(3))
     dataset = rows((3, 4, None)).add_column("file", [{"path": str(tmp_path / "page.png")}], feature=Image())
     hashes = encoded_pages.content_hashes(dataset)
-    wanted = [xxhash.xxh64_intdigest(content) for content in (b"query 0", page(3), page(4), b"None", page(3))]
+    contents = (b"query 0", page(3), page(4), b"None", page(3))
     assert hashes.dtype == np.int64
-    assert hashes.view(np.uint64).tolist() == [wanted]
+    assert [encoded_pages.content_id(found) for found in hashes[0].tolist()] == [
+        hashlib.sha256(content).hexdigest()[:16] for content in contents
+    ]
 
 
 def test_hashes_survive_a_file_s_disappearance_as_they_are_computed_once(tmp_path):
-    (tmp_path / "page.png").write_bytes(page(3))
-    dataset = Dataset.from_dict({"page": [str(tmp_path / "page.png")]}).cast_column("page", Image())
-    hashes = encoded_pages.content_hashes(dataset)
-    (tmp_path / "page.png").unlink()
-    assert encoded_pages.content_hashes(dataset) is hashes
+    for number in (*range(6), *range(20, 26)):
+        (tmp_path / f"{number}.png").write_bytes(page(number))
+    train, eval = (
+        Dataset.from_dict(
+            {"query": [f"query {row[0]}" for row in numbers]}
+            | {c: [str(tmp_path / f"{row[k]}.png") for row in numbers] for k, c in enumerate(FEATURES) if c != "query"}
+        )
+        for numbers in ([(0, 0, 1, 2), (3, 3, 4, 5)], [(20, 20, 21, 22), (23, 23, 24, 25)])
+    )
+    data = build(train.cast(FEATURES), eval.cast(FEATURES))
+    expected = [encoded_pages.content_hash(page(number)) for number in (0, 3)]
+    for file in tmp_path.glob("*.png"):
+        file.unlink()
+    assert encoded_pages.content_hashes(data.train)[:, 1].tolist() == expected
+    assert encoded_pages.content_hashes(data.train.with_transform(lambda batch: batch)).shape == (2, 3)
+    contents = encoded_pages.content_hashes(data.direction.corpus)[:, 1].tolist()
+    ids = [encoded_pages.content_id(found) for found in contents]
+    assert ids == data.direction.corpus["corpus_id"][:]
+
+
+def test_rows_that_are_selected_or_mapped_bring_no_hashes_of_others():
+    data = build()
+    fewer = data.train.select([2, 0])
+    other = data.train.select_columns(["image", "query"])
+    assert not isinstance(fewer, encoded_pages.HashedRows)
+    hashes = encoded_pages.content_hashes(data.train)
+    assert np.array_equal(encoded_pages.content_hashes(fewer), hashes[[2, 0]])
+    assert np.array_equal(encoded_pages.content_hashes(other), hashes[:, [1, 0]])
 
 
 def test_training_hashes_are_those_of_the_rows_left():

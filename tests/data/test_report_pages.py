@@ -140,9 +140,9 @@ def test_a_build_that_fails_leaves_nothing(tmp_path, monkeypatch):
 def test_of_two_builders_at_once_the_later_yields(tmp_path):
     train_rows, eval_rows = choose_rows(4, 2, seed=0)
     folder = tmp_path / "pages"
-    report_pages._build(folder, train_rows, eval_rows, (32, 32), seed=0)
+    report_pages.build(folder, train_rows, eval_rows, (32, 32), seed=0)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    report_pages._build(folder, train_rows, eval_rows, (32, 32), seed=0)
+    report_pages.build(folder, train_rows, eval_rows, (32, 32), seed=0)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
     assert list(tmp_path.iterdir()) == [folder]
 

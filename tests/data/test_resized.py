@@ -5,7 +5,7 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from experiments.data.resized_pages import ResizedPages, resized_rows
+from experiments.data.resized_pages import PageStore, ResizedPages, resized_rows
 
 
 def pages():
@@ -28,7 +28,7 @@ def column():
 
 
 def test_the_model_sees_the_same_pixels(tiny_model, column):
-    resized = ResizedPages(column[0], "document", tiny_model.processor.image_processor)
+    resized = ResizedPages(column[0], "document", tiny_model.processor.image_processor, PageStore())
     for _ in range(2):  # as read, and as kept
         ours = tiny_model.preprocess([resized[row] for row in range(len(pages()))])
         theirs = tiny_model.preprocess([page.convert("RGB") for page in pages()])
@@ -38,7 +38,7 @@ def test_the_model_sees_the_same_pixels(tiny_model, column):
 
 def test_each_page_is_decoded_once(tiny_model, column):
     dataset, reads = column
-    resized = ResizedPages(dataset, "document", tiny_model.processor.image_processor)
+    resized = ResizedPages(dataset, "document", tiny_model.processor.image_processor, PageStore())
     for _ in range(3):
         assert [resized[row].mode for row in range(len(dataset))] == ["RGB"] * len(dataset)
     assert sum(reads) == len(dataset)
@@ -52,7 +52,8 @@ def test_rows_give_the_same_features_hashes_and_rows_in_workers(tiny_model, keep
 
     rows = Dataset.from_dict({"query": [f"page {i}" for i in range(6)], "page": pages()})
     rows = rows.cast_column("page", ImageFeature())
-    resized = resized_rows(rows, tiny_model.processor.image_processor, keep=keep)
+    store = PageStore() if keep else None
+    resized = resized_rows(rows, tiny_model.processor.image_processor, store)
     assert resized.column_names == rows.column_names
     assert np.array_equal(content_hashes(resized), content_hashes(rows))
     expected = tiny_model.preprocess([page.convert("RGB") for page in pages()])["pixel_values"]

@@ -19,9 +19,9 @@ from experiments.config.errors import ConfigError
 from experiments.reports import sweep_summary, tables
 from experiments.runs import identity, memory
 from experiments.runs.identity import job_identity
+from experiments.runs.log import read_step
 from experiments.runs.process import process_start
 from experiments.runs.skipped_jobs import is_dominated
-from hydra_plugins.experiments_launcher._progress import read_step
 
 TESTS = Path(__file__).parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{TESTS}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}

@@ -194,7 +194,7 @@ def test_metrics_are_the_librarys_where_definitions_agree(model, data):
     for name, direction in data.directions.items():
         evaluator = RerankingEvaluator({name: direction}, name="own")
         retrieved = [[0, 1, 2, 3, 4]] * 6  # of six documents: one query's right one is missing
-        evaluator._candidates[name] = Candidates(retrieved, [[*range(6)]] * 6, True)
+        evaluator.candidates[name] = Candidates(retrieved, [[*range(6)]] * 6, True)
         ours = evaluator(model)
         for key, prefix in (("negative", ""), ("documents", "end_to_end_")):
             samples = [*library_samples(direction, retrieved, key)]

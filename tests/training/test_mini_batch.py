@@ -64,7 +64,7 @@ def allocate(mib_of_input, mib_of_row):
 
 
 def chosen(step, free_mib, batch_size=64):
-    limit = mini_batch._in_use() + free_mib * MIB
+    limit = mini_batch.in_use() + free_mib * MIB
     return mini_batch.choose(torch.nn.Linear(2, 2), step, batch_size, limit)["mini_batch_size"]
 
 

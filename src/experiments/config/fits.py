@@ -19,14 +19,14 @@ _COLUMNS = ("query", "positive", "negatives")
 _PAIR_COLUMNS = ("image", "text")
 _LANGUAGES = ("en", "es", "it", "de", "fr")  # of vdr-multilingual and of its offline twin
 # As the tables in the library's docstrings have it (tests/test_fits.py compares them).
-_LOSSES_WITH_LABELS = frozenset(
+LOSSES_WITH_LABELS = frozenset(
     (
         *("CoSENTLoss", "CosineSimilarityLoss", "ContrastiveLoss", "OnlineContrastiveLoss", "SoftmaxLoss"),
         *("BatchAllTripletLoss", "BatchHardTripletLoss", "BatchHardSoftMarginTripletLoss", "BatchSemiHardTripletLoss"),
         *("MarginMSELoss", "DistillKLDivLoss", "MSELoss", "EmbedDistillLoss"),
     )
 )
-_LOSS_COLUMNS: dict[str, tuple[int, int | None]] = {  # least and most columns, without labels, where not two or more
+LOSS_COLUMNS: dict[str, tuple[int, int | None]] = {  # least and most columns, without labels, where not two or more
     "AnglELoss": (3, None),
     "TripletLoss": (3, 3),
     "GISTEmbedLoss": (2, 3),
@@ -252,9 +252,9 @@ def _check_loss(loss: dict[str, Any], data: dict[str, Any], with_eval_loss: bool
     except ConfigError as error:
         raise ConfigError(f"loss.{error}") from None
     name = str(loss.get("_target_")).rpartition(".")[2]
-    if name in _LOSSES_WITH_LABELS:
+    if name in LOSSES_WITH_LABELS:
         raise ConfigError(f"loss: {name} needs a column of labels, which data doesn't have; type loss=cached_mnrl")
-    low, high = _LOSS_COLUMNS.get(name, (2, None))
+    low, high = LOSS_COLUMNS.get(name, (2, None))
     if high == 1:
         raise ConfigError(f"loss: {name} takes one column, and data gives two or more; type loss=cached_mnrl")
     least, most = low - 2, None if high is None else high - 2

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import PIL.Image
 import pyarrow as pa
-import xxhash
 from datasets import Dataset, Image
 from tqdm.auto import tqdm
 
@@ -24,8 +23,6 @@ ROWS_AT_ONCE = 32  # rows of a few pages each: tens of megabytes
 # A file that is cut off lacks the end of its format.
 IMAGE_ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 
-_HASHES: dict[str, np.ndarray] = {}  # by the data set's own fingerprint: leak removal and the sampler share one pass
-
 
 class Defect(NamedTuple):
     """A value that cannot be used."""
@@ -35,56 +32,67 @@ class Defect(NamedTuple):
     reason: str
 
 
+class HashedRows(Dataset):
+    """Rows that bring along the hash of each value, by column, shape (num_rows,) each, int64.
+
+    Not a column of hashes: the library would put it on the model card and hand it to the loss, and adding one to rows
+    with an indices mapping copies every page. What selects or maps rows returns a plain `Dataset`, which has no
+    hashes; what selects columns or sets a transform keeps them.
+    """
+
+    def __init__(self, rows: Dataset, hashes: dict[str, np.ndarray]) -> None:
+        self.__dict__ = dict(vars(rows))  # the same table, indices and format
+        self.hashes = hashes
+
+
+def content_hash(value: bytes | memoryview) -> int:
+    """Return the one hash of a content: the first 8 bytes of its SHA-256, as a signed integer."""
+    return int.from_bytes(hashlib.sha256(value).digest()[:8], "big", signed=True)
+
+
+def content_id(content: int) -> str:
+    """Return a hash as the 16 hexadecimal digits that SHA-256 begins with."""
+    return f"{content % 2**64:016x}"
+
+
 def content_hashes(dataset: Dataset) -> np.ndarray:
     """Return a hash of each value: of an image's encoded bytes (its file's, if only a path is stored) or of the text.
 
-    Nothing is decoded. Two encodings of the same pixels have different hashes. The hashes of a data set are computed
-    once in a process.
+    Nothing is decoded. Two encodings of the same pixels have different hashes. What `HashedRows` bring along isn't
+    read again.
 
     Returns:
-        xxh64 of each value, shape (num_rows, num_columns), int64.
+        `content_hash` of each value, shape (num_rows, num_columns), int64.
 
     Raises:
         ConfigError: A page file is missing.
     """
-    if dataset._fingerprint not in _HASHES:
-        remember_hashes(dataset, _read(dataset, check=False)[0])
-    return _HASHES[dataset._fingerprint]
+    known = dataset.hashes if isinstance(dataset, HashedRows) else {}
+    if unknown := [name for name in dataset.column_names if name not in known]:
+        known = known | _read(dataset.select_columns(unknown), check=False)[0]
+    return np.column_stack([known[name] for name in dataset.column_names])
 
 
-def remember_hashes(dataset: Dataset, hashes: np.ndarray) -> None:
-    """Let `content_hashes` answer with these, shape (num_rows, num_columns)."""
-    _HASHES[dataset._fingerprint] = hashes
-
-
-def hashes_and_defects(dataset: Dataset) -> tuple[np.ndarray, list[Defect]]:
-    """Return `content_hashes` and the values that are empty or no readable image, from one reading.
+def hashes_and_defects(dataset: Dataset) -> tuple[dict[str, np.ndarray], list[Defect]]:
+    """Return each column's hashes and the values that are empty or no readable image, from one reading.
 
     Raises:
         ConfigError: A page file is missing.
     """
-    hashes, defects = _read(dataset, check=True)
-    remember_hashes(dataset, hashes)
-    return hashes, defects
+    return _read(dataset, check=True)
 
 
-def _read(dataset: Dataset, check: bool) -> tuple[np.ndarray, list[Defect]]:
-    images = _image_columns(dataset)
-    hashes = np.zeros((len(dataset), len(dataset.column_names)), dtype=np.uint64)
+def _read(dataset: Dataset, check: bool) -> tuple[dict[str, np.ndarray], list[Defect]]:
+    names, images = dataset.column_names, _image_columns(dataset)
+    hashes = np.zeros((len(names), len(dataset)), dtype=np.int64)
     defects = []
     for row, column, value in encoded_values(dataset):
-        hashes[row, column] = xxhash.xxh64_intdigest(NOTHING if value is None else value)
+        hashes[column, row] = content_hash(NOTHING if value is None else value)
         if check:
             reason = EMPTY if value is None else image_defect(value) if column in images else None
             if reason is not None:
-                defects.append(Defect(row, dataset.column_names[column], reason))
-    return hashes.view(np.int64), defects
-
-
-def digests(dataset: Dataset) -> list[str]:
-    """Return the first 16 hexadecimal digits of the SHA-256 of each row's only value, shape (num_rows,)."""
-    values = (NOTHING if value is None else value for _, _, value in encoded_values(dataset))
-    return [hashlib.sha256(value).hexdigest()[:16] for value in values]
+                defects.append(Defect(row, names[column], reason))
+    return dict(zip(names, hashes, strict=True)), defects
 
 
 def image_defect(data: bytes | memoryview) -> str | None:

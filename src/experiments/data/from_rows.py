@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,9 @@ from datasets import Dataset, Image, Value, concatenate_datasets
 from datasets.exceptions import DatasetGenerationError
 
 from experiments.config.errors import ConfigError
-from experiments.data.encoded_pages import EMPTY, Defect, content_hashes, digests, hashes_and_defects, remember_hashes
+from experiments.data.encoded_pages import EMPTY, Defect, HashedRows, content_hashes, content_id, hashes_and_defects
 from experiments.data.media import kind_of, readable
 from experiments.data.types import ONE_DIRECTION, Data, Direction
-
-__all__ = ["build", "content_hashes", "first_rows", "loading_error"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,36 +67,53 @@ def loading_error(error: Exception) -> str:
     return "the data set is empty: it has no row" if "corresponds to no data" in text else text
 
 
+@dataclass(frozen=True)
+class Part:
+    """Training or evaluation rows, read once: columns in use, hashes of their values, and what cannot be used."""
+
+    rows: HashedRows
+    defects: list[Defect]
+
+    def columns(self, names: Sequence[str]) -> Part:
+        """Return some of the columns, in this order."""
+        rows = HashedRows(self.rows.select_columns([*names]), self.rows.hashes)
+        return Part(rows, [each for each in self.defects if each.column in names])
+
+
+def read(rows: Dataset) -> Part:
+    """Read all values: the one time that every page is, and none is decoded.
+
+    Raises:
+        ConfigError: A page file is missing.
+    """
+    hashes, defects = hashes_and_defects(rows)
+    return Part(HashedRows(rows, hashes), defects)
+
+
 def build(
     train: Dataset,
     eval: Dataset,
     *,
     columns: Mapping[str, Any],
     name: str,
-    num_negatives: int,
-    deduplicate: bool,
-    on_bad_image: str,
+    num_negatives: int = 0,
     num_eval_negatives: int | None = None,
     num_corpus_negatives: int | None = None,
+    deduplicate: bool = True,
+    on_bad_image: str = "error",
 ) -> Data:
-    """Make training rows and a retrieval evaluation out of two sets of rows.
-
-    The evaluation corpus holds the positives and the negatives of the evaluation rows, its ids being hashes of the
-    content and its order that of the ids, so that neither tells what is relevant. Pages are neither decoded nor
-    copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once.
+    """Make training rows and a retrieval evaluation out of two sets of rows; see `RowOptions` for the options.
 
     Args:
         train: Training rows; needs the query, the positive and the first `num_negatives` negative columns.
         eval: Evaluation rows; needs all columns named, or `num_corpus_negatives` of the negatives.
-        columns: `query`, `positive` (column names) and `negatives` (a list of them); texts, images, sounds, videos,
-            arrays of them, or dicts of several modalities.
+        columns: `query`, `positive` (column names) and `negatives` (a list of them).
         name: Of the evaluation, in metrics and reports.
         num_negatives: Negatives in a training row.
         num_eval_negatives: Negatives in a row of the evaluation loss; None: as in a training row.
         num_corpus_negatives: Negatives of an evaluation row that are in the corpus; None: all that are named.
-        deduplicate: Equal items (by encoded bytes) are one: pages of the corpus, queries of the evaluation; and
-            training rows holding an item of the evaluation are dropped. False: all rows as they stand.
-        on_bad_image: `error`, or `skip` to leave out rows with an unreadable page or an empty cell.
+        deduplicate: Whether equal items are one.
+        on_bad_image: `error` or `skip`.
 
     Raises:
         ConfigError: A column is missing or of the wrong kind, a page cannot be read, or no row is left.
@@ -107,36 +123,57 @@ def build(
     names = [columns["query"], columns["positive"], *negatives]
     numbers = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
     _check_options(names, negatives, numbers, on_bad_image)
-    kept, eval_kept = names[: 2 + num_negatives], names[: 2 + num_eval_negatives]
-    train = _with_columns(train, kept, "training")
     in_corpus = names if num_corpus_negatives is None else names[: 2 + num_corpus_negatives]
-    eval = _with_columns(eval, in_corpus, "evaluation")
+    train = with_columns(train, names[: 2 + num_negatives], "training")
+    eval = with_columns(eval, in_corpus, "evaluation")
     _check_kinds(eval)
+    return assemble(read(train), read(eval), name, names[: 2 + num_eval_negatives], deduplicate, on_bad_image)
 
-    train_hashes, defects = hashes_and_defects(train)
-    train_rows = _readable_rows(train, defects, "training", on_bad_image)
-    eval_hashes, defects = hashes_and_defects(eval)
+
+def assemble(
+    train: Part, eval: Part, name: str, eval_kept: Sequence[str], deduplicate: bool, on_bad_image: str
+) -> Data:
+    """Make training rows and an evaluation out of rows that are read: query, positive and negatives.
+
+    The evaluation corpus holds the positives and the negatives of the evaluation rows, its ids being hashes of the
+    content and its order that of the ids, so that neither tells what is relevant. Pages are neither decoded nor
+    copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once.
+
+    Args:
+        train: Training rows.
+        eval: Evaluation rows.
+        name: Of the evaluation, in metrics and reports.
+        eval_kept: The columns for the evaluation loss.
+        deduplicate: Whether equal items are one.
+        on_bad_image: `error` or `skip`.
+
+    Raises:
+        ConfigError: A page cannot be read, or no row is left.
+    """
+    train_rows = _readable_rows(train.rows, train.defects, "training", on_bad_image)
+    train_hashes, eval_hashes = content_hashes(train.rows), content_hashes(eval.rows)
     # A page may have fewer negatives than there are columns; only what the loss reads must be there.
-    spare = {(d.row, d.column) for d in defects if d.reason == EMPTY and d.column not in eval_kept}
-    defects = [d for d in defects if (d.row, d.column) not in spare]
-    eval_rows = _readable_rows(eval, defects, "evaluation", on_bad_image)
+    spare = {(d.row, d.column) for d in eval.defects if d.reason == EMPTY and d.column not in eval_kept}
+    defects = [d for d in eval.defects if (d.row, d.column) not in spare]
+    eval_rows = _readable_rows(eval.rows, defects, "evaluation", on_bad_image)
     if deduplicate:
-        in_evaluation = _items(eval, eval_rows, eval_hashes, spare)
+        in_evaluation = _items(eval.rows, eval_rows, eval_hashes, spare)
         train_rows = _drop_leaks(train_rows, train_hashes, in_evaluation)
 
-    corpus, ids = _corpus(eval, eval_rows, spare, deduplicate)
-    queries, query_ids = _queries(eval, eval_rows, eval_hashes[:, 0], deduplicate)
+    corpus, ids = _corpus(eval.rows, eval_rows, eval_hashes[:, 1:], spare, deduplicate)
+    queries, query_ids = _queries(eval.rows, eval_rows, eval_hashes[:, 0], deduplicate)
     relevant_docs: dict[str, set[str]] = {}
     for row in eval_rows:
         relevant_docs.setdefault(query_ids[row], set()).add(ids[row])
     relevance = (list(corpus["corpus_id"]), [(query, sorted(found)) for query, found in relevant_docs.items()])
-    fingerprint = _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance)
-    evaluation_fingerprint = _fingerprint([eval_hashes[eval_rows, :1]], relevance)
-    train = _select(train, train_rows, train_hashes)
-    eval = readable(_select(eval, eval_rows, eval_hashes).select_columns(eval_kept))
-    queries, corpus = readable(queries), readable(corpus)
-    directions = {ONE_DIRECTION: Direction(queries, corpus, relevant_docs)}
-    return Data(name, train, eval, directions, fingerprint, evaluation_fingerprint)
+    return Data(
+        name,
+        _select(train.rows, train_rows),
+        _select(eval.columns(eval_kept).rows, eval_rows),
+        {ONE_DIRECTION: Direction(queries, corpus, relevant_docs)},
+        _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance),
+        _fingerprint([eval_hashes[eval_rows, :1]], relevance),
+    )
 
 
 def _check_options(
@@ -159,8 +196,17 @@ def _require_rows(dataset: Dataset, part: str) -> None:
         raise ConfigError(f"the {part} data set is empty: it has no row")
 
 
-def _with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
-    """Return the named columns in their order, each as text or as an image that decodes on access."""
+def with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
+    """Return the named columns in their order, each as text or as an image that decodes on access.
+
+    Args:
+        dataset: With these columns: texts, images, sounds, videos, arrays of them, or dicts of several modalities.
+        names: Of the columns.
+        part: `training` or `evaluation`, for messages.
+
+    Raises:
+        ConfigError: A column is missing or of no such kind, or there is no row.
+    """
     _require_rows(dataset, part)
     for column in names:
         if column not in dataset.column_names:
@@ -236,8 +282,8 @@ def _drop_leaks(rows: Sequence[int], hashes: np.ndarray, in_evaluation: np.ndarr
 
 
 def _corpus(
-    eval: Dataset, rows: Sequence[int], absent: set[tuple[int, str]], deduplicate: bool
-) -> tuple[Dataset, list[str]]:
+    eval: Dataset, rows: Sequence[int], hashes: np.ndarray, absent: set[tuple[int, str]], deduplicate: bool
+) -> tuple[HashedRows, list[str]]:
     """Return the documents of these rows and the corpus id of each row's positive.
 
     Returns:
@@ -252,14 +298,15 @@ def _corpus(
     documents = concatenate_datasets(parts)
     # Position of a document: column by column, each with all rows.
     positions = [k * len(eval) + row for k, column in enumerate(names) for row in rows if (row, column) not in absent]
-    ids = digests(documents)
+    contents = hashes.T.ravel()
+    ids = [content_id(content) for content in contents.tolist()]
     if deduplicate:
         positions = list({ids[position]: position for position in reversed(positions)}.values())
     else:
         ids = _number_repeats(ids, positions)
     positions.sort(key=lambda position: ids[position])
     documents = documents.add_column("corpus_id", ids).select_columns(["corpus_id", "document"])
-    return documents.select(positions), ids
+    return HashedRows(readable(documents.select(positions)), {"document": contents[positions]}), ids
 
 
 def _number_repeats(ids: Sequence[str], positions: Sequence[int]) -> list[str]:
@@ -274,7 +321,7 @@ def _number_repeats(ids: Sequence[str], positions: Sequence[int]) -> list[str]:
 
 def _queries(
     eval: Dataset, rows: Sequence[int], hashes: np.ndarray, deduplicate: bool
-) -> tuple[Dataset, dict[int, str]]:
+) -> tuple[HashedRows, dict[int, str]]:
     """Return the queries (columns query_id and query, in row order) and each row's query id."""
     first: dict[int, int] = {}  # content -> row; with deduplicate=False each row is its own
     for row in rows:
@@ -283,14 +330,13 @@ def _queries(
     ids = {row: names[first[int(hashes[row]) if deduplicate else row]] for row in rows}
     queries = eval.select_columns([eval.column_names[0]]).rename_columns({eval.column_names[0]: "query"})
     queries = queries.add_column("query_id", [names.get(row, "") for row in range(len(eval))])
-    return queries.select_columns(["query_id", "query"]).select(list(names)), ids
+    queries = queries.select_columns(["query_id", "query"]).select(list(names))
+    return HashedRows(readable(queries), {"query": hashes[list(names)]}), ids
 
 
-def _select(dataset: Dataset, rows: Sequence[int], hashes: np.ndarray) -> Dataset:
-    """Select rows, and keep their hashes for the sampler."""
-    dataset = readable(dataset.select(rows))
-    remember_hashes(dataset, hashes[rows])
-    return dataset
+def _select(rows: HashedRows, chosen: Sequence[int]) -> HashedRows:
+    hashes = {name: found[chosen] for name, found in rows.hashes.items()}
+    return HashedRows(readable(rows.select(chosen)), hashes)
 
 
 def _fingerprint(hashes: Sequence[np.ndarray], relevance: object) -> str:

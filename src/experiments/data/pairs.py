@@ -11,7 +11,7 @@ from datasets import Dataset, concatenate_datasets, disable_progress_bars, enabl
 
 from experiments.config.errors import ConfigError
 from experiments.data import from_rows
-from experiments.data.encoded_pages import content_hashes, remember_hashes
+from experiments.data.encoded_pages import HashedRows, content_hashes
 from experiments.data.types import Data
 
 
@@ -47,19 +47,16 @@ def build(
     Raises:
         ConfigError: As `from_rows.build`, or if there are too few different documents to sample from.
     """
-    roles = {"image_to_text": (image, text), "text_to_image": (text, image)}
-    found: dict[str, Data] = {
-        direction: from_rows.build(
-            train,
-            eval,
-            columns={"query": query, "positive": document},
-            name=name,
-            num_negatives=0,
-            deduplicate=deduplicate,
-            on_bad_image=on_bad_image,
-        )
-        for direction, (query, document) in roles.items()
-    }
+    if on_bad_image not in ("error", "skip"):
+        raise ConfigError(f"data.on_bad_image={on_bad_image}: choose error or skip")
+    train, eval = (
+        from_rows.with_columns(rows, [image, text], part) for rows, part in ((train, "training"), (eval, "evaluation"))
+    )
+    read_train, read_eval = from_rows.read(train), from_rows.read(eval)
+    found = {}
+    for direction, names in {"image_to_text": [image, text], "text_to_image": [text, image]}.items():
+        parts = read_train.columns(names), read_eval.columns(names)
+        found[direction] = from_rows.assemble(*parts, name, names, deduplicate, on_bad_image)
     make = label if labelled else add_negatives
     pairs = {
         part: {
@@ -103,7 +100,7 @@ def label(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
     )
 
 
-def add_negatives(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
+def add_negatives(rows: Dataset, num_negatives: int, seed: str) -> HashedRows:
     """Return each row with documents sampled from other rows.
 
     Args:
@@ -124,8 +121,8 @@ def add_negatives(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
     if num_negatives:
         sampled = [_column(rows, document, f"negative_{k}", column) for k, column in enumerate(negatives.T, start=1)]
         found = _side_by_side(found, *sampled)
-    remember_hashes(found, np.column_stack([hashes, hashes[negatives, 1]]))
-    return found
+    columns = np.column_stack([hashes, hashes[negatives, 1]]).T
+    return HashedRows(found, dict(zip(found.column_names, columns, strict=True)))
 
 
 def _column(rows: Dataset, column: str, name: str, chosen: np.ndarray) -> Dataset:

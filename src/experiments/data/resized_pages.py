@@ -10,12 +10,11 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
-import datasets
 import torch
-import xxhash
 from datasets import Dataset, Value
 from datasets.features.image import Image as ImageFeature
 from PIL import Image
@@ -24,7 +23,7 @@ from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import Qwen2VLImageProcessor
 
-from experiments.data.encoded_pages import content_hashes, remember_hashes
+from experiments.data.encoded_pages import content_hash, content_hashes
 
 _TEXT_BATCHES = 64  # read at once: enough to be sorted by length, few enough for a progress bar
 Rows = TypeVar("Rows", Dataset, dict[str, Dataset])
@@ -38,7 +37,10 @@ def image_processor(model: nn.Module) -> Any:
 
 
 class PageStore:
-    """Pages in a temporary file (3 bytes a pixel, under TMPDIR), not in memory; safe under threads and forks."""
+    """Resized pages by their content's hash and the bounds, so that equal pages are decoded once, whoever reads them.
+
+    They are in a temporary file (3 bytes a pixel, under TMPDIR), not in memory; safe under threads and forks.
+    """
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -58,8 +60,21 @@ class PageStore:
         """Return itself: copies of a data set share its pages."""
         return self
 
-    def get(self, key: Hashable) -> Image.Image | None:
-        """Return a page that was put, or None."""
+    def read(self, content: int, processor: Qwen2VLImageProcessor, decode: Callable[[], Image.Image]) -> Image.Image:
+        """Return a page at the size that the processor gives it.
+
+        Args:
+            content: Its `content_hash`.
+            processor: The model's.
+            decode: Returns the page as it is, where it hasn't been read before.
+        """
+        key = (content, bounds(processor))
+        if (page := self._get(key)) is None:
+            page = resize(decode(), processor)
+            self._put(key, page)
+        return page
+
+    def _get(self, key: Hashable) -> Image.Image | None:
         with self._lock:
             if self._process != os.getpid():  # a worker process writes a file of its own
                 self._open()
@@ -69,8 +84,7 @@ class PageStore:
         pixels = os.pread(self._file.fileno(), 3 * width * height, offset)
         return Image.frombytes("RGB", (width, height), pixels)
 
-    def put(self, key: Hashable, page: Image.Image) -> None:
-        """Keep a page."""
+    def _put(self, key: Hashable, page: Image.Image) -> None:
         pixels = page.tobytes()
         with self._lock:
             offset, self._end = self._end, self._end + len(pixels)
@@ -79,27 +93,26 @@ class PageStore:
 
 
 class ResizedPages:
-    """A column of pages by row, each decoded and resized when it is first read.
+    """A column of pages by row, at the size that the model sees.
 
     Args:
         dataset: With a column of images.
         column: Its name.
         processor: The model's.
+        store: Keeps the pages.
     """
 
-    def __init__(self, dataset: Dataset, column: str, processor: Qwen2VLImageProcessor) -> None:
+    def __init__(self, dataset: Dataset, column: str, processor: Qwen2VLImageProcessor, store: PageStore) -> None:
         self.dataset = dataset
         self.column = column
         self.processor = processor
         self.bounds = bounds(processor)
-        self._store = PageStore()
+        self.store = store
+        self._contents = content_hashes(dataset.select_columns([column]))[:, 0].tolist()
 
     def __getitem__(self, row: int) -> Image.Image:
         """Return a page."""
-        if (page := self._store.get(row)) is None:
-            page = resize(self.dataset[row][self.column], self.processor)
-            self._store.put(row, page)
-        return page
+        return self.store.read(self._contents[row], self.processor, lambda: self.dataset[row][self.column])
 
 
 def batches(
@@ -133,21 +146,14 @@ class ReadResized:
     Args:
         processor: The model's.
         columns: Those that hold pages.
-        keep: Keep the pages, by their content, for the next time.
-        others: A transform of the other columns.
+        store: Keeps the pages for the next time. A row comes without its number, so their hash is computed again, for
+            a hundredth of what decoding costs. None: nothing is kept.
     """
 
-    def __init__(
-        self,
-        processor: Qwen2VLImageProcessor,
-        columns: list[str],
-        keep: bool,
-        others: Callable[[dict[str, list]], dict[str, list]] | None = None,
-    ) -> None:
-        self.others = others
+    def __init__(self, processor: Qwen2VLImageProcessor, columns: list[str], store: PageStore | None) -> None:
         self.processor = processor
         self.columns = columns
-        self.store = PageStore() if keep else None
+        self.store = store
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
         """Return the batch with its pages decoded and resized, in threads unless this is a worker process."""
@@ -158,34 +164,27 @@ class ReadResized:
         else:
             pages = map(self.read, encoded)
         read = {column: [next(pages) for _ in batch[column]] for column in self.columns if column in batch}
-        batch = batch | read
-        return self.others(batch) if self.others else batch
+        return batch | read
 
     def read(self, encoded: dict[str, Any]) -> Image.Image:
         """Return one page."""
-        key = xxhash.xxh3_128_digest(encoded["bytes"]) if encoded["bytes"] else encoded["path"]
-        if self.store is not None and (page := self.store.get(key)) is not None:
-            return page
-        page = resize(ImageFeature().decode_example(encoded), self.processor)
-        if self.store is not None:
-            self.store.put(key, page)
-        return page
+        if self.store is None:
+            return resize(ImageFeature().decode_example(encoded), self.processor)
+        content = content_hash(encoded["bytes"] or Path(encoded["path"]).read_bytes())
+        return self.store.read(content, self.processor, lambda: ImageFeature().decode_example(encoded))
 
 
-def resized_rows(dataset: Rows, processor: Any, *, keep: bool = False) -> Rows:
+def resized_rows(dataset: Rows, processor: Any, store: PageStore | None = None) -> Rows:
     """Return the rows, of one or several data sets, with pages that come out at the size the model sees."""
     if isinstance(dataset, dict):
-        return {name: resized_rows(rows, processor, keep=keep) for name, rows in dataset.items()}
-    columns = [name for name, feature in dataset.features.items() if isinstance(feature, datasets.Image)]
+        return {name: resized_rows(rows, processor, store) for name, rows in dataset.items()}
+    columns = [name for name, feature in dataset.features.items() if isinstance(feature, ImageFeature)]
     if not columns or bounds(processor) is None or dataset.format["type"] == "custom":  # read in a way of its own
         return dataset
     rows = dataset
     for column in columns:
-        rows = rows.cast_column(column, datasets.Image(decode=False))
-    arrays = dataset.format["format_kwargs"].get("transform")  # of the columns beside the pages
-    rows = rows.with_transform(ReadResized(processor, columns, keep, arrays))
-    remember_hashes(rows, content_hashes(dataset))  # for the sampler
-    return rows
+        rows = rows.cast_column(column, ImageFeature(decode=False))
+    return rows.with_transform(ReadResized(processor, columns, store))
 
 
 def resize(page: Image.Image, processor: Qwen2VLImageProcessor) -> Image.Image:

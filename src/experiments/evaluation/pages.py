@@ -6,13 +6,14 @@ from typing import Any
 
 from datasets import Dataset, Image
 
-from experiments.data.resized_pages import ResizedPages, bounds, image_processor
+from experiments.data.resized_pages import PageStore, ResizedPages, bounds, image_processor
 
 
 class PagesOfModel:
-    """Resized pages of each column of an evaluation, for the bounds of the model evaluated last."""
+    """Resized pages of each column of an evaluation, for the bounds of the model evaluated last, from one store."""
 
     def __init__(self) -> None:
+        self._store = PageStore()
         self._kept: dict[tuple[str, str], ResizedPages] = {}
 
     def resized(self, model: Any, direction: str, dataset: Dataset, column: str) -> ResizedPages | None:
@@ -22,5 +23,5 @@ class PagesOfModel:
             return None
         kept = self._kept.get((direction, column))
         if kept is None or kept.bounds != bounds(processor):
-            kept = self._kept[direction, column] = ResizedPages(dataset, column, processor)
+            kept = self._kept[direction, column] = ResizedPages(dataset, column, processor, self._store)
         return kept

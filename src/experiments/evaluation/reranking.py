@@ -92,7 +92,7 @@ class RerankingEvaluator(BaseEvaluator):
         self.show_progress_bar = show_progress_bar
         self.primary_metric = f"{name}_{RERANKING_METRIC}" if name else RERANKING_METRIC
         self.columns: dict[str, BaseEvaluator] = {}  # of the model card, one for each direction
-        self._candidates: dict[str, Candidates] = {}
+        self.candidates: dict[str, Candidates] = {}
         self._pages = PagesOfModel()
 
     def __call__(  # type: ignore[override]
@@ -116,8 +116,8 @@ class RerankingEvaluator(BaseEvaluator):
         evaluation = Evaluation({name: each.relevant_docs for name, each in self.directions.items()})
         found = {}
         for name, direction in self.directions.items():
-            if name not in self._candidates:
-                self._candidates[name] = self._choose(name, direction)
+            if name not in self.candidates:
+                self.candidates[name] = self._choose(name, direction)
             found[name] = self._rank(evaluation, name, self._score(model, name, direction))
         self.retriever = None  # its candidates are known now
         evaluation.directions = {ALL: pool(found)} | found
@@ -156,7 +156,7 @@ class RerankingEvaluator(BaseEvaluator):
 
     def _score(self, model: CrossEncoder, name: str, direction: Direction) -> list[np.ndarray]:
         """Return the scores of each query's candidates, in their order, float32."""
-        scored = self._candidates[name].scored
+        scored = self.candidates[name].scored
         pairs = [(query, document) for query, documents in enumerate(scored) for document in documents]
         query = self._reader(model, name, direction.queries, "query")
         document = self._reader(model, name, direction.corpus, "document")
@@ -187,7 +187,7 @@ class RerankingEvaluator(BaseEvaluator):
 
     def _rank(self, evaluation: Evaluation, name: str, scores: list[np.ndarray]) -> Part:
         """Add the rankings of a direction and return the metrics of its queries."""
-        direction, candidates = self.directions[name], self._candidates[name]
+        direction, candidates = self.directions[name], self.candidates[name]
         ids = np.array(direction.corpus["corpus_id"])
         query_ids = list(direction.queries["query_id"])
         relevant = [direction.relevant_docs[query_id] for query_id in query_ids]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 OURS = ("experiments", "hydra", "hydra_plugins", "__main__")
+_BAR = re.compile(r"([^\r\n|\]]*?):? *\d+%\|[^|]*\| *(\d+/\d+)")  # as tqdm draws it
 
 
 class OursOrWarnings(logging.Filter):
@@ -32,3 +34,14 @@ def move_log(folder: Path) -> None:
         root.removeHandler(handler)
         handler.close()
         root.addHandler(moved)
+
+
+def read_step(log: Path) -> str:
+    """Return the last progress bar in a log as words, such as "step 12/96"; empty if there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 2000))
+            bars = _BAR.findall(file.read().decode(errors="replace"))
+    except OSError:
+        return ""
+    return f"{bars[-1][0].strip() or 'step'} {bars[-1][1]}" if bars else ""

@@ -80,7 +80,7 @@ def choose(
         MemoryError: If not even one input fits.
     """
     with _undone(model):
-        start, free = _in_use(), _free(parse_bytes(memory_limit)) - _optimizer_bytes(model)
+        start, free = in_use(), _free(parse_bytes(memory_limit)) - _optimizer_bytes(model)
         taken: dict[int, float] = {}
         reason = "the whole batch fits"
         for size in _sizes(batch_size):
@@ -162,7 +162,8 @@ def _measure(step: Callable[[int, int], object], size: int, num_rows: int, start
     return max(0, _peak() - start)
 
 
-def _in_use() -> int:
+def in_use() -> int:
+    """Return the bytes that the process has taken: of the GPU or, without one, as it stands in memory."""
     return torch.cuda.memory_allocated() if torch.cuda.is_available() else _statm(1)
 
 

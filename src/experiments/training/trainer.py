@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
-from datasets import Dataset
 from sentence_transformers.base.model import BaseModel
 from sentence_transformers.base.modules import Router
 from sentence_transformers.base.trainer import BaseTrainer
@@ -25,7 +24,6 @@ from torch.utils.data import DataLoader
 from transformers import ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
-from experiments.data.encoded_pages import content_hashes, remember_hashes
 from experiments.models.loading import has_bfloat16
 from experiments.training import mini_batch
 from experiments.training.losses import CachedMultipleNegativesRankingLoss
@@ -113,14 +111,6 @@ class RunTrainer(BaseTrainer):
         """Our own loss, if it is that which trains, inside the Matryoshka loss or alone."""
         loss = self.loss.loss if isinstance(self.loss, MatryoshkaLoss) else self.loss
         return loss if isinstance(loss, CachedMultipleNegativesRankingLoss) else None
-
-    def add_dataset_name_column(self, dataset: Any, dataset_name: str | None = None) -> Any:
-        """Return the library's rows with the name of their data set; the sampler finds their hashes all the same."""
-        hashes = content_hashes(dataset) if isinstance(dataset, Dataset) else None
-        named = super().add_dataset_name_column(dataset, dataset_name)
-        if hashes is not None:
-            remember_hashes(named, hashes)
-        return named
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """Return the library's schedule; say so if all of it is warm-up, whose first step has the learning rate 0."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -11,12 +10,9 @@ from typing import Any, Protocol
 
 from experiments.reports import sweep_summary
 from experiments.reports.tables import time_text
+from experiments.runs.log import read_step
 
-_BAR = re.compile(r"([^\r\n|\]]*?):? *\d+%\|[^|]*\| *(\d+/\d+)")  # as tqdm draws it
-_TERMINAL_S, _FILE_S = (
-    0.5,
-    60.0,
-)  # between two looks at the jobs: on a terminal, where lines are redrawn, and in a file
+_TERMINAL_S, _FILE_S = 0.5, 60.0  # between two looks at the jobs: on a terminal, where lines are redrawn; in a file
 
 
 class Running(Protocol):
@@ -78,14 +74,3 @@ def name(job: dict[str, Any]) -> str:
     """Return a job's number and the values of the swept keys."""
     point = " ".join(f"{sweep_summary.last_part(key)}={value}" for key, value in job["point"].items())
     return f"#{job['number']} {point}".rstrip()
-
-
-def read_step(log: Path) -> str:
-    """Return the last progress bar in a log as words, such as "step 12/96"; empty if there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 2000))
-            bars = _BAR.findall(file.read().decode(errors="replace"))
-    except OSError:
-        return ""
-    return f"{bars[-1][0].strip() or 'step'} {bars[-1][1]}" if bars else ""

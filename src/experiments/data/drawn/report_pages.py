@@ -12,10 +12,12 @@ import itertools
 import logging
 import math
 import random
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from datasets import Dataset, DatasetDict, Features, Image, Value, load_from_disk
 from tqdm.auto import tqdm
 
@@ -24,6 +26,7 @@ from experiments.config.errors import ConfigError
 from experiments.data import from_rows
 from experiments.data.drawn import drawing
 from experiments.data.drawn.drawing import CHARTS, COLORS, DIVISIONS, LAYOUTS, QUARTERS, Page, draw_page
+from experiments.data.encoded_pages import HashedRows, content_id
 from experiments.data.types import ONE_DIRECTION, Data
 from experiments.runs.files import write_once
 
@@ -78,7 +81,7 @@ def load(
         f"report_pages-{version()}-{num_train_rows}-{num_eval_rows}-{width}x{height}-seed{seed}"
     )
     if not folder.exists():
-        _build(folder, train_rows, eval_rows, (width, height), seed)
+        build(folder, train_rows, eval_rows, (width, height), seed)
     pages = load_from_disk(str(folder))
     data = from_rows.build(
         pages["train"],
@@ -89,8 +92,8 @@ def load(
         deduplicate=True,
         on_bad_image="error",
     )
-    attribute_negatives = _attribute_negatives(pages["eval"], eval_rows)
-    direction = replace(data.direction, attribute_negatives=attribute_negatives)
+    assert isinstance(data.eval, HashedRows)
+    direction = replace(data.direction, attribute_negatives=_attribute_negatives(data.eval.hashes))
     return replace(data, directions={ONE_DIRECTION: direction})
 
 
@@ -181,7 +184,7 @@ def check_page_size(page_size: Sequence[int], key: str) -> None:
         raise ConfigError(f"{key}={list(page_size)}: type width and height, 32 to 4096 pixels each, as in [850,1100]")
 
 
-def _build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tuple[int, int], seed: int) -> None:
+def build(folder: Path, train_rows: list[Row], eval_rows: list[Row], size: tuple[int, int], seed: int) -> None:
     """Draw each page once and write both data sets, complete or not at all."""
     wanted = dict.fromkeys(itertools.chain.from_iterable(train_rows + eval_rows))
     progress = tqdm(wanted, desc="Drawing report pages", unit="page", mininterval=0.5)
@@ -207,12 +210,10 @@ def _dataset(rows: list[Row], drawn: dict[Page, bytes], seed: str) -> Dataset:
     return Dataset.from_dict(columns, features=Features(features))
 
 
-def _attribute_negatives(eval_pages: Dataset, eval_rows: list[Row]) -> dict[str, dict[str, str]]:
+def _attribute_negatives(contents: dict[str, np.ndarray]) -> dict[str, dict[str, str]]:
     """Return for each query the corpus id of the page that differs in each attribute."""
-    negatives: dict[str, dict[str, str]] = {f"q{i:04d}": {} for i in range(len(eval_rows))}
+    negatives: dict[str, dict[str, str]] = defaultdict(dict)
     for k, column in enumerate(NEGATIVES):
-        encoded = eval_pages.cast_column(column, Image(decode=False))[column]
-        for i, page in enumerate(encoded):
-            corpus_id = hashlib.sha256(page["bytes"]).hexdigest()[:16]
-            negatives[f"q{i:04d}"][differing_attribute(i, k)] = corpus_id
-    return negatives
+        for i, content in enumerate(contents[column].tolist()):
+            negatives[f"q{i:04d}"][differing_attribute(i, k)] = content_id(content)
+    return dict(negatives)
