@@ -7,7 +7,8 @@ import sys
 import pytest
 from annotated_types import Ge, Gt, Le
 
-from experiments.config.signatures import Parameter, accepts_any, choices, in_words, matches, refusal, signature
+from experiments.config.signatures import Parameter, accepts_any, signature
+from experiments.config.values import choices, in_words, matches, refusal
 
 TRAINING_ARGUMENTS = "sentence_transformers.sentence_transformer.training_args.SentenceTransformerTrainingArguments"
 

@@ -17,7 +17,8 @@ from experiments.config import fits
 from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, hint, select, show
 from experiments.config.keys import OF_LIBRARIES, STEPS_OR_SHARES
-from experiments.config.signatures import Parameter, Signature, choices, in_words, matches, parameter, read, refusal
+from experiments.config.signatures import Parameter, Signature, parameter, read
+from experiments.config.values import choices, in_words, matches, refusal
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None", "cache_dir": "str"}  # what stands beside the groups

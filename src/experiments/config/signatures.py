@@ -2,7 +2,7 @@
 
 An annotation tells the type (`int | None`), the choices (`Literal["a", "b"]`) and the bounds (`Annotated[int, Ge(1)]`,
 with `annotated_types`), in place or by the name of an alias in the same package; `**options: Unpack[SomeTypedDict]`
-are that class's keys. Also whether a value fits an annotation read that way.
+are that class's keys. Whether a value fits is in `values.py`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ import ast
 import copy
 import functools
 import importlib.util
-import math
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +22,6 @@ from annotated_types import Ge, Gt, Interval, Le, Lt
 Bound = Ge | Gt | Le | Lt
 _BOUNDS = {"Ge": Ge, "Gt": Gt, "Le": Le, "Lt": Lt, "Interval": Interval, "Field": Interval}  # the last is pydantic's
 _INTERVAL = ("ge", "gt", "le", "lt")
-_RELATIONS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
-_CONTAINERS = ("Optional", "Union", "list", "List", "Sequence", "tuple", "Tuple")
 
 
 @dataclass(frozen=True)
@@ -242,8 +238,8 @@ def _keys(module: _Module, node: ast.ClassDef) -> Iterator[tuple[str, Parameter]
     for statement in node.body:
         if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
             annotation, required = statement.annotation, total
-            while isinstance(annotation, ast.Subscript) and _last(annotation) in ("Required", "NotRequired"):
-                required, annotation = _last(annotation) == "Required", annotation.slice
+            while isinstance(annotation, ast.Subscript) and subscripted(annotation) in ("Required", "NotRequired"):
+                required, annotation = subscripted(annotation) == "Required", annotation.slice
             yield statement.target.id, replace(_parameter(module, annotation, None), required=required)
 
 
@@ -257,14 +253,14 @@ def _function_signature(
     pairs += zip(args.kwonlyargs, args.kw_defaults, strict=True)
     parameters = {arg.arg: _parameter(module, arg.annotation, default) for arg, default in pairs}
     options = args.kwarg.annotation if args.kwarg is not None else None
-    if isinstance(options, ast.Subscript) and _last(options) == "Unpack":
+    if isinstance(options, ast.Subscript) and subscripted(options) == "Unpack":
         path = _dotted(module, options.slice)
         keys = Signature({}, accepts_any=True) if path is None else _base_signature(path)
         return Signature(parameters | keys.parameters, keys.accepts_any)
     return Signature(parameters, args.kwarg is not None)
 
 
-def _last(node: ast.Subscript) -> str:
+def subscripted(node: ast.Subscript) -> str:
     """Return the name that is subscripted, without its module."""
     return ast.unparse(node.value).rpartition(".")[2]
 
@@ -296,9 +292,9 @@ class _Plain(ast.NodeTransformer):
         self.bounds: list[Bound] = []
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:  # noqa: D102
-        if _last(node) == "Literal":
+        if subscripted(node) == "Literal":
             return node
-        if _last(node) != "Annotated" or not isinstance(node.slice, ast.Tuple):
+        if subscripted(node) != "Annotated" or not isinstance(node.slice, ast.Tuple):
             return self.generic_visit(node)
         kind, *notes = node.slice.elts
         for note in notes:
@@ -331,85 +327,3 @@ def _package(name: str) -> str:
 
 def _is_static(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return any(ast.unparse(decorator) == "staticmethod" for decorator in node.decorator_list)
-
-
-def matches(annotation: str | None, value: object) -> bool:
-    """Return whether a value from a config fits an annotation; True where the annotation names types of its own.
-
-    3.5 and "3" are no integers, 3 is a number, a list is a sequence and a tuple, a text is neither.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    kind = _evaluate(annotation)
-    if kind is Any:
-        return True
-    try:
-        TypeAdapter(kind).validate_python(value)
-    except ValidationError:
-        return False
-    return True
-
-
-def choices(annotation: str | None) -> tuple[Any, ...] | None:
-    """Return what an annotation lists, for a value or for each in a list; None if it lists not all that fits."""
-    found: list[Any] = []
-
-    def collect(node: ast.expr) -> bool:
-        if isinstance(node, ast.BinOp):
-            return collect(node.left) and collect(node.right)
-        if isinstance(node, ast.Subscript) and _last(node) == "Literal":
-            listed = ast.literal_eval(node.slice)
-            found.extend(listed if isinstance(listed, tuple) else [listed])
-            return True
-        if isinstance(node, ast.Subscript) and _last(node) in _CONTAINERS:
-            return all(map(collect, node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]))
-        if isinstance(node, ast.Name) and node.id == "bool":
-            found.extend((True, False))
-            return True
-        return isinstance(node, ast.Constant) and node.value in (None, ...)
-
-    is_list = collect(ast.parse(annotation or "Any", mode="eval").body)
-    return tuple(found) if is_list and any(not isinstance(each, bool) for each in found) else None
-
-
-def refusal(bounds: Iterable[Bound], value: object) -> str | None:
-    """Return what a number, or a number in a list, must be and isn't."""
-    for number in value if isinstance(value, list | tuple) else [value]:
-        if isinstance(number, int | float) and not isinstance(number, bool):
-            for bound in bounds:
-                (limit,) = astuple(bound)
-                fits = {Ge: number >= limit, Gt: number > limit, Le: number <= limit, Lt: number < limit}[type(bound)]
-                if not fits or not math.isfinite(number):
-                    return f"must be {_RELATIONS[type(bound)]} {limit}"
-    return None
-
-
-def in_words(annotation: str) -> tuple[str, str]:
-    """Return what the first type of an annotation asks for, and an example as it is typed on the command line."""
-    first = annotation.removeprefix("Optional[").split("|")[0].strip(" ]")
-    if options := re.findall(r"['\"](.*?)['\"]", first):
-        return f"one of {', '.join(options)}", options[0]
-    if items := re.fullmatch(r"(?:list|Sequence|tuple|Iterable)\[(int|float|str)\b.*", first):
-        return {"int": ("integers", "[96,48]"), "float": ("numbers", "[0.1,0.2]"), "str": ("texts", "[a,b]")}[items[1]]
-    if first.startswith(("dict", "Mapping")):
-        return "a mapping", "{name:value}"
-    words = {"int": ("an integer", "4"), "float": ("a number", "0.1"), "bool": ("true or false", "true")}
-    return words.get(first, ("text", "text") if first == "str" else (first, "..."))
-
-
-@functools.cache
-def _evaluate(annotation: str | None) -> Any:
-    """Evaluate an annotation made of plain types; Any if it holds others."""
-    import typing
-
-    from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr
-
-    plain = {"int": StrictInt, "float": StrictFloat, "str": StrictStr, "bool": StrictBool, "Literal": typing.Literal}
-    generic = {name: getattr(typing, name) for name in ("Any", "Optional", "Union", "Sequence", "Iterable", "Mapping")}
-    older = {"List": list, "Dict": dict, "Tuple": tuple, "Set": set}
-    known = {"list": list, "dict": dict, "tuple": tuple, "set": set, "None": None, "Path": Path, "object": Any}
-    try:
-        kind = eval(annotation or "Any", {"__builtins__": {}}, plain | generic | older | known)
-    except (NameError, TypeError, AttributeError, SyntaxError):
-        return Any
-    return kind
