@@ -1,6 +1,6 @@
 """What the entry points share: Hydra's main, one clear line for every mistake, and the exit code.
 
-Exit codes: 0 finished, 1 failed while working, 2 a mistake in what was typed, 130 interrupted.
+Exit codes: 0 finished, 1 failed while working, 2 a mistake in what was typed, 130 interrupted (143 by SIGTERM).
 """
 
 from __future__ import annotations

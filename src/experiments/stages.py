@@ -68,7 +68,7 @@ def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -
         matryoshka: Its dimensions are scored where `evaluator.truncate_dims` names none.
     """
     options, inputs = dict(config["evaluator"]), data.evaluator_inputs()
-    if matryoshka.dims is not None and options["truncate_dims"] is None:
+    if matryoshka.dims is not None and options.get("truncate_dims") is None:
         options["truncate_dims"] = list(matryoshka.dims)
     if isinstance(matryoshka.truncate_dim, int):
         inputs["saved_dim"] = matryoshka.truncate_dim

@@ -18,7 +18,7 @@ _MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # one of 
 _COLUMNS = ("query", "positive", "negatives")
 _PAIR_COLUMNS = ("image", "text")
 _LANGUAGES = ("en", "es", "it", "de", "fr")  # of vdr-multilingual and of its offline twin
-# As the tables in the library's docstrings have it (tests/test_fits.py compares them).
+# As the tables in the library's docstrings have it (tests/config/test_fits.py compares them).
 LOSSES_WITH_LABELS = frozenset(
     (
         *("CoSENTLoss", "CosineSimilarityLoss", "ContrastiveLoss", "OnlineContrastiveLoss", "SoftmaxLoss"),

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from experiments.config.errors import ConfigError, one_line
+from experiments.config.errors import one_line
 from experiments.config.keys import config_hash
-from experiments.runs.files import locked, save_json
+from experiments.runs.files import save_json
 from experiments.runs.memory import lift_memory_limit, peak
 from experiments.runs.process import command_line, is_main_process, now, this_process
 from experiments.runs.provenance import hardware, provenance
-from experiments.runs.run import is_live, read_record
+from experiments.runs.run_folder import claim
+from experiments.runs.signals import sigterm_as_exit
 
 _HEARTBEAT_S = 60.0
 
@@ -86,8 +84,8 @@ def keep_record(
     }
     run = Record(output_dir, fields)
     if is_main_process():
-        _claim(output_dir, fields, run.update)
-    with _heartbeat(run.path), _sigterm_as_exit():
+        claim(output_dir, fields, run.update)
+    with _heartbeat(run.path), sigterm_as_exit():
         try:
             yield run
         except (KeyboardInterrupt, SystemExit) as error:
@@ -98,41 +96,6 @@ def keep_record(
             run._close("failed", error)
             raise
         run._close("finished")
-
-
-def _claim(folder: Path, fields: dict[str, Any], write: Callable[[], None]) -> None:
-    """Write the first `run.json`, unless the directory is another's; of two processes at once, one gets it.
-
-    Args:
-        folder: The run's directory.
-        fields: Of `run.json`; where an unfinished run goes on, its first start and its attempts are put in.
-        write: Writes the fields.
-
-    Raises:
-        ConfigError: If the directory belongs to a live process, to a finished run or to a run of another config.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder / ".lock"):
-        if (earlier := read_record(folder)) is not None:
-            _go_on(folder, fields, earlier)
-        write()
-
-
-def _go_on(folder: Path, fields: dict[str, Any], earlier: dict[str, Any]) -> None:
-    """Keep the first start and the attempts of the unfinished run in the directory."""
-    if is_live(folder, earlier):
-        where = f"process {earlier['pid']} on {earlier['host']}"
-        raise ConfigError(f"{folder} is in use by a run that is going on ({where}); wait, or set hydra.run.dir")
-    if (earlier["job"], earlier["config_hash"]) != (fields["job"], fields["config_hash"]):
-        raise ConfigError(f"{folder} holds a run of another config; set hydra.run.dir to another folder, or remove it")
-    if earlier["status"] == "finished":
-        raise ConfigError(f"{folder} holds a finished run, which is never overwritten; set hydra.run.dir to another")
-    attempts = earlier["attempts"]
-    if attempts[-1]["status"] == "running":
-        last_seen = datetime.fromtimestamp((folder / "run.json").stat().st_mtime).astimezone()
-        attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
-    kept = {key: earlier[key] for key in ("start", "command")}
-    fields.update(kept, attempts=attempts + fields["attempts"])
 
 
 @contextmanager
@@ -152,20 +115,3 @@ def _heartbeat(path: Path) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
-
-
-@contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Turn SIGTERM into SystemExit(143), so that files are closed and the status is written."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if ours:
-        signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        if ours:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,18 +1,20 @@
-"""The directory of a run: a new one or that of the run which goes on; refused where it holds a finished run."""
+"""The directory of a run: a new one or that of the run which goes on, claimed by one process, never a finished one."""
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from experiments.config.errors import ConfigError
 from experiments.config.hints import select
 from experiments.config.keys import config_hash
+from experiments.runs.files import locked
 from experiments.runs.log import log_files
-from experiments.runs.run import find_unfinished, is_finished, read_record
+from experiments.runs.run import find_unfinished, is_finished, is_live, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +75,41 @@ def refuse_finished(arguments: list[str]) -> None:
         key, _, value = argument.partition("=")
         if key == "hydra.run.dir" and is_finished(Path(value.strip("'\""))):
             raise ConfigError(f"{argument} holds a finished run, which is never overwritten; type another folder")
+
+
+def claim(folder: Path, fields: dict[str, Any], write: Callable[[], None]) -> None:
+    """Write the first `run.json`, unless the directory is another's; of two processes at once, one gets it.
+
+    Args:
+        folder: The run's directory.
+        fields: Of `run.json`; where an unfinished run goes on, its first start and its attempts are put in.
+        write: Writes the fields.
+
+    Raises:
+        ConfigError: If the directory belongs to a live process, to a finished run or to a run of another config.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock"):
+        if (earlier := read_record(folder)) is not None:
+            _go_on(folder, fields, earlier)
+        write()
+
+
+def _go_on(folder: Path, fields: dict[str, Any], earlier: dict[str, Any]) -> None:
+    """Keep the first start and the attempts of the unfinished run in the directory."""
+    if is_live(folder, earlier):
+        where = f"process {earlier['pid']} on {earlier['host']}"
+        raise ConfigError(f"{folder} is in use by a run that is going on ({where}); wait, or set hydra.run.dir")
+    if (earlier["job"], earlier["config_hash"]) != (fields["job"], fields["config_hash"]):
+        raise ConfigError(f"{folder} holds a run of another config; set hydra.run.dir to another folder, or remove it")
+    if earlier["status"] == "finished":
+        raise ConfigError(f"{folder} holds a finished run, which is never overwritten; set hydra.run.dir to another")
+    attempts = earlier["attempts"]
+    if attempts[-1]["status"] == "running":
+        last_seen = datetime.fromtimestamp((folder / "run.json").stat().st_mtime).astimezone()
+        attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
+    kept: dict[str, Any] = {key: earlier[key] for key in ("start", "command", "commits") if key in earlier}
+    fields.update(kept, attempts=attempts + fields["attempts"])
 
 
 def discard(folder: Path) -> None:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import atexit
 import pickle
 import shutil
-import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments.config.errors import ConfigError
 from experiments.config.launcher_options import check_options
+from experiments.runs.signals import sigterm_as_interrupt
 from hydra_plugins.experiments_launcher._claim import Claim, claim
 
 
@@ -80,7 +79,7 @@ class ProcessLauncher(Launcher):
         for job, refusal in zip(entries, refusals, strict=True):
             if job["status"] == "pending" and refusal is not None:
                 job |= {"status": "refused", "error": refusal}
-        with _sigterm_as_interrupt():
+        with sigterm_as_interrupt():
             try:
                 self._run(entries, composed)
             except BaseException:
@@ -268,17 +267,3 @@ class ProcessLauncher(Launcher):
         if same["status"] != "finished" and not is_basic:
             result.status, result.return_value = JobStatus.FAILED, RuntimeError(f"job {job['number']} {job['status']}")
         return result
-
-
-@contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """End the jobs cleanly on SIGTERM too."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,8 +1,4 @@
-"""A tiny Qwen3.5 built offline, and the training that makes a reranker of it learn.
-
-From random weights a reranker doesn't learn to match images with texts. So the backbone is trained as an embedder
-first, on the same drawings: what follows starts where a pretrained checkpoint would.
-"""
+"""A tiny Qwen3.5, built offline with random weights; `training/warm_starts.py` makes a reranker's backbone of it."""
 
 from __future__ import annotations
 

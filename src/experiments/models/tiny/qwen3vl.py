@@ -1,4 +1,4 @@
-"""Tiny models of the real architectures, built offline: random weights, own tokenizer, processor, template."""
+"""A tiny Qwen3-VL, built offline, and the tokenizer, processor and sizes that the other twins share."""
 
 from __future__ import annotations
 
