@@ -35,6 +35,7 @@ from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports.tables import joined, shortened
 from experiments.runs import log, run_folder
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
+from experiments.runs.process import is_main_process
 
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
 
@@ -126,6 +127,12 @@ def _print_help() -> NoReturn:
 def drop_null_recipe(arguments: list[str]) -> None:
     """Take out `experiment=null`, which is the default and which Hydra takes for no group."""
     arguments[:] = [each for each in arguments if each != "experiment=null"]
+
+
+def own_options(config: DictConfig) -> list[str]:
+    """Return the argument that names the user's folder of options, if a config was composed with one."""
+    sources = config.hydra.runtime.config_sources
+    return [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
 
 
 def search_path(config_dir: str | None) -> ConfigSearchPath:
@@ -236,7 +243,8 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
     try:
         task(plain, output_dir, name=name, choices=_choices(output_dir))
     except ConfigError:
-        run_folder.discard(output_dir)  # nothing came of it, unless it has a record
+        if is_main_process():
+            run_folder.discard(output_dir)  # nothing came of it, unless it has a record
         raise
     except Exception as error:
         lift_memory_limit()

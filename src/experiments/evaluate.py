@@ -38,15 +38,15 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     """
     from experiments.config import hub
 
-    hub.check_sources(config, begun_with={})
+    commits = hub.check_sources(config, begun_with={})
     from transformers import set_seed
 
-    from experiments.models.loading import commits
     from experiments.models.ready import embedding_dim
     from experiments.runs.record import keep_record
 
     with ExitStack() as stack:
         record = stack.enter_context(keep_record(output_dir, config, name=name, job="evaluate"))
+        record.update(commits=commits)
         data: Data = build(config["data"])
         track = build(config["tracking"])
         tracker: Tracker = stack.enter_context(track(config, output_dir, name=name, choices=choices))
@@ -55,7 +55,6 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
         set_seed(config["seed"])
         quiet_libraries()
         model: BaseModel = build(config["model"])
-        record.update(commits=data.commits | commits(model))
         matryoshka: Matryoshka = build(config["matryoshka"])(embedding_dim(model))
         evaluator = make_evaluator(config, data, matryoshka)
 

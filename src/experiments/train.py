@@ -55,13 +55,12 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     from experiments.models import push
     from experiments.runs.run import read_record
 
-    hub.check_sources(config, begun_with=(read_record(output_dir) or {}).get("commits", {}))
+    commits = hub.check_sources(config, begun_with=(read_record(output_dir) or {}).get("commits", {}))
     push.check(config["trainer"], name)
     from transformers import set_seed
 
     from experiments.data.resized_pages import PageStore, image_processor, resized_rows
     from experiments.models.adapters import merge_adapter
-    from experiments.models.loading import commits
     from experiments.models.ready import embedding_dim
     from experiments.runs.record import keep_record
     from experiments.training import mini_batch
@@ -69,18 +68,16 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     mini_batch.check(config["loss"])
     with ExitStack() as stack:
         record = stack.enter_context(keep_record(output_dir, config, name=name))
+        record.update(commits=commits, choices=choices)
         data: Data = build(config["data"])
         args = make_arguments(config, output_dir, data)
         track = build(config["tracking"])
         tracker: Tracker = stack.enter_context(track(config, output_dir, name=name, choices=choices))
-        record.update(
-            fingerprint=data.fingerprint, dashboard=tracker.show_command, tracked_as=tracker.name, choices=choices
-        )
+        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command, tracked_as=tracker.name)
 
         set_seed(config["seed"])
         quiet_libraries()
         model: BaseModel = build(config["model"])
-        record.update(commits=data.commits | commits(model))
         matryoshka: Matryoshka = build(config["matryoshka"])(embedding_dim(model))
         loss = matryoshka.wrap(model, build(config["loss"])(model))
         evaluator = make_evaluator(config, data, matryoshka)

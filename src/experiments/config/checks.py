@@ -192,6 +192,11 @@ def _check_rest(config: dict[str, Any]) -> None:
         raise ConfigError(
             f"trainer.resume={resume}: no run's directory (no run.json there); type auto, null or a directory"
         )
+    if select(config, "trainer.hub_token") is not None:
+        raise ConfigError(
+            "trainer.hub_token would be written into the run's records; set HF_TOKEN in the environment instead, "
+            "or run `hf auth login`"
+        )
     country = select(config, "tracking.country_iso_code")
     if country is not None and not re.fullmatch("[A-Z]{3}", country):
         raise ConfigError(f"tracking.country_iso_code={country}: expected three capital letters (ISO 3166), e.g. DEU")

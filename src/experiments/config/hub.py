@@ -6,6 +6,7 @@ Asked before a library spends a minute on retries, and once for each source: wha
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import sys
 import time
@@ -46,25 +47,31 @@ _unreachable_because: list[str] = []
 logger = logging.getLogger(__name__)
 
 
-def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> None:
+def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[str, str]:
     """Make sure, before anything heavy is imported or downloaded, that the Hub gives what a config names.
 
     Args:
         config: The resolved config.
-        begun_with: The commits, by name, of the run that is gone on with, which are taken again.
+        begun_with: What this returned for the run that is gone on with: its commits are taken again.
+
+    Returns:
+        The commit of each source, which will be loaded, by its name (and a data set's second revision, if there is one).
 
     Raises:
         ConfigError: At the first source that it doesn't give.
     """
+    found = {}
     for key, node in sources(config):
         name, kind = node.get("path") or node["name"], "dataset" if "path" in node else "model"
         parts = [node.get(part) for part in ("train", "eval")] if kind == "dataset" else []
         revisions = [part.get("revision") for part in parts if isinstance(part, dict)] or [node.get("revision")]
         instead = _INSTEAD[str(node["_target_"]).split(".")[-2]]
         for number, revision in enumerate(dict.fromkeys(revisions)):
-            taken = revision if number else begun_with.get(name, revision)
-            found = commit(f"{key}={name}", name, taken, kind=kind, instead=instead)
-            _commits[name, revision, kind] = found
+            label = f"{name}@{revision}" if number else name
+            taken = begun_with.get(label, revision)
+            found[label] = commit(f"{key}={name}", name, taken, kind=kind, instead=instead)
+            _commits[name, revision, kind] = found[label]
+    return found
 
 
 def sources(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -226,7 +233,9 @@ def _is_cached(name: str, revision: str | None, kind: str) -> bool:
     except errors.RevisionResolutionError:
         return False
     repository = Path(constants.HF_HUB_CACHE) / f"{kind}s--{name.replace('/', '--')}"
-    return (repository / "snapshots" / found.resolved).is_dir()
+    prepared = Path(os.environ.get("HF_DATASETS_CACHE", f"{constants.HF_HOME}/datasets"))
+    is_prepared = kind == "dataset" and any(prepared.glob(f"*/*/*/{found.resolved}"))
+    return is_prepared or (repository / "snapshots" / found.resolved).is_dir()
 
 
 def _go_offline(reason: str) -> None:

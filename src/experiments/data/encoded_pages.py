@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -43,6 +43,15 @@ class HashedRows(Dataset):
     def __init__(self, rows: Dataset, hashes: dict[str, np.ndarray]) -> None:
         self.__dict__ = dict(vars(rows))  # the same table, indices and format
         self.hashes = hashes
+
+    def rename_columns(self, column_mapping: dict[str, str], **kwargs: Any) -> HashedRows:
+        """Rename the hashes, too."""
+        renamed = super().rename_columns(column_mapping, **kwargs)
+        return HashedRows(renamed, {column_mapping.get(name, name): each for name, each in self.hashes.items()})
+
+    def rename_column(self, original_column_name: str, new_column_name: str, **kwargs: Any) -> HashedRows:
+        """Rename the hashes, too."""
+        return self.rename_columns({original_column_name: new_column_name})
 
 
 def content_hash(value: bytes | memoryview) -> int:

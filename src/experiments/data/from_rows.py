@@ -123,7 +123,7 @@ def build(
     num_eval_negatives = num_negatives if num_eval_negatives is None else num_eval_negatives
     names = [columns["query"], columns["positive"], *negatives]
     numbers = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
-    _check_options(names, negatives, numbers, on_bad_image)
+    check_options(names, negatives, numbers, on_bad_image)
     in_corpus = names if num_corpus_negatives is None else names[: 2 + num_corpus_negatives]
     train = with_columns(train, names[: 2 + num_negatives], "training")
     eval = with_columns(eval, in_corpus, "evaluation")
@@ -177,9 +177,10 @@ def assemble(
     )
 
 
-def _check_options(
+def check_options(
     names: Sequence[str], negatives: Sequence[str], numbers: Mapping[str, int], on_bad_image: str
 ) -> None:
+    """Refuse numbers of negatives beyond the columns, a column with two roles, and an unknown `on_bad_image`."""
     for key, number in numbers.items():
         if not 0 <= number <= len(negatives):
             raise ConfigError(

@@ -47,8 +47,7 @@ def build(
     Raises:
         ConfigError: As `from_rows.build`, or if there are too few different documents to sample from.
     """
-    if on_bad_image not in ("error", "skip"):
-        raise ConfigError(f"data.on_bad_image={on_bad_image}: choose error or skip")
+    from_rows.check_options([image, text], [], {}, on_bad_image)
     train, eval = (
         from_rows.with_columns(rows, [image, text], part) for rows, part in ((train, "training"), (eval, "evaluation"))
     )

@@ -56,6 +56,10 @@ class PageStore:
         """Give the disk back."""
         self._file.close()
 
+    def __reduce__(self) -> tuple[type, tuple]:
+        """Be an empty store in another process."""
+        return PageStore, ()
+
     def __deepcopy__(self, memo: Any) -> PageStore:
         """Return itself: copies of a data set share its pages."""
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from datasets import Dataset
@@ -37,7 +37,6 @@ class Data:
     directions: dict[str, Direction]  # what is evaluated
     fingerprint: str  # a hash of all of the above
     evaluation_fingerprint: str  # of queries, corpus and relevance alone: what runs must share to be compared
-    commits: dict[str, str] = field(default_factory=dict)  # of the data sets that came from the Hub, by name
 
     @property
     def direction(self) -> Direction:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,7 +97,7 @@ def read_query_values(run: Run) -> dict[str, Part]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             arrays = {tuple(name.split("/", 2)): found[name] for name in found.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = getattr(error, "strerror", None) or "it is damaged"
         said = f"{path} can't be read ({reason}): runs are compared query by query"
         raise ConfigError(f"{said}; {EVALUATE_AGAIN}") from error

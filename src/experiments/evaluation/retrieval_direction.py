@@ -149,8 +149,9 @@ class RetrievalDirection:
     def attribute_wins(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, list[bool]]:
         """Return by attribute whether each query's right page beats the one that differs from it in that alone."""
         wins: dict[str, list[bool]] = {}
-        if self._attribute_negatives:
-            queries, documents = metrics.normalize(queries), metrics.normalize(documents)
+        if not self._attribute_negatives:
+            return wins
+        queries, documents = metrics.normalize(queries), metrics.normalize(documents)
         for query_id, query, right in zip(self.query_ids, queries, self._relevant, strict=True):
             # Products summed row by row: equal pages get equal scores, however many are scored at once.
             right_score = (documents[right] * query).sum(axis=1).max()

@@ -40,7 +40,6 @@ def load_saved(kind: type[Model], name: str, options: Options) -> Model:
     weights = _weights(options)
     with one_line_errors(name):
         model = kind(path, **shared, **described(kind, options), model_kwargs=weights)
-    _remember_commit(model[0], name, shared)
     return model
 
 
@@ -54,7 +53,6 @@ def load_transformer(kind: type[Any], name: str, options: Options, **more: Any) 
     weights = shared | _weights(options)
     with one_line_errors(name):
         transformer = kind(path, model_kwargs=weights, processor_kwargs=shared, config_kwargs=shared, **more)
-    _remember_commit(transformer, name, shared)
     return transformer
 
 
@@ -80,18 +78,6 @@ def _locate(name: str, options: Options) -> tuple[str, dict[str, Any]]:
 def _weights(options: Options) -> dict[str, Any]:
     dtype = choose_dtype(options.dtype)
     return {"attn_implementation": choose_attention(options.attn_implementation, dtype), "dtype": dtype}
-
-
-def _remember_commit(module: Any, name: str, shared: dict[str, Any]) -> None:
-    """Let a module that was loaded from the Hub tell its commit."""
-    if not shared["local_files_only"]:
-        module.commit = {name: shared["revision"]}
-
-
-def commits(model: BaseModel) -> dict[str, str]:
-    """Return the commit of each checkpoint in a model that came from the Hub, by its name."""
-    found: list[Any] = [module.commit for module in model.modules() if hasattr(module, "commit")]
-    return {name: sha for each in found for name, sha in each.items()}
 
 
 def ask_no_hub(model: BaseModel) -> None:

@@ -46,7 +46,7 @@ def check(trainer: dict[str, Any], name: str) -> None:
         validate_repo_id(repo_id)
     except errors.HFValidationError as error:
         raise ConfigError(f"trainer.hub_model_id={repo_id}: {error}") from error
-    api = HfApi(token=trainer.get("hub_token"))
+    api = HfApi()
     try:
         with one_line_errors("trainer.push_to_hub=true", repo_id):
             user = api.whoami()
@@ -74,7 +74,7 @@ def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> 
     Args:
         model: What was saved; its card remembers the repository.
         folder: Where it was saved: exactly these files are pushed.
-        trainer: The config's node: `hub_model_id`, `hub_private_repo`, `hub_revision`, `hub_token`.
+        trainer: The config's node: `hub_model_id`, `hub_private_repo`, `hub_revision`.
         name: Of the run.
 
     Raises:
@@ -86,7 +86,6 @@ def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> 
     try:
         return model.push_to_hub(
             repo_id,
-            token=trainer.get("hub_token"),
             private=trainer.get("hub_private_repo"),
             revision=trainer.get("hub_revision"),
             local_model_path=str(folder),

@@ -26,6 +26,8 @@ def process_start(pid: int) -> float | None:
         return round(process.create_time() - psutil.boot_time(), 2)
     except psutil.NoSuchProcess:
         return None
+    except psutil.AccessDenied:  # somebody else's, whose number may have been ours
+        return 0
 
 
 def this_process() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -108,16 +109,15 @@ def _go_on(folder: Path, fields: dict[str, Any], earlier: dict[str, Any]) -> Non
     if attempts[-1]["status"] == "running":
         last_seen = datetime.fromtimestamp((folder / "run.json").stat().st_mtime).astimezone()
         attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
-    kept: dict[str, Any] = {key: earlier[key] for key in ("start", "command", "commits") if key in earlier}
+    kept: dict[str, Any] = {key: earlier[key] for key in ("start", "command", "commits", "choices") if key in earlier}
     fields.update(kept, attempts=attempts + fields["attempts"])
 
 
 def discard(folder: Path) -> None:
-    """Remove a run's directory that holds nothing but what Hydra put there."""
+    """Remove a run's directory that holds nothing but what Hydra put there; of several processes one at least does."""
     logs = [Path(handler.baseFilename) for handler in log_files()]
     names = {".hydra", *(log.name for log in logs)}
-    if not folder.is_dir() or not {path.name for path in folder.iterdir()} <= names:
-        return
-    shutil.rmtree(folder)
-    if not any(folder.parent.iterdir()):  # the day's
-        folder.parent.rmdir()
+    with suppress(OSError):  # it is gone, or somebody else's: no reason for another error
+        if {path.name for path in folder.iterdir()} <= names:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.parent.rmdir()  # the day's, if it is empty

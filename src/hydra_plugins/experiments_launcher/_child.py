@@ -38,9 +38,7 @@ def main() -> int:
     frozen = pickle.loads(job_file.read_bytes())
     module, name, config = frozen["module"], frozen["function"], frozen["config"]
     overrides = OmegaConf.to_container(config.hydra.overrides.task)
-    sources = config.hydra.runtime.config_sources
-    own = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
-    sys.orig_argv = ["python", "-m", module, *own, *overrides]  # type: ignore[misc]  # the record's command
+    sys.orig_argv = ["python", "-m", module, *cli.own_options(config), *overrides]  # type: ignore[misc]  # the record's command
     task = getattr(importlib.import_module(module), name)
     if frozen["memory_limit"] is not None:
         for _, node in checks.targets(OmegaConf.to_container(config)):  # the heavy imports come before the limit

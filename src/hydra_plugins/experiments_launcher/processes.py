@@ -147,10 +147,12 @@ class ProcessLauncher(Launcher):
         composed: list[tuple[DictConfig, dict[str, Any]]],
     ) -> list[dict[str, Any]]:
         """Return the batch's entries in the sweep, those of the sweep that is taken up where they are the same."""
+        from experiments import cli
         from experiments.reports import sweep_summary
 
         assert self.sweep is not None
         jobs = self.sweep["jobs"]
+        own = cli.own_options(self.config)
         module, _ = self._task()
         earlier = [job for job in jobs if job["batch"] == self.batch]
         jobs[:] = [job for job in jobs if job["batch"] != self.batch]
@@ -169,7 +171,7 @@ class ProcessLauncher(Launcher):
             job |= {"identity": identity, "batch": self.batch, "overrides": [*overrides]}
             job["point"] = {key: values[key] for key in self.sweep["keys"] if key in values}
             job["log"] = f"{job['dir']}/console.log"
-            job["rerun"] = sweep_summary.rerun_line(module, [*overrides], self.memory_limit)
+            job["rerun"] = sweep_summary.rerun_line(module, [*own, *overrides], self.memory_limit)
             if identity in numbers:
                 job |= {"status": "duplicate", "same_as": numbers[identity]}
             numbers.setdefault(identity, job["number"])

@@ -136,7 +136,7 @@ def captioned(num_train_rows: int, num_eval_rows: int, seed: int, cache_dir: str
     _check(num_train_rows, num_eval_rows)
     train, eval = choose(num_train_rows, num_eval_rows, seed)
     version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]  # no cache outlives what made it
-    folder = Path(cache_dir) / f"drawings-{version}-{num_train_rows}-{num_eval_rows}-seed{seed}"
+    folder = Path(cache_dir).expanduser() / f"drawings-{version}-{num_train_rows}-{num_eval_rows}-seed{seed}"
     if not folder.exists():
         rows = {"train": _rows(train, f"{seed}/train"), "eval": _rows(eval, f"{seed}/eval")}
         write_once(folder, lambda scratch: DatasetDict(rows).save_to_disk(str(scratch)))

@@ -77,7 +77,7 @@ def load(
     _check(num_train_rows, num_eval_rows, num_negatives, page_size)
     width, height = page_size
     train_rows, eval_rows = choose_rows(num_train_rows, num_eval_rows, seed)
-    folder = Path(cache_dir) / (
+    folder = Path(cache_dir).expanduser() / (
         f"report_pages-{version()}-{num_train_rows}-{num_eval_rows}-{width}x{height}-seed{seed}"
     )
     if not folder.exists():

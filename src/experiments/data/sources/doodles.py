@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from experiments.config.bounds import NotNegative, OnBadImage, Positive
 from experiments.config.errors import ConfigError
 from experiments.data import pairs
 from experiments.data.from_rows import first_rows
-from experiments.data.sources.hub import commits, load_rows, pinned
+from experiments.data.sources.hub import load_rows, pinned
 from experiments.data.types import Data
 
 
@@ -62,7 +61,7 @@ def load(
         )
     train_rows, eval_rows = first_rows(parts["train"], parts["test"], num_train_rows, num_eval_rows)
     names = {"image": "image", "text": "text"} | dict(columns or {})
-    data = pairs.build(
+    return pairs.build(
         train_rows,
         eval_rows,
         **names,
@@ -73,4 +72,3 @@ def load(
         on_bad_image=on_bad_image,
         labelled=labelled,
     )
-    return replace(data, commits=commits(path, arguments))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def load(
     first_eval_row = len(all_rows) - len(eval_rows) if eval is None else 0
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
     folder = Path(path).expanduser() if Path(path).expanduser().is_dir() else Path()
-    data = build(
+    return build(
         with_files(train_rows, names, folder, f"{path}, training rows"),
         with_files(eval_rows, names, folder, f"{path}, evaluation rows", first_eval_row),
         columns=columns,
@@ -69,7 +68,6 @@ def load(
         deduplicate=deduplicate,
         on_bad_image=on_bad_image,
     )
-    return replace(data, commits=commits(path, train, eval))
 
 
 def pinned(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,14 +82,6 @@ def pinned(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"data.path={path}: no such folder")
     revision = commit(f"data.path={path}", path, arguments.get("revision"), kind="dataset", instead=OFFLINE_DATA)
     return {**arguments, "revision": revision}
-
-
-def commits(path: str, *arguments: Mapping[str, Any] | None) -> dict[str, str]:
-    """Return the commits that pinned arguments name, by the data set's name; of a second one, numbered."""
-    if Path(path).expanduser().exists():
-        return {}
-    found = dict.fromkeys(each["revision"] for each in arguments if each is not None)
-    return {path if number == 0 else f"{path} ({number})": sha for number, sha in enumerate(found)}
 
 
 def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
@@ -110,7 +100,8 @@ def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
         raise ConfigError(
             f"could not load {what} (data.{part}={dict(arguments)}): {loading_error(error)}{hint}"
         ) from error
-    if not folder.exists() and arguments["revision"] not in str(dataset.cache_files):  # offline: whatever is cached
+    files = [] if isinstance(dataset, DatasetDict) else dataset.cache_files
+    if not folder.exists() and files and arguments["revision"] not in str(files):  # offline: whatever is cached
         raise ConfigError(
             f"data.path={path}: the cache holds another commit of it than {arguments['revision']}, and {why_offline()}"
         )

@@ -12,7 +12,6 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,7 +110,7 @@ def load(
         raise ConfigError(f"could not load data set {path} ({language}): {loading_error(error)}") from error
     train, eval = (_with_pages(index, rows, columns, folder) for rows, columns in pages)
     names = [f"negative_{k}" for k in range(max(num_negatives, num_eval_negatives))]
-    data = build(
+    return build(
         train,
         eval,
         columns={"query": "query", "positive": "image", "negatives": names},
@@ -122,7 +121,6 @@ def load(
         deduplicate=deduplicate,
         on_bad_image=on_bad_image,
     )
-    return replace(data, commits={path: str(revision)} if on_hub else {})
 
 
 def _find(path: str, language: str, split: str, revision: str | None) -> Source:
