@@ -55,7 +55,7 @@ def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[st
         begun_with: What this returned for the run that is gone on with: its commits are taken again.
 
     Returns:
-        The commit of each source, which will be loaded, by its name (and a data set's second revision, if there is one).
+        The commit of each source, which will be loaded, by its name (a data set's second one with its revision).
 
     Raises:
         ConfigError: At the first source that it doesn't give.
