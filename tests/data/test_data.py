@@ -488,9 +488,10 @@ def _no_hub(monkeypatch):
 
 @pytest.mark.usefixtures("_no_hub")
 def test_a_hub_out_of_reach_is_said_at_once_with_ways_to_work_offline():
-    message = r"data.path=a/b: could not reach the Hub \(http://127.0.0.1:9: .*HF_HUB_OFFLINE=1.*save_to_disk"
-    with pytest.raises(ConfigError, match=message):
+    message = r"data.path=a/b: no such folder, and could not reach the Hub \(http://127.0.0.1:9: .*save_to_disk"
+    with pytest.raises(ConfigError, match=message) as refused:
         hub.load("a/b", train={"split": "train"}, eval=None, columns=COLUMNS, **OPTIONS)
+    assert "HF_HUB_OFFLINE=1" in str(refused.value)
 
 
 @pytest.mark.usefixtures("_no_hub")

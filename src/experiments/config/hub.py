@@ -107,7 +107,7 @@ def commit(what: str, name: str, revision: str | None = None, *, kind: str = "mo
         raise ConfigError(f"{what}: no folder, and no name on the Hub, which is OWNER/NAME ({error})") from error
     if reason := unreachable():
         if not _is_cached(name, revision, kind):
-            raise ConfigError(f"{what}: could not reach the Hub ({reason}): connect, or {instead}")
+            raise ConfigError(f"{what}: no such folder, and could not reach the Hub ({reason}): connect, or {instead}")
         logger.warning("The Hub can't be reached (%s): what was downloaded before is taken", reason)
         _go_offline(reason)
     if constants.HF_HUB_OFFLINE and not _is_cached(name, revision, kind):
