@@ -20,10 +20,10 @@ from experiments.data.types import Data
 def build(
     train: Dataset,
     eval: Dataset,
-    *,
     image: str,
     text: str,
     name: str,
+    *,
     num_negatives: int,
     seed: int,
     labelled: bool = True,

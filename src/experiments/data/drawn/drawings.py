@@ -102,10 +102,8 @@ def load(
         labelled: Whether rows are pairs with labels, for rerankers, see `pairs.build`.
     """
     rows = captioned(num_train_rows, num_eval_rows, seed, cache_dir)
-    columns = {"image": "image", "text": "text"}
-    return pairs.build(
-        rows["train"], rows["eval"], **columns, name=NAME, num_negatives=num_negatives, seed=seed, labelled=labelled
-    )
+    parts = rows["train"], rows["eval"]
+    return pairs.build(*parts, "image", "text", NAME, num_negatives=num_negatives, seed=seed, labelled=labelled)
 
 
 def captioned(num_train_rows: int, num_eval_rows: int, seed: int, cache_dir: str) -> DatasetDict:
