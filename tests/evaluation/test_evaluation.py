@@ -14,6 +14,7 @@ from experiments.config.errors import ConfigError
 from experiments.data.types import Direction
 from experiments.evaluation.results import sample_retrievals
 from experiments.evaluation.retrieval import RetrievalEvaluator
+from experiments.evaluation.trec import Ranking
 from experiments.models.embedders import load_embedder
 from experiments.runs.files import load_json, save_json
 from experiments.runs.metrics_file import PRIMARY_METRIC
@@ -257,12 +258,6 @@ def test_dimensions_are_a_set_to_which_the_full_and_the_saved_one_belong(model, 
     assert [*evaluation.dimensions] == sorted({96, *chosen} | {saved_dim or 96}, reverse=True)
 
 
-@pytest.mark.parametrize("options", [{"truncate_dims": [0]}, {"precisions": ["int4"]}])
-def test_senseless_options_are_a_config_error(data, options):
-    with pytest.raises(ConfigError):
-        RetrievalEvaluator(one_direction(*data), **options)
-
-
 def test_no_relevant_document_at_all_is_a_config_error(data):
     with pytest.raises(ConfigError, match="no query"):
         RetrievalEvaluator(one_direction(data[0], data[1], {}))
@@ -270,26 +265,20 @@ def test_no_relevant_document_at_all_is_a_config_error(data):
 
 def test_samples_are_misses_first_with_decoded_pages(model, data):
     evaluation = RetrievalEvaluator(one_direction(*data)).evaluate(model)
-    ranked = dict(
-        zip(
-            evaluation.dimensions[96].query_ids,
-            evaluation.rankings["dim0096"][ONLY].document_ids.tolist(),
-            strict=True,
-        )
-    )
-    samples = sample_retrievals(ranked, *data, num=16, top=3)
+    samples = sample_retrievals(evaluation.rankings["dim0096"][ONLY], Direction(*data), num=16)
     missed = [sample["right_rank"] != 1 for sample in samples]
     assert missed == sorted(missed, reverse=True)
     assert sum(missed) == round(16 * (1 - evaluation.dimensions[96].metrics["cosine_accuracy@1"]))
     for sample in samples:
         assert isinstance(sample["right"], PILImage.Image)
-        assert len(sample["top"]) == 3
+        assert len(sample["top"]) == 5
         first_right = [is_relevant for _, is_relevant in sample["top"]]
-        assert (True in first_right) == (sample["right_rank"] is not None and sample["right_rank"] <= 3)
+        assert (True in first_right) == (sample["right_rank"] is not None and sample["right_rank"] <= 5)
 
 
 def test_a_right_page_beyond_the_ranking_has_no_rank():
     corpus = Dataset.from_dict({"corpus_id": ["a", "b"], "document": ["first", "second"]})
     queries = Dataset.from_dict({"query_id": ["q"], "query": ["which"]})
-    [sample] = sample_retrievals({"q": ["a"]}, queries, corpus, {"q": {"b"}})
+    ranking = Ranking(["q"], np.array([["a"]]), np.ones((1, 1)))
+    [sample] = sample_retrievals(ranking, Direction(queries, corpus, {"q": {"b"}}), num=8)
     assert sample == {"query": "which", "right": "second", "right_rank": None, "top": [("first", False)]}
