@@ -38,10 +38,9 @@ def page(rng, size):
     return {"bytes": file.getvalue(), "path": None}
 
 
-@pytest.fixture(scope="module")
-def data():
+def make_data(seed):
     """Sixteen queries; a fourth of them have two relevant pages among forty, the ids in no order."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     ids = [f"{number:08x}" for number in rng.permutation(2**20)[:40]]
     pages = [page(rng, (48 + 16 * (row % 4), 64)) for row in range(40)]
     corpus = Dataset.from_dict(
@@ -52,6 +51,11 @@ def data():
     queries = Dataset.from_dict({"query_id": [f"q{row}" for row in range(16)], "query": texts})
     relevant_docs = {f"q{row}": {ids[row], ids[39 - row]} if row % 4 == 0 else {ids[row]} for row in range(16)}
     return queries, corpus, relevant_docs
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_data(0)
 
 
 def one_direction(*inputs):
@@ -125,8 +129,8 @@ def test_equal_pages_are_ranked_by_descending_id_as_trec_eval_does(model):
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_every_page_is_decoded_once_and_at_most_two_batches_are_in_memory(model, data, num_workers):
-    queries, corpus, relevant_docs = data
+def test_every_page_is_decoded_once_and_at_most_two_batches_are_in_memory(model, num_workers):
+    queries, corpus, relevant_docs = make_data(1 + num_workers)  # pages that no evaluation has kept yet
     lock, decoded, num_alive = threading.Lock(), [], []
 
     def count(rows):

@@ -12,14 +12,14 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.util.distributed import get_world_size
 from tqdm.auto import tqdm
 
-from experiments.data.resized_pages import PageStore, ResizedPages, batches, bounds, image_processor
+from experiments.data.resized_pages import ResizedPages, batches, bounds, image_processor, shared_store
 
 
 class KeptPages:
     """Resized pages of each column of an evaluation, by the bounds of the model, in one store."""
 
     def __init__(self) -> None:
-        self._store = PageStore()
+        self._store = shared_store()
         self._kept: dict[Any, ResizedPages] = {}
 
     def resized(self, model: Any, direction: str, dataset: Dataset, column: str) -> ResizedPages | None:
