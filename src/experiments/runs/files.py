@@ -32,22 +32,25 @@ def write_once(folder: Path, write: Callable[[Path], object]) -> None:
                 raise
 
 
-def save_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader, or a crash, sees the old file or the new one, never a part.
-
-    NumPy scalars become numbers, paths text, and NaN and infinity null (JSON has neither).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path to write a file to: a reader, or a crash, sees the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all: NumPy scalars as numbers, paths as text, and NaN and infinity as null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_json(path: Path) -> Any:
