@@ -122,7 +122,10 @@ def build(
     eval = with_columns(
         eval, names if num_corpus_negatives is None else names[: 2 + num_corpus_negatives], "evaluation"
     )
-    _check_kinds(eval)
+    _, positive, *others = eval.column_names
+    for column in others:
+        if (kind := kind_of(eval.features[positive])) != (other := kind_of(eval.features[column])):
+            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
     return assemble(read(train), read(eval), name, names[: 2 + num_eval_negatives], deduplicate, on_bad_image)
 
 
@@ -214,14 +217,6 @@ def with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
         if feature != image:
             dataset = dataset.cast_column(column, image)
     return dataset
-
-
-def _check_kinds(eval: Dataset) -> None:
-    positive, *negatives = eval.column_names[1:]
-    for column in negatives:
-        kind, other = kind_of(eval.features[positive]), kind_of(eval.features[column])
-        if kind != other:
-            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
 
 
 def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_bad_image: str) -> list[int]:

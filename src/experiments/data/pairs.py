@@ -87,9 +87,6 @@ def label(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
 
     Returns:
         Columns query, document, label; the pairs of a row stand together.
-
-    Raises:
-        ConfigError: If there are too few different documents.
     """
     negatives = _sample(rows, num_negatives, seed)
     documents = np.column_stack([np.arange(len(rows)), negatives]).ravel()
@@ -102,18 +99,9 @@ def label(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
 
 
 def add_negatives(rows: Dataset, num_negatives: int, seed: str) -> HashedRows:
-    """Return each row with documents sampled from other rows.
+    """Return each row with documents sampled from other rows, as losses with in-batch negatives take them.
 
-    Args:
-        rows: Two columns: query and document.
-        num_negatives: Of a row, all different.
-        seed: Of the sampling.
-
-    Returns:
-        Columns query, positive, negative_1, negative_2 and so on, as losses with in-batch negatives take them.
-
-    Raises:
-        ConfigError: If there are too few different documents.
+    The columns are query, positive, negative_1, negative_2 and so on; see `label` for the arguments.
     """
     negatives = _sample(rows, num_negatives, seed)
     query, document = rows.column_names
@@ -139,29 +127,31 @@ def _side_by_side(*parts: Dataset) -> Dataset:
 
 
 def _sample(rows: Dataset, num_negatives: int, seed: str) -> np.ndarray:
-    """Return for each row the rows whose documents are its negatives, shape (num_rows, num_negatives)."""
-    sampler = random.Random(seed)
-    hashes = content_hashes(rows)
-    found = [_negatives(row, hashes, num_negatives, sampler) for row in range(len(rows))]
-    return np.array(found, dtype=np.int64).reshape(len(rows), num_negatives)
+    """Return for each row the rows whose documents are its negatives, shape (num_rows, num_negatives).
 
+    They share neither query nor document with it, and no two of them a document.
 
-def _negatives(row: int, hashes: np.ndarray, number: int, sampler: random.Random) -> list[int]:
-    """Sample rows that share neither query nor document with this one, no two with the same document."""
-    seen, chosen = {hashes[row, 1]}, list[int]()
-    # As many draws find enough unless most rows are alike; then every row is looked at.
-    for other in chain(sampler.choices(range(len(hashes)), k=4 * number), range(len(hashes))):
-        if len(chosen) == number:
-            break
-        if hashes[other, 0] != hashes[row, 0] and hashes[other, 1] not in seen:
-            seen.add(hashes[other, 1])
-            chosen.append(other)
-    if len(chosen) < number:
-        raise ConfigError(
-            f"data.num_negatives={number}: row {row} finds {len(chosen)} different documents among "
-            f"{len(hashes):,} rows; type data.num_negatives={len(chosen)} or take more rows"
-        )
-    return chosen
+    Raises:
+        ConfigError: There are too few different documents.
+    """
+    sampler, hashes = random.Random(seed), content_hashes(rows)
+    found = np.zeros((len(rows), num_negatives), dtype=np.int64)
+    for row, (query, document) in enumerate(hashes):
+        seen, chosen = {document}, list[int]()
+        # As many draws find enough unless most rows are alike; then every row is looked at.
+        for other in chain(sampler.choices(range(len(rows)), k=4 * num_negatives), range(len(rows))):
+            if len(chosen) == num_negatives:
+                break
+            if hashes[other, 0] != query and hashes[other, 1] not in seen:
+                seen.add(hashes[other, 1])
+                chosen.append(other)
+        if len(chosen) < num_negatives:
+            raise ConfigError(
+                f"data.num_negatives={num_negatives}: row {row} finds {len(chosen)} different documents among "
+                f"{len(rows):,} rows; type data.num_negatives={len(chosen)} or take more rows"
+            )
+        found[row] = chosen
+    return found
 
 
 def _digest(*parts: object) -> str:

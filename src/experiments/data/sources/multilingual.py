@@ -90,7 +90,7 @@ def load(
         state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
         folder = (Path(cache_dir).expanduser() / f"vdr-{language}-{state}").absolute()
         index = Dataset.from_generator(
-            _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": tuple(source)}
+            _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": source}
         )
         table = index.with_format("arrow")[:]
         numbers = num_train_rows, num_eval_rows, num_negatives, num_eval_negatives
@@ -128,15 +128,12 @@ def _find(path: str, language: str, split: str, revision: str | None) -> Source:
             raise ConfigError(f"data.path={path}: it is streamed, and {why_offline()}, or {COPY}")
         revision = commit(f"data.path={path}", path, revision, kind="dataset", instead=COPY)
     configs = get_dataset_config_names(path, revision=revision)
-    if language not in configs and configs != ["default"]:
-        raise ConfigError(
-            f"data.language={language}: {path} has {', '.join(configs)}{_did_you_mean(language, configs)}"
-        )
+    if configs != ["default"]:
+        _require_known("language", language, path, configs)
     config = language if language in configs else "default"
     builder = load_dataset_builder(path, config, revision=revision)
     files = builder.config.data_files or {}
-    if split not in files:
-        raise ConfigError(f"data.split={split}: {path} has {', '.join(files)}{_did_you_mean(split, list(files))}")
+    _require_known("split", split, path, list(files))
     source = Source(config, tuple(files[split]), repr(files[split].origin_metadata))
     with fsspec.open(source.files[0], "rb") as file:
         there = pq.read_schema(file).names
@@ -149,9 +146,11 @@ def _find(path: str, language: str, split: str, revision: str | None) -> Source:
     return source
 
 
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f": did you mean {near[0]}?" if near else ""
+def _require_known(key: str, value: str, path: str, known: Sequence[str]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(value, known, 1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"data.{key}={value}: {path} has {', '.join(known)}{hint}")
 
 
 def _batches(
@@ -159,10 +158,7 @@ def _batches(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield these columns in small batches, each with the number of its first row.
 
-    Args:
-        source: Where the rows are.
-        columns: The others are not read.
-        rows: Only row groups that hold one of these rows, ascending, are read; None: all.
+    Where rows (ascending) are given, only row groups that hold one of them are read.
     """
     start = 0
     for name in source.files:
@@ -177,10 +173,10 @@ def _batches(
                         first += len(batch)
 
 
-def _rows_without_pages(source: tuple) -> Iterator[dict[str, Any]]:
+def _rows_without_pages(source: Source) -> Iterator[dict[str, Any]]:
     """Yield id, query, negatives and language (None where it is not read) of every row of the data set."""
-    columns = ["id", "query", "negatives", *(["language"] if Source(*source).config == "default" else [])]
-    for _, batch in _batches(Source(*source), columns):
+    columns = ["id", "query", "negatives", *(["language"] if source.config == "default" else [])]
+    for _, batch in _batches(source, columns):
         for row in batch.to_pylist():
             yield {"language": None} | row | {"negatives": row["negatives"] or []}
 
