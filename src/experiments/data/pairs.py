@@ -49,32 +49,22 @@ def build(
     """
     columns = [image, text]
     from_rows.require_one_role(columns)
-    train, eval = (
-        from_rows.with_columns(train, columns, "training"),
-        from_rows.with_columns(eval, columns, "evaluation"),
-    )
+    train = from_rows.with_columns(train, columns, "training")
+    eval = from_rows.with_columns(eval, columns, "evaluation")
     all_train, all_eval = read(train), read(eval)
     found = {}
     for direction, names in {"image_to_text": [image, text], "text_to_image": [text, image]}.items():
         in_order = all_train.select_columns(names), all_eval.select_columns(names)
         found[direction] = from_rows.assemble(*in_order, name, names, **options)
     make = label if labelled else add_negatives
-    pairs = {
-        part: {
-            direction: make(getattr(data, part), num_negatives, f"{seed}/{part}/{direction}")
-            for direction, data in found.items()
-        }
+    train_pairs, eval_pairs = (
+        {way: make(getattr(data, part), num_negatives, f"{seed}/{part}/{way}") for way, data in found.items()}
         for part in ("train", "eval")
-    }
-    directions = {direction: data.direction for direction, data in found.items()}
-    return Data(
-        name,
-        pairs["train"],
-        pairs["eval"],
-        directions,
-        _digest(labelled, num_negatives, seed, *(data.fingerprint for data in found.values())),
-        _digest(*(data.evaluation_fingerprint for data in found.values())),
     )
+    directions = {direction: data.direction for direction, data in found.items()}
+    fingerprint = _digest(labelled, num_negatives, seed, *(data.fingerprint for data in found.values()))
+    evaluation_fingerprint = _digest(*(data.evaluation_fingerprint for data in found.values()))
+    return Data(name, train_pairs, eval_pairs, directions, fingerprint, evaluation_fingerprint)
 
 
 def label(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
