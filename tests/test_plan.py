@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, read_write
 
 from experiments import cli, plan
 from experiments.config.options import CONF
@@ -87,6 +87,21 @@ def test_refused_and_equal_jobs_are_named_and_the_exit_code_is_2(here, monkeypat
     assert "Start:" not in printed
     assert run_plan(monkeypatch, "model=saved,qwen3vl_tiny") == 2
     assert "job 0 refused: model.name is missing" in capsys.readouterr().out
+
+
+def test_a_mini_batch_that_no_memory_bounds_is_refused_but_where_the_job_may_find_a_bound(here, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert run_plan(monkeypatch, "loss.mini_batch_size=auto,4") == 2
+    assert "job 0 refused: loss.mini_batch_size=auto: there is no GPU" in capsys.readouterr().out
+    assert run_plan(monkeypatch, "loss.mini_batch_size=auto", "loss.memory_limit=4GiB") == 0
+    assert run_plan(monkeypatch, "loss.mini_batch_size=auto", "hydra.launcher.memory_limit=4GiB") == 0
+    slurm = "hydra_plugins.experiments_launcher.slurm.SubmititLauncher"
+    _, (job,) = plan.compose(["loss.mini_batch_size=auto"])
+    master, _ = plan.compose([])
+    with read_write(master.hydra):
+        master.hydra.launcher._target_ = slurm
+    plan.judge([job], master, [])
+    assert job.status == "to run"
 
 
 def test_done_jobs_of_the_same_sweep_are_found_by_their_identities(here, monkeypatch, capsys):

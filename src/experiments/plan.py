@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from experiments.cli import drop_null_recipe, explain, resolve, search_path
-from experiments.config import checks
+from experiments.config import checks, fits_memory
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
 from experiments.config.launcher_options import check_options
@@ -43,6 +43,7 @@ _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
 Type the overrides of the sweep. Exit code 2 if a job would be refused.
 """
+_LAUNCHES_HERE = (".ProcessLauncher", ".BasicLauncher")  # not on other nodes
 _SWEEPS_ALONE = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweeper")  # a single run ignores them
 
 
@@ -129,11 +130,14 @@ def judge(jobs: Sequence[Job], master: DictConfig, past: Sequence[Past]) -> Path
     Returns:
         The directory of the sweep that would be taken up.
     """
+    launcher = master.hydra.launcher
     for job in jobs:
         job.identity = job_identity(job.config)
         try:
             if job.status != "refused":
                 checks.check(job.config)
+                if str(launcher._target_).endswith(_LAUNCHES_HERE) and launcher.get("memory_limit") is None:
+                    fits_memory.check(job.config["loss"])
         except ConfigError as error:
             job.status, job.error = "refused", str(error)
     folder = _taken_up(jobs, master)
