@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[str, str]) -> dict[str, Any]:
     """Evaluate one model at every Matryoshka dimension.
 
-    Args:
-        config: The resolved config, as plain containers.
-        output_dir: The run's directory.
-        name: Of the run, in reports and in Trackio.
-        choices: The option chosen of each config group.
-
-    Returns:
-        What `metrics.json` holds; the model's metrics stand under `base`.
+    It takes what `cli.launch` gives. Returned is what `metrics.json` holds; the model's metrics stand under `base`.
     """
     from experiments.config import hub
     from experiments.runs.record import keep_record

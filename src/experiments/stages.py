@@ -38,11 +38,7 @@ def build(node: dict[str, Any]) -> Any:
 
 
 def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:
-    """Build the training arguments, before the weights: the library checks how they go together.
-
-    Raises:
-        ConfigError: If it refuses them.
-    """
+    """Build the training arguments, before the weights: what the library finds wrong with them is a ConfigError."""
     from hydra.utils import get_class
 
     # The library would push every checkpoint; here the finished model is pushed.

@@ -23,14 +23,8 @@ logger = logging.getLogger(__name__)
 def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[str, str]) -> dict[str, Any]:
     """Run one training: data, model, loss, evaluator, baseline, training, final evaluation, save, report.
 
-    Args:
-        config: The resolved config, as plain containers.
-        output_dir: The run's directory; an unfinished run of the same config in it is taken up.
-        name: Of the run, in reports and in Trackio.
-        choices: The option chosen of each config group.
-
-    Returns:
-        What `metrics.json` holds.
+    It takes what `cli.launch` gives; an unfinished run of the same config in the directory is taken up. Returned is
+    what `metrics.json` holds.
     """
     from experiments.config import fits_memory, hub
     from experiments.models import push

@@ -62,8 +62,7 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
             memory_limit: What `auto` may use, such as "4GiB": see `mini_batch.choose`.
             options: Those of the loss itself.
 
-        Raises:
-            ConfigError: If both mini-batch settings are given.
+        Both mini-batch settings at once are a ConfigError.
         """
         if mini_batch_size is not None and mini_batch_num_tokens is not None:
             raise ConfigError(
@@ -137,11 +136,8 @@ def matryoshka(
     Args:
         embedding_dim: The model's own dimension.
         default_dims: Those above the model's own are dropped, and its own is added.
-        matryoshka_dims: A list by hand, used as it stands instead.
+        matryoshka_dims: A list by hand, used as it stands instead; one above the model's own is a ConfigError.
         truncate_dim: The dimension that the model is saved with, `auto` or None (all).
-
-    Raises:
-        ConfigError: If a dimension by hand is above the model's own.
     """
     is_above = isinstance(truncate_dim, int) and truncate_dim > embedding_dim
     if matryoshka_dims is not None:
@@ -164,11 +160,7 @@ def matryoshka(
 
 
 def no_matryoshka(embedding_dim: int | None, *, truncate_dim: int | str | None = None) -> Matryoshka:
-    """Train the model's own dimension alone.
-
-    Raises:
-        ConfigError: If the model is to be saved with more dimensions than it has.
-    """
+    """Train the model's own dimension alone; one to save that is above it is a ConfigError."""
     if isinstance(truncate_dim, int) and truncate_dim > (embedding_dim or 0):
         raise ConfigError(f"matryoshka.truncate_dim={truncate_dim}: the model has {embedding_dim or 0} dimensions")
     return Matryoshka(None, truncate_dim)

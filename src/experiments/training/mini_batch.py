@@ -52,16 +52,14 @@ def choose(
 
     Returns:
         `mini_batch_size`, why not the next one (`reason`), and in bytes what its step took and what there was
-        (`step_bytes`, `free_bytes`).
-
-    Raises:
-        MemoryError: If not even one input fits.
+        (`step_bytes`, `free_bytes`). If not even one input fits, a MemoryError is raised.
     """
     with _undone(model):
-        start, free = in_use(), _free(parse_bytes(memory_limit)) - _optimizer_bytes(model)
+        trained = (each.numel() * each.element_size() for each in model.parameters() if each.requires_grad)
+        start, free = in_use(), _free(parse_bytes(memory_limit)) - OPTIMIZER_COPIES * sum(trained)
         taken: dict[int, float] = {}
         reason = "the whole batch fits"
-        for size in _sizes(batch_size):
+        for size in [*(2**power for power in range((batch_size - 1).bit_length())), batch_size]:
             expected = _extrapolate(taken, size)
             if expected <= free:
                 expected = _measure(step, size, size, start)
@@ -112,10 +110,6 @@ def _page_cost(page: bytes, model: BaseModel) -> int:
     return width * height if bounds(processor) is None else processor.get_number_of_image_patches(height, width)
 
 
-def _sizes(batch_size: int) -> list[int]:
-    return [*(2**power for power in range((batch_size - 1).bit_length())), batch_size]
-
-
 def _extrapolate(taken: dict[int, float], size: int) -> float:
     """Return what a step of this size would take, on the line through the two sizes before; 0 before there are two."""
     if len(taken) < 2:
@@ -135,7 +129,8 @@ def _measure(step: Callable[[int, int], object], size: int, num_rows: int, start
         traceback.clear_frames(error.__traceback__)  # they hold the tensors
         gc.collect()
         return float("inf")
-    return max(0, _peak() - start)
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_of("self") or 0
+    return max(0, peak - start)
 
 
 def in_use() -> int:
@@ -161,15 +156,6 @@ def _reset_peak() -> None:
         return
     with suppress(OSError):  # where it isn't allowed, an earlier peak counts for this step: the safe side
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak() -> int:
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_of("self") or 0
-
-
-def _optimizer_bytes(model: nn.Module) -> int:
-    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
-    return OPTIMIZER_COPIES * sum(parameter.numel() * parameter.element_size() for parameter in trained)
 
 
 @contextmanager
