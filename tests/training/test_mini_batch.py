@@ -102,7 +102,7 @@ def test_the_worst_batch_holds_the_costliest_inputs_of_each_column(tiny_model):
 EDGE = """
 import sys
 from datasets import Dataset
-from experiments.config.byte_sizes import parse_bytes
+from experiments.config.values import parse_bytes
 from experiments.runs import memory
 from experiments.training.losses import CachedMultipleNegativesRankingLoss
 from experiments.models.embedders import load_embedder
