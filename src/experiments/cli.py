@@ -31,9 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.config.errors import ConfigError, one_line
-from experiments.config.explain import unknown_key, unknown_option
-from experiments.config.hints import dotted_keys, hint, show
-from experiments.config.launcher_options import check_options
+from experiments.config.hints import dotted_keys, hint, show, unknown_key, unknown_option
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports import sweep_summary
 from experiments.reports.tables import joined, shortened, shown
@@ -148,9 +146,11 @@ def own_options(config: DictConfig) -> list[str]:
 
 def wanted_sweep(config: DictConfig) -> Wanted:
     """Return which sweep a config asks for, the options of its launcher checked."""
+    from experiments.config import checks
+
     typed = any(each.startswith("hydra.sweep.dir=") for each in config.hydra.overrides.hydra)
     launcher = config.hydra.launcher
-    return Wanted(Path(str(config.hydra.sweep.dir)), typed, check_options(launcher), launcher.repeat)
+    return Wanted(Path(str(config.hydra.sweep.dir)), typed, checks.check_launcher(launcher), launcher.repeat)
 
 
 def swept_keys(config: DictConfig) -> list[str]:

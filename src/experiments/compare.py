@@ -17,9 +17,9 @@ from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, select, show
 from experiments.config.keys import Role, digest, effective, plays
 from experiments.evaluation.metrics import Difference, paired_difference
-from experiments.evaluation.primary_metric import primary_metric
 from experiments.reports.settings import Setting, load_settings
-from experiments.reports.tables import markdown_table, metric_label, shown
+from experiments.reports.tables import markdown_table, shown
+from experiments.runs.metrics_file import metric_label, primary_metric
 
 
 def compare(paths: Sequence[Path]) -> str:

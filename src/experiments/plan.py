@@ -82,9 +82,7 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Di
     bases: dict[tuple[str, ...], DictConfig] = {}
     jobs = []
     for number, line in enumerate(batch):
-        job = Job(
-            number, line, cli.swept_point(keys, line), {"overrides": line}
-        )  # its config where a value is missing
+        job = Job(number, line, cli.swept_point(keys, line), config={"overrides": line})  # if a value is missing
         try:
             job.config = _plain(loader, master, line, bases)
             checks.check(job.config)

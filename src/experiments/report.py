@@ -14,10 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.config.errors import ConfigError
-from experiments.evaluation.primary_metric import primary_metric
 from experiments.reports import figures, leaderboard, leaderboard_figures, sweep_figures
-from experiments.reports.tables import metric_label
-from experiments.runs.metrics_file import best_measured, dimensions
+from experiments.runs.metrics_file import best_measured, dimensions, metric_label, primary_metric
 from experiments.runs.run import Run, load_finished, run_dirs
 from experiments.runs.sweeps import read_sweep
 

@@ -142,7 +142,7 @@ def fit(trainer: RunTrainer) -> None:
 
 def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | None:
     """Return the dimension to save the model with; `auto`: the smallest with 99.5% of the full one's quality."""
-    from experiments.evaluation.primary_metric import smallest_dimension
+    from experiments.runs.metrics_file import smallest_dimension
 
     if isinstance(matryoshka.truncate_dim, str):
         return smallest_dimension(final)

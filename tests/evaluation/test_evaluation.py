@@ -12,11 +12,11 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 
 from experiments.config.errors import ConfigError
 from experiments.data.types import Direction
-from experiments.evaluation.primary_metric import PRIMARY_METRIC
 from experiments.evaluation.results import sample_retrievals
 from experiments.evaluation.retrieval import RetrievalEvaluator
 from experiments.models.embedders import load_embedder
 from experiments.runs.files import load_json, save_json
+from experiments.runs.metrics_file import PRIMARY_METRIC
 from experiments.stages import evaluate_base
 
 ONLY = "query_to_document"

@@ -12,9 +12,9 @@ import pytest
 
 from experiments.config.errors import ConfigError
 from experiments.config.keys import config_hash
-from experiments.evaluation.primary_metric import smallest_dimension
 from experiments.runs.files import save_json
 from experiments.runs.identity import COMPUTES
+from experiments.runs.metrics_file import smallest_dimension
 from experiments.runs.provenance import code_hash, provenance
 from experiments.runs.record import keep_record
 from experiments.runs.run import duration_s, find_unfinished, is_live, load_finished

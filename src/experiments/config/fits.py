@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import fits_pairs
-from experiments.config.byte_sizes import parse_bytes
 from experiments.config.errors import ConfigError
 from experiments.config.hints import hint, select, show
 from experiments.config.model_location import local_folder, untrusted
+from experiments.config.values import parse_bytes
 
 _MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # one of them is in a model's folder
 _COLUMNS = ("query", "positive", "negatives")

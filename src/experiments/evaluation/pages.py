@@ -6,14 +6,14 @@ from typing import Any
 
 from datasets import Dataset, Image
 
-from experiments.data.resized_pages import PageStore, ResizedPages, bounds, image_processor
+from experiments.data.resized_pages import ResizedPages, bounds, image_processor, shared_store
 
 
 class PagesOfModel:
     """Resized pages of each column of an evaluation, for the bounds of the model evaluated last, from one store."""
 
     def __init__(self) -> None:
-        self._store = PageStore()
+        self._store = shared_store()
         self._kept: dict[tuple[str, str], ResizedPages] = {}
 
     def resized(self, model: Any, direction: str, dataset: Dataset, column: str) -> ResizedPages | None:

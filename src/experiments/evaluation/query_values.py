@@ -14,8 +14,7 @@ import numpy as np
 
 from experiments.config.errors import ConfigError
 from experiments.evaluation.metrics import bootstrap_interval
-from experiments.evaluation.primary_metric import primary_metric
-from experiments.runs.metrics_file import EVALUATE_AGAIN, best_measured, parts
+from experiments.runs.metrics_file import EVALUATE_AGAIN, best_measured, parts, primary_metric
 from experiments.runs.run import Run
 
 

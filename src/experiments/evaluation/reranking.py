@@ -19,11 +19,11 @@ from experiments.config.errors import ConfigError
 from experiments.data.types import Direction
 from experiments.evaluation import metrics
 from experiments.evaluation.pages import PagesOfModel
-from experiments.evaluation.primary_metric import RERANKING_METRIC
 from experiments.evaluation.query_values import Part, pool
 from experiments.evaluation.results import Evaluation, Ranking
 from experiments.evaluation.retrieval import RetrievalEvaluator
 from experiments.evaluation.saying import say
+from experiments.runs.metrics_file import RANKED_BY
 
 END_TO_END = "end_to_end_"  # before the name of a metric that counts what the retriever missed
 RETRIEVER = "retriever_"  # before that of the retriever's own order
@@ -62,7 +62,7 @@ class RerankingEvaluator(BaseEvaluator):
         ConfigError: If a number is out of range.
     """
 
-    metric = RERANKING_METRIC
+    metric = RANKED_BY
     description = (
         "Cross Encoder Reranking"  # the task's name on the model card, as the library's own evaluator gives it
     )
@@ -90,7 +90,7 @@ class RerankingEvaluator(BaseEvaluator):
         self.num_bootstrap = num_bootstrap
         self.seed = seed
         self.show_progress_bar = show_progress_bar
-        self.primary_metric = f"{name}_{RERANKING_METRIC}" if name else RERANKING_METRIC
+        self.primary_metric = f"{name}_{RANKED_BY}" if name else RANKED_BY
         self.columns: dict[str, BaseEvaluator] = {}  # of the model card, one for each direction
         self.candidates: dict[str, Candidates] = {}
         self._pages = PagesOfModel()

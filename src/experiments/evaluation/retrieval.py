@@ -15,11 +15,11 @@ from experiments.config.bounds import NotNegative, Positive, Precision
 from experiments.config.errors import ConfigError
 from experiments.data.types import Direction
 from experiments.evaluation import embedding_cache, metrics
-from experiments.evaluation.primary_metric import PRIMARY_METRIC
 from experiments.evaluation.query_values import Part, pool
 from experiments.evaluation.results import Evaluation
 from experiments.evaluation.retrieval_direction import Embedder, RetrievalDirection
 from experiments.evaluation.saying import say
+from experiments.runs.metrics_file import PRIMARY_METRIC
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8", "binary")
 

@@ -6,6 +6,8 @@ import logging
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
+from experiments.runs.metrics_file import metric_label
+
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
 
@@ -44,5 +46,5 @@ def say(
     dims = ", ".join(f"{scores.pop(f'{dim}d')} at {dim}" for dim in evaluation.dimensions)
     directions = ", ".join(f"{score} {name}" for name, score in scores.items())
     said = "; ".join(filter(None, [dims and f"{dims} dimensions", directions]))
-    logger.info("%s: nDCG@10 %s", evaluator.name or evaluator.description, said)
+    logger.info("%s: %s %s", evaluator.name or evaluator.description, metric_label(evaluator.metric), said)
     return named

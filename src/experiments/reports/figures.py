@@ -13,9 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from experiments.evaluation.primary_metric import PRIMARY_METRIC, retention
-from experiments.reports.tables import metric_label
-from experiments.runs.metrics_file import best_measured, dimensions
+from experiments.runs.metrics_file import RANKED_BY, best_measured, dimensions, metric_label, primary_metric, retention
 
 # Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/).
 BASE, FINETUNED, LOSS = "#D55E00", "#0072B2", "#555555"
@@ -37,7 +35,7 @@ def dimensions_against_quality(
         path: The PNG to write.
         published: By dimension the published metrics, base and finetuned; their marks are hollow.
     """
-    metric = metrics.get("primary_metric", PRIMARY_METRIC)
+    metric = primary_metric(metrics)
     is_trained = bool(metrics.get("final"))
     curves = (("base", BASE, "o", "base" if is_trained else "as it is", -1), ("final", FINETUNED, "s", "finetuned", 1))
     with rc_context(STYLE):
@@ -95,7 +93,7 @@ def training_curve(history: Sequence[dict[str, Any]], path: Path) -> None:
         history: The trainer's log: entries with `step` and `loss` or `eval_…_ndcg@10`.
         path: The PNG to write.
     """
-    metrics = {key for entry in history for key in entry if key.startswith("eval_") and key.endswith("ndcg@10")}
+    metrics = {key for entry in history for key in entry if key.startswith("eval_") and key.endswith(RANKED_BY)}
     metric = min(metrics, key=len, default=None)  # a smaller dimension's name is the longer one
     panels = [("loss", "training loss", LOSS, ".")]
     if metric is not None:

@@ -12,10 +12,9 @@ import yaml
 
 from experiments.config.hints import dotted_keys, select, show
 from experiments.config.keys import Role, effective, plays
-from experiments.evaluation.primary_metric import primary_metric
 from experiments.reports.run_report import counts, score
-from experiments.reports.tables import energy_text, markdown_table, metric_label, short_count, shown, time_text
-from experiments.runs.metrics_file import best_measured, dimensions, main_values, parts
+from experiments.reports.tables import energy_text, markdown_table, short_count, shown, time_text
+from experiments.runs.metrics_file import best_measured, dimensions, main_values, metric_label, parts, primary_metric
 from experiments.runs.run import Run, duration_s
 
 PUBLISHED = Path(__file__).parent / "published.yaml"

@@ -14,7 +14,8 @@ from experiments.reports.figures import BASE, FINETUNED, STYLE, new_figure
 from experiments.reports.labels import Label, place_labels
 from experiments.reports.leaderboard import AS_IT_IS, AS_PUBLISHED, Entry
 from experiments.reports.leaderboard import FINETUNED as TRAINED
-from experiments.reports.tables import metric_label, short_count
+from experiments.reports.tables import short_count
+from experiments.runs.metrics_file import metric_label
 
 PUBLISHED = "#777777"
 _MARKS = {  # kind of entry: colour, marker, legend

@@ -11,19 +11,19 @@ from typing import Any
 import jinja2
 import yaml
 
-from experiments.evaluation.primary_metric import PRIMARY_METRIC, primary_metric, retention
 from experiments.reports import figures
-from experiments.reports.tables import (
-    aligned,
-    energy_text,
-    markdown_table,
-    metric_label,
-    short_count,
-    shown,
-    time_text,
-)
+from experiments.reports.tables import aligned, energy_text, markdown_table, short_count, shown, time_text
 from experiments.runs.files import load_json
-from experiments.runs.metrics_file import best_measured, dimensions, main_values, parts
+from experiments.runs.metrics_file import (
+    PRIMARY_METRIC,
+    best_measured,
+    dimensions,
+    main_values,
+    metric_label,
+    parts,
+    primary_metric,
+    retention,
+)
 from experiments.runs.run import Run, duration_s, load_run
 
 _BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension

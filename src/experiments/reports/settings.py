@@ -13,10 +13,9 @@ import numpy as np
 from experiments.config.errors import ConfigError
 from experiments.config.hints import select, show
 from experiments.config.keys import Role, digest, effective, keys_of, values_of
-from experiments.evaluation.primary_metric import primary_metric
 from experiments.evaluation.query_values import Part, read_query_values
 from experiments.reports.tables import shown
-from experiments.runs.metrics_file import best_measured, dimensions
+from experiments.runs.metrics_file import best_measured, dimensions, primary_metric
 from experiments.runs.run import Run, is_finished, load_run, read_record, run_dirs
 
 _DEFINING = keys_of(Role.METRICS)

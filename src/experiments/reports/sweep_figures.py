@@ -16,8 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from experiments.reports.figures import BASE, FINETUNED, STYLE, empty_figure, new_figure, save
 from experiments.reports.labels import Label, place_labels
 from experiments.reports.sweep_summary import peak_bytes
-from experiments.reports.tables import metric_label
-from experiments.runs.metrics_file import best_measured
+from experiments.runs.metrics_file import best_measured, metric_label
 from experiments.runs.run import Run
 
 _PRECISIONS = {  # bytes of a dimension, colour, marker

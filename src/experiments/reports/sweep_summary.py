@@ -13,10 +13,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from experiments.evaluation.primary_metric import primary_metric
-from experiments.reports.tables import energy_text, joined, markdown_table, metric_label, shortened, shown, time_text
+from experiments.reports.tables import energy_text, joined, markdown_table, shortened, shown, time_text
 from experiments.runs.files import save_json
-from experiments.runs.metrics_file import OldRecordError, best_measured, load_metrics, main_values
+from experiments.runs.metrics_file import (
+    OldRecordError,
+    best_measured,
+    load_metrics,
+    main_values,
+    metric_label,
+    primary_metric,
+)
 from experiments.runs.run import duration_s, read_record
 
 _MIB = 2**20

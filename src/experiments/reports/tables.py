@@ -61,12 +61,6 @@ def joined(parts: Sequence[str], limit: int) -> str:
     return text
 
 
-def metric_label(metric: str) -> str:
-    """Return a metric's name as it is read: `cosine_ndcg@10` becomes nDCG@10."""
-    name, at, k = metric.rpartition("_")[2].partition("@")
-    return {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(name, name) + at + k
-
-
 def short_count(count: float) -> str:
     """Return a number of parameters as it is said: 1.3 M, 2.1 B."""
     for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):

@@ -21,7 +21,7 @@ from transformers import TrainerCallback
 
 from experiments.runs import energy as energy_meter
 from experiments.runs import trackio_run
-from experiments.runs.metrics_file import dimensions, main_values, parts
+from experiments.runs.metrics_file import RANKED_BY, dimensions, main_values, parts
 from experiments.runs.process import is_main_process
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import TrainerState
 
 SHOW_HINT = "add &smoothing=0 to the address: by default every curve is a moving average"  # no option does it
-PRIMARY = "ndcg@10"  # drawn at every dimension and precision; the other metrics at the full dimension alone
+PRIMARY = RANKED_BY  # drawn at every dimension and precision; the other metrics at the full dimension alone
 THUMBNAIL_PIXELS = 160  # longest side of a sample page
 SCORE = r"(?:(?:cosine|dot|euclidean|manhattan|maxsim)_)?"  # the score function in a metric's name
 
