@@ -128,15 +128,11 @@ def _new_dir(wanted: Wanted) -> Path:
     return folder
 
 
-def sweep_dirs(roots: Iterable[Path]) -> Iterator[Path]:
-    """Yield every sweep's directory at a root or up to two levels below it (the day's, the time's), each once."""
-    seen = set()
-    for root in roots:
-        for pattern in ("summary.json", "*/summary.json", "*/*/summary.json"):
-            for path in sorted(root.glob(pattern)):
-                if path.resolve() not in seen:
-                    seen.add(path.resolve())
-                    yield path.parent
+def sweep_dirs(roots: Iterable[Path]) -> list[Path]:
+    """Return every sweep's directory at a root or up to two levels below it (the day's, the time's), each once."""
+    patterns = ("summary.json", "*/summary.json", "*/*/summary.json")
+    found = [path for root in roots for pattern in patterns for path in sorted(root.glob(pattern))]
+    return [*{path.resolve(): path.parent for path in found}.values()]
 
 
 def hold(sweep_dir: Path) -> FileLock | None:

@@ -26,8 +26,7 @@ from experiments.config.errors import ConfigError
 from experiments.reports import sweep_summary
 from experiments.runs import sweeps
 from experiments.runs.identity import job_identity
-from experiments.runs.process import command_line, now, this_process
-from experiments.runs.signals import sigterm_as_interrupt
+from experiments.runs.process import command_line, now, sigterm_raises, this_process
 from experiments.runs.skipped_jobs import is_dominated, memory_rank
 from hydra_plugins.experiments_launcher._jobs import Job, Pool, frozen_path
 from hydra_plugins.experiments_launcher._progress import Progress
@@ -78,7 +77,7 @@ class ProcessLauncher(Launcher):
                 self._begin(*claimed)
                 self._enter(jobs)
                 self._save()  # before anybody else chooses
-        with sigterm_as_interrupt():
+        with sigterm_raises(KeyboardInterrupt()):
             try:
                 self._run(jobs)
             except BaseException:
