@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
-from omegaconf import OmegaConf, read_write
+from omegaconf import OmegaConf
 
 from experiments import cli, plan
 from experiments.config.options import CONF
@@ -95,12 +95,8 @@ def test_a_mini_batch_that_no_memory_bounds_is_refused_but_where_the_job_may_fin
     assert "job 0 refused: loss.mini_batch_size=auto: there is no GPU" in capsys.readouterr().out
     assert run_plan(monkeypatch, "loss.mini_batch_size=auto", "loss.memory_limit=4GiB") == 0
     assert run_plan(monkeypatch, "loss.mini_batch_size=auto", "hydra.launcher.memory_limit=4GiB") == 0
-    slurm = "hydra_plugins.experiments_launcher.slurm.SubmititLauncher"
-    _, (job,) = plan.compose(["loss.mini_batch_size=auto"])
-    master, _ = plan.compose([])
-    with read_write(master.hydra):
-        master.hydra.launcher._target_ = slurm
-    plan.judge([job], master, [])
+    slurm = "hydra.launcher._target_=hydra_plugins.experiments_launcher.slurm.SubmititLauncher"
+    _, (job,) = plan.compose(["loss.mini_batch_size=auto", slurm])
     assert job.status == "to run"
 
 
