@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from experiments.reports import sweep_summary
-from experiments.reports.tables import time_text
+from experiments.reports.tables import last_part, time_text
 from experiments.runs.log import read_step
 
 _TERMINAL_S, _FILE_S = 0.5, 60.0  # between two looks at the jobs: on a terminal, where lines are redrawn; in a file
@@ -72,5 +72,5 @@ class Progress:
 
 def name(job: dict[str, Any]) -> str:
     """Return a job's number and the values of the swept keys."""
-    point = " ".join(f"{sweep_summary.last_part(key)}={value}" for key, value in job["point"].items())
+    point = " ".join(f"{last_part(key)}={value}" for key, value in job["point"].items())
     return f"#{job['number']} {point}".rstrip()
