@@ -29,8 +29,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.config.errors import ConfigError, one_line
-from experiments.config.explain import unknown_key, unknown_option
-from experiments.config.hints import dotted_keys, show
+from experiments.config.hints import dotted_keys, show, unknown_key, unknown_option
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports.tables import joined, shortened
 from experiments.runs import log, run_folder

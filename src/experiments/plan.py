@@ -28,7 +28,6 @@ from experiments.cli import drop_null_recipe, explain, resolve, search_path
 from experiments.config import checks
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
-from experiments.config.launcher_options import check_options
 from experiments.config.options import CONFIG_NAME
 from experiments.reports.tables import energy_text, markdown_table, shown, time_text
 from experiments.runs import sweeps
@@ -159,7 +158,7 @@ def _taken_up(jobs: Sequence[Job], master: DictConfig) -> Path | None:
     launcher = master.hydra.launcher
     if not str(launcher._target_).startswith("hydra_plugins.experiments_launcher."):
         return None
-    limit = check_options(launcher)
+    limit = checks.check_launcher(launcher)
     typed = any(each.startswith("hydra.sweep.dir=") for each in master.hydra.overrides.hydra)
     wanted = Path(str(master.hydra.sweep.dir))
     return sweeps.choose(wanted, typed, [job.identity for job in jobs], limit, launcher.repeat)

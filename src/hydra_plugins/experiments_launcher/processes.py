@@ -21,9 +21,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
+from experiments.config import checks
 from experiments.config.errors import ConfigError
-from experiments.config.launcher_options import check_options
-from experiments.runs.signals import sigterm_as_interrupt
+from experiments.runs.process import sigterm_raises
 from hydra_plugins.experiments_launcher._claim import Claim, claim
 
 
@@ -47,7 +47,7 @@ class ProcessLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the options, and give the sweeper a folder for its file until it is known which sweep this is."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
-        self.budget = check_options(self)
+        self.budget = checks.check_launcher(self)
         self.wanted = Path(str(config.hydra.sweep.dir))
         self.typed = any(each.startswith("hydra.sweep.dir=") for each in config.hydra.overrides.hydra)
         self.wanted.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ class ProcessLauncher(Launcher):
         for job, refusal in zip(entries, refusals, strict=True):
             if job["status"] == "pending" and refusal is not None:
                 job |= {"status": "refused", "error": refusal}
-        with sigterm_as_interrupt():
+        with sigterm_raises(KeyboardInterrupt()):
             try:
                 self._run(entries, composed)
             except BaseException:
@@ -92,7 +92,6 @@ class ProcessLauncher(Launcher):
     def _compose(self, overrides: Sequence[str], number: int) -> tuple[DictConfig, dict[str, Any], str | None]:
         """Return a job's config as Hydra runs it and as plain values, and why it can't work, if it can't."""
         from experiments import cli
-        from experiments.config import checks
 
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
