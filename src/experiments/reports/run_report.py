@@ -89,7 +89,7 @@ def comparison_table(metrics: dict[str, Any]) -> str:
 def add_comparison(card: Path, metrics: dict[str, Any]) -> None:
     """Put the table of base against finetuned on a model's card, before its training details or, without them, last.
 
-    The card's energy is written by `runs.energy`, its table of evaluations by the evaluators (`evaluation.results.say`).
+    Of the rest of the card, `runs.energy` writes the energy and `evaluation.results.say` the table of evaluations.
     """
     before, heading, after = card.read_text(encoding="utf-8").partition(AFTER_COMPARISON)
     section = f"## Base against finetuned\n\n{metrics['primary_metric']}.\n\n{comparison_table(metrics)}\n"
