@@ -182,7 +182,7 @@ def selections(matryoshka: Matryoshka, trainer: RunTrainer) -> list[str]:
 
 def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
     """Save the model with its card, whole or not at all."""
-    from experiments.reports.model_card import add_comparison
+    from experiments.reports.run_report import add_comparison
 
     if truncate_dim is not None:
         model.truncate_dim = truncate_dim  # type: ignore[assignment]  # an embedder's
