@@ -7,7 +7,6 @@ is read as a text. Here such a name is refused instead.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +20,7 @@ from datasets import Audio, Dataset, Image, LargeList, List, Sequence, Value, Vi
 from datasets.features.features import _ArrayXD
 
 from experiments.config.errors import ConfigError
+from experiments.runs.files import replacing
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 AUDIO = (".wav", ".mp3", ".flac", ".ogg", ".aac")
@@ -100,13 +100,12 @@ def _download(url: str, where: str) -> str:
     file = Path(config.HF_DATASETS_CACHE) / "pages" / hashlib.sha256(url.encode()).hexdigest()
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
         try:
             with urlopen(Request(url, headers={"User-Agent": "experiments"}), timeout=60) as answer:
-                unfinished.write_bytes(answer.read())
+                with replacing(file) as unfinished:
+                    unfinished.write_bytes(answer.read())
         except (OSError, ValueError, HTTPException) as error:
             raise ConfigError(f"{where}: could not download {url} ({error})") from error
-        os.replace(unfinished, file)
     return str(file)
 
 
