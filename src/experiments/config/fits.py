@@ -11,7 +11,7 @@ from typing import Any
 from experiments.config import fits_pairs
 from experiments.config.errors import ConfigError
 from experiments.config.hints import hint, select, show
-from experiments.config.model_location import local_folder, untrusted
+from experiments.config.model_files import check_parts, local_folder, untrusted, weights_here
 from experiments.config.values import parse_bytes
 
 _MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # one of them is in a model's folder
@@ -85,6 +85,7 @@ def _check_model(model: dict[str, Any]) -> None:
         _check_kind(model["_target_"], model["name"])
     _check_adapter(model)
     _check_encoders(model)
+    check_parts(model, weights_here)
 
 
 def _check_encoders(model: dict[str, Any]) -> None:
