@@ -1,4 +1,4 @@
-"""A sweep on disk: what makes two jobs the same, which sweep of the same jobs there is, and its state.
+"""A sweep on disk: what it holds, which sweep of the same jobs there is, and who runs it.
 
 A sweep's directory holds `summary.json` (its state, the one truth), `summary.md` and `summary.csv` made from it, and a
 folder for each job. Nothing here imports torch.
@@ -6,7 +6,7 @@ folder for each job. Nothing here imports torch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,47 +34,36 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any] | None:
     return sweep if isinstance(sweep, dict) and "jobs" in sweep else None
 
 
-def find_sweeps(roots: Iterable[Path], identities: Sequence[str]) -> list[Path]:
-    """Return the sweeps whose first batch is of the same jobs, in any order: unfinished ones first, then by age.
-
-    Args:
-        roots: Where to look, see `sweep_dirs`.
-        identities: Of the jobs of the first batch (a sweeper may send the jobs in several).
-    """
-    found = {}
-    for folder in sweep_dirs(roots):
-        sweep = read_sweep(folder)
-        first = [job["identity"] for job in sweep["jobs"] if job["batch"] == 0] if sweep else []
-        if sweep and sorted(first) == sorted(identities):
-            unfinished = any(job["status"] not in FINAL for job in sweep["jobs"])
-            found[folder] = (unfinished, sweep["start"], (folder / "summary.json").stat().st_mtime_ns)
-    return sorted(found, key=lambda folder: found[folder], reverse=True)
-
-
 def choose(
     wanted: Path, typed: bool, identities: Sequence[str], memory_limit: int | None, repeat: bool
 ) -> Path | None:
     """Return the sweep of the same jobs that a line goes on with, or None where it begins one.
 
+    Of several sweeps it is an unfinished one, or else the newest.
+
     Args:
         wanted: The directory that the config names.
         typed: It was given on the command line: that one or none.
-        identities: Of the jobs of the first batch.
+        identities: Of the jobs of the first batch, in any order (a sweeper may send the jobs in several).
         memory_limit: Of each job, bytes; a sweep under another limit is another sweep.
         repeat: Leave alone a sweep of these jobs that has ended or is going on.
 
     Raises:
         ConfigError: If the directory typed holds what is to be repeated.
     """
-    for folder in find_sweeps([wanted] if typed else [root_of(wanted), wanted.parent], identities):
+    found = []
+    for folder in [wanted] if typed else sweep_dirs([root_of(wanted), wanted.parent]):
         sweep = read_sweep(folder)
-        if sweep is None or sweep["memory_limit"] != memory_limit or (typed and folder != wanted):
-            continue
-        if repeat and typed and sweep["status"] == "ended":
+        first = [job["identity"] for job in sweep["jobs"] if job["batch"] == 0] if sweep else []
+        if sweep and sorted(first) == sorted(identities) and sweep["memory_limit"] == memory_limit:
+            is_unfinished = any(job["status"] not in FINAL for job in sweep["jobs"])
+            changed = (folder / "summary.json").stat().st_mtime_ns
+            found.append((is_unfinished, sweep["start"], changed, folder, sweep["status"] == "ended"))
+    for *_, folder, has_ended in sorted(found, reverse=True):
+        if repeat and typed and has_ended:
             raise ConfigError(f"hydra.sweep.dir={folder} holds this sweep already; to repeat it, type another")
-        if repeat and not typed and (sweep["status"] == "ended" or is_held(folder)):
-            continue
-        return folder
+        if not repeat or typed or not (has_ended or is_held(folder)):
+            return folder
     return None
 
 
@@ -83,15 +72,11 @@ def root_of(wanted: Path) -> Path:
     return Path("multirun") if wanted.parts[:1] == ("multirun",) else wanted.parent
 
 
-def sweep_dirs(roots: Iterable[Path]) -> Iterator[Path]:
-    """Yield every sweep's directory at a root or up to two levels below it (the day's, the time's), each once."""
-    seen = set()
-    for root in roots:
-        for pattern in ("summary.json", "*/summary.json", "*/*/summary.json"):
-            for path in sorted(root.glob(pattern)):
-                if path.resolve() not in seen:
-                    seen.add(path.resolve())
-                    yield path.parent
+def sweep_dirs(roots: Iterable[Path]) -> list[Path]:
+    """Return every sweep's directory at a root or up to two levels below it (the day's, the time's), each once."""
+    patterns = ("summary.json", "*/summary.json", "*/*/summary.json")
+    found = [path for root in roots for pattern in patterns for path in sorted(root.glob(pattern))]
+    return [*{path.resolve(): path.parent for path in found}.values()]
 
 
 def hold(sweep_dir: Path) -> FileLock | None:

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments.config import checks
 from experiments.config.errors import ConfigError
-from experiments.runs.signals import sigterm_as_interrupt
+from experiments.runs.process import sigterm_raises
 from hydra_plugins.experiments_launcher._claim import Claim, claim
 
 
@@ -79,7 +79,7 @@ class ProcessLauncher(Launcher):
         for job, refusal in zip(entries, refusals, strict=True):
             if job["status"] == "pending" and refusal is not None:
                 job |= {"status": "refused", "error": refusal}
-        with sigterm_as_interrupt():
+        with sigterm_raises(KeyboardInterrupt()):
             try:
                 self._run(entries, composed)
             except BaseException:
