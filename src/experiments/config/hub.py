@@ -184,29 +184,32 @@ def one_line_errors(what: str, name: str, instead: str = OFFLINE, kind: str = "m
 def refusal(error: BaseException, name: str, instead: str = OFFLINE, kind: str = "model") -> str | None:
     """Return what the Hub's answer behind an error means, and what to do; None if it isn't the Hub's."""
     causes = [each for each in _causes(error) if not isinstance(each, errors.RemoteEntryNotFoundError)]
-    kinds = (errors.HfHubHTTPError, _UNREACHED)
-    found = next((each for kind in kinds for each in causes if isinstance(each, kind)), None)
-    status = found.response.status_code if isinstance(found, errors.HfHubHTTPError) else None
-    match found:
-        case None:
-            return None
-        case errors.GatedRepoError():
-            return f"the Hub gives it to those alone who were granted access: ask at {_page(name, kind)}, then {LOGIN}"
-        case errors.RepositoryNotFoundError():
-            return f"the Hub has no such repository, or shows it to others alone: check the name, or {LOGIN}"
-        case errors.RevisionNotFoundError():
-            return f"the Hub has no such revision of it: see {_page(name, kind)}"
-        case errors.HfHubHTTPError() if status == 401:
-            return f"the Hub doesn't accept the token (401): {LOGIN}"
-        case errors.HfHubHTTPError() if status == 403:
-            return f"the token may not do that (403): see what it permits, or {LOGIN} with another"
-        case errors.HfHubHTTPError() if status == 429:
-            return f"the Hub is asked too often (429): try again in a few minutes, or {LOGIN}, which allows more"
-        case errors.HfHubHTTPError():
-            return f"the Hub answers {status}: try again later, or {instead}"
+    for each in causes:
+        if isinstance(each, errors.HfHubHTTPError):
+            return _in_words(each, f"{constants.ENDPOINT}/{'datasets/' * (kind == 'dataset')}{name}", instead)
+    if not any(isinstance(each, _UNREACHED) for each in causes):
+        return None
     if constants.HF_HUB_OFFLINE:
         return f"it is not whole in the cache, and {why_offline()}, or {instead}"
-    return f"the connection to the Hub was lost ({one_line(str(_deepest(error)), 160)}): type the same line again"
+    return f"the connection to the Hub was lost ({one_line(str(_causes(error)[-1]), 160)}): type the same line again"
+
+
+def _in_words(error: errors.HfHubHTTPError, page: str, instead: str) -> str:
+    kinds = {
+        errors.GatedRepoError: f"the Hub gives it to those alone who were granted access: ask at {page}, then {LOGIN}",
+        errors.RepositoryNotFoundError: (
+            f"the Hub has no such repository, or shows it to others alone: check the name, or {LOGIN}"
+        ),
+        errors.RevisionNotFoundError: f"the Hub has no such revision of it: see {page}",
+    }
+    statuses = {
+        401: f"the Hub doesn't accept the token (401): {LOGIN}",
+        403: f"the token may not do that (403): see what it permits, or {LOGIN} with another",
+        429: f"the Hub is asked too often (429): try again in a few minutes, or {LOGIN}, which allows more",
+    }
+    said = [words for kind, words in kinds.items() if isinstance(error, kind)]
+    status = error.response.status_code
+    return (said or [statuses.get(status, f"the Hub answers {status}: try again later, or {instead}")])[0]
 
 
 _UNREACHED = (
@@ -231,11 +234,10 @@ def _patiently(ask: Callable[[], str]) -> str:
         try:
             return ask()
         except (errors.HfHubHTTPError, errors.RevisionResolutionError) as error:
-            answer = next((each for each in _causes(error) if isinstance(each, errors.HfHubHTTPError)), None)
-            status = answer.response.status_code if answer else None
-            if answer is None or status not in (408, 429, 500, 502, 503, 504):
+            answers = [each.response for each in _causes(error) if isinstance(each, errors.HfHubHTTPError)]
+            if not answers or (status := answers[0].status_code) not in (408, 429, 500, 502, 503, 504):
                 raise
-            asked = answer.response.headers.get("Retry-After", "")
+            asked = answers[0].headers.get("Retry-After", "")
             wait_s = float(asked) if asked.isdigit() else 2.0 ** (number - 1)
             if wait_s > LONGEST_WAIT_S:
                 raise
@@ -265,21 +267,13 @@ def _go_offline(reason: str) -> None:
         config.HF_HUB_OFFLINE = config.HF_DATASETS_OFFLINE = True  # type: ignore[attr-defined]
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came from."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """Return an error and what it came from, the deepest last."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
         error = error.__cause__ or error.__context__
-
-
-def _deepest(error: BaseException) -> BaseException:
-    return [*_causes(error)][-1]
-
-
-def _page(name: str, kind: str) -> str:
-    return f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
+    return found
 
 
 def _connection_failure(host: str, port: int) -> str | None:
