@@ -94,12 +94,8 @@ def _parse(name: str, path: Path) -> _Module:
     """List what a file defines and imports at its top level, `if` and `try` blocks included."""
     module = _Module(name, {}, [])
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    statements = ast.parse(path.read_bytes()).body if path.is_file() else []
-    for node in statements:
-        if isinstance(node, ast.If | ast.Try | ast.With):
-            for block in ("body", "orelse", "finalbody"):
-                statements += getattr(node, block, [])
-        elif isinstance(node, ast.ImportFrom):
+    for node in _statements(ast.parse(path.read_bytes()).body) if path.is_file() else ():
+        if isinstance(node, ast.ImportFrom):
             origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
                 if alias.name == "*":
@@ -115,6 +111,14 @@ def _parse(name: str, path: Path) -> _Module:
         elif isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
             module.names[node.targets[0].id] = node
     return module
+
+
+def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    for node in body:
+        yield node
+        if isinstance(node, ast.If | ast.Try | ast.With):
+            for block in ("body", "orelse", "finalbody"):
+                yield from _statements(getattr(node, block, []))
 
 
 def _find(module: _Module, name: str) -> ast.stmt | str:
