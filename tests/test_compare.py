@@ -43,7 +43,7 @@ def write_run(folder, *, seed=42, skill=1.0, dims=DIMS, config=None, num_queries
     }
     for key, value in (config or {}).items():
         full["trainer"][key] = value
-    with keep_record(folder, full, command="python -m experiments.train"):
+    with keep_record(folder, full):
         save_json(folder / "metrics.json", metrics)
     return folder
 

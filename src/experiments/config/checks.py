@@ -119,7 +119,7 @@ def _read(key: str, target: str) -> Signature:
 
 
 def check_launcher(launcher: Any) -> int | None:
-    """Refuse what the options of a sweep's launcher (itself, or its node) can't be; return the memory limit in bytes.
+    """Refuse what the options of a sweep's launcher, its node, can't be; return the memory limit in bytes.
 
     Raises:
         ConfigError: If an option has a wrong type or value.

@@ -19,9 +19,7 @@ logger = logging.getLogger(__name__)
 def write_once(folder: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a folder elsewhere, and put it in its place; of two processes at once the first one's stays.
 
-    Args:
-        folder: What is to be there.
-        write: Called with a path of the same name where nothing is yet; what it writes beside that goes again.
+    `write` is called with a path of the same name where nothing is yet; what it writes beside that goes again.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
@@ -70,9 +68,7 @@ def load_json(path: Path) -> Any:
 def locked(path: Path, if_taken: str = "") -> Iterator[None]:
     """Let one process at a time into the block; the system gives the lock back when a process ends, however it ends.
 
-    Args:
-        path: Of the lock's file, which is there for as long as somebody is in the block.
-        if_taken: Logged where another process is in it.
+    The lock's file is there for as long as somebody is in the block; `if_taken` is logged where another process is.
     """
     from filelock import FileLock, Timeout  # it takes a while to import
 
