@@ -30,6 +30,11 @@ class Setting:
     values: list[dict[str, Part]] = field(default_factory=list)  # of each run
 
     @property
+    def listed(self) -> str:
+        """The runs and their seeds."""
+        return ", ".join(f"{shown(run.path)} (seed {run.record['seed']})" for run in self.runs)
+
+    @property
     def keys(self) -> list[str]:
         """The dimensions that every run was evaluated at, the full one first; or a reranker's directions."""
         return [key for key in self.values[0] if all(key in each for each in self.values)]
