@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from experiments.config import fits_memory
@@ -38,6 +42,23 @@ def test_a_limit_of_the_process_bounds_it_too(driver, monkeypatch):
 def test_where_jobs_are_submitted_one_may_have_a_gpu(driver):
     (driver.parent / "sbatch").touch(mode=0o755)
     fits_memory.check(AUTO)
+
+
+def test_train_says_so_before_it_imports_torch(tmp_path):
+    code = """
+import sys
+from pathlib import Path
+from experiments.config.errors import ConfigError
+from experiments.train import train
+try:
+    train({"loss": {"mini_batch_size": "auto"}}, Path("run"), name="", choices={})
+except ConfigError as error:
+    sys.exit("torch" in sys.modules or "no GPU" not in str(error))
+sys.exit("not refused")
+"""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path, env=environment)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_several_processes_are_refused(monkeypatch):

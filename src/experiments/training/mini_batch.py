@@ -87,15 +87,14 @@ def costliest_rows(dataset: Dataset, model: BaseModel, number: int) -> list[dict
     Pages are read, not decoded: the model's processor says how many patches they have, its tokenizer how many tokens
     a text.
     """
-    costs = np.zeros((len(dataset), len(dataset.column_names)), dtype=np.int64)
+    names = dataset.column_names
+    costs = np.zeros((len(names), len(dataset)), dtype=np.int64)
     cost_of = [_page_cost if isinstance(each, ImageFeature) else _text_cost for each in dataset.features.values()]
     for row, column, value in encoded_values(dataset):
-        costs[row, column] = 0 if value is None else cost_of[column](bytes(value), model)
-    columns = {}
-    for column, name in enumerate(dataset.column_names):
-        order = np.argsort(-costs[:, column], kind="stable")[:number]
-        columns[name] = dataset.select_columns([name])[order.tolist()][name]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        costs[column, row] = 0 if value is None else cost_of[column](bytes(value), model)
+    orders = np.argsort(-costs, kind="stable")[:, :number].tolist()
+    columns = [dataset.select_columns([name])[rows][name] for name, rows in zip(names, orders, strict=True)]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _text_cost(text: bytes, model: BaseModel) -> int:

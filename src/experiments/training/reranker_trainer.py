@@ -75,11 +75,10 @@ class RerankerTrainer(RunTrainer, CrossEncoderTrainer):
     """
 
     def __init__(self, **kwargs: Any) -> None:
-        model, args = kwargs["model"], kwargs["args"]
+        model, args, loss = kwargs["model"], kwargs["args"], kwargs["loss"]
         if args.prompts is None:
             args.prompts = prompts_of(model, kwargs["train_dataset"])
-        is_ours = isinstance(kwargs["loss"], BinaryCrossEntropyLoss)
-        collator = PairCollator if is_ours else CrossEncoderDataCollator
+        collator = PairCollator if isinstance(loss, BinaryCrossEntropyLoss) else CrossEncoderDataCollator
         super().__init__(data_collator=collator(preprocess_fn=model.preprocess, prompts=args.prompts), **kwargs)
 
 
