@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from experiments.config import hub
 from experiments.config.errors import ConfigError
-from experiments.config.model_location import local_folder, untrusted
+from experiments.config.model_files import local_folder, untrusted
 from experiments.models.options import Options
 
 Model = TypeVar("Model", SentenceTransformer, CrossEncoder)
