@@ -45,8 +45,8 @@ def write_report(dirs: Sequence[Path], out: Path, published: bool = False) -> tu
         others = sum(1 for _ in run_dirs(dirs))
         where = " and ".join(map(str, dirs))
         raise ConfigError(f"no finished run in {where} ({others} unfinished); try python -m experiments.train")
-    page, boards = Page(out), leaderboard.groups(runs)
-    for index, (board, title) in enumerate(zip(boards, leaderboard.titles(boards), strict=True), start=1):
+    page = Page(out)
+    for index, (title, board) in enumerate(leaderboard.boards(runs), start=1):
         suffix = "" if index == 1 else f"-{index}"
         _add_board(page, board, title, suffix, published)
         for sweep_dir in dirs:

@@ -103,11 +103,12 @@ def test_other_data_gets_a_section_of_its_own(tmp_path):
     finished_run(tmp_path / "a", model=model("one"))
     finished_run(tmp_path / "b", model=model("two"), evaluation=EVALUATION | {"fingerprint": "other"})
     finished_run(tmp_path / "c", model=model("three"))
-    groups = leaderboard.groups(load_finished([tmp_path]))
-    assert [[run.metrics["model"]["name"] for run in group] for group in groups] == [["one", "three"], ["two"]]
-    counts = "100 queries, 500 documents"
-    titles = [f"nDCG@10 on report-pages-hard: {counts} (data {data})" for data in ("abc", "other")]
-    assert leaderboard.titles(groups) == titles
+    boards = leaderboard.boards(load_finished([tmp_path]))
+    title = "nDCG@10 on report-pages-hard: 100 queries, 500 documents"
+    assert [(heading, [run.metrics["model"]["name"] for run in runs]) for heading, runs in boards] == [
+        (f"{title} (data abc)", ["one", "three"]),
+        (f"{title} (data other)", ["two"]),
+    ]
 
 
 def test_runs_without_dimensions_are_ranked_too(tmp_path):

@@ -29,13 +29,9 @@ _STYLE: Any = {
 def drawn(
     path: Path, size: tuple[float, float], *, tight: bool = False, **panels: Any
 ) -> Iterator[tuple[Figure, Any]]:
-    """Give a figure and its axes to draw on, and write it afterwards, making its folder.
+    """Give a figure of some inches and its axes (`panels` as `Figure.subplots` takes them), and write it afterwards.
 
-    Args:
-        path: The PNG.
-        size: Width and height in inches.
-        tight: Grow by what stands beside the axes.
-        panels: As `Figure.subplots` takes them; a single axes by default.
+    A `tight` figure grows by what stands beside the axes.
     """
     with rc_context(_STYLE):
         figure = Figure(figsize=size, dpi=150, layout="constrained")
@@ -63,11 +59,7 @@ def dimensions_against_quality(
 ) -> None:
     """Draw the primary metric against the dimension, before and after training, with 95% intervals.
 
-    Args:
-        metrics: What metrics.json holds.
-        title: Above the figure.
-        path: The PNG to write.
-        published: By dimension the published metrics, base and finetuned; their marks are hollow.
+    Published values are given by dimension, base and finetuned; their marks are hollow.
     """
     metric, rows = primary_metric(metrics), sorted((published or {}).items())
     base = "base" if metrics.get("final") else "as it is"
@@ -112,9 +104,7 @@ def _draw_curve(
 def training_curve(history: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw the training loss and, below it, the evaluation's primary metric at the full dimension, by step.
 
-    Args:
-        history: The trainer's log: entries with `step` and `loss` or `eval_…_ndcg@10`.
-        path: The PNG to write.
+    The history is the trainer's log: entries with `step` and `loss` or `eval_…_ndcg@10`.
     """
     metrics = {key for entry in history for key in entry if key.startswith("eval_") and key.endswith(RANKED_BY)}
     metric = min(metrics, key=len, default=None)  # a smaller dimension's name is the longer one

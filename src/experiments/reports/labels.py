@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-# To the point.
+# From a label to its point.
 _LINE: dict[str, Any] = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 5}
 
 
@@ -33,12 +33,8 @@ class Label(NamedTuple):
 def place_labels(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
     """Put each label beside its point where that is free, and the others in a column to the right of the axes.
 
-    Nothing may be drawn or moved afterwards; the figure must be `tight` to hold the column.
-
-    Args:
-        figure: With everything on it.
-        axes: Their limits and scales set.
-        labels: Those that come first have the first choice of a place.
+    The labels that come first have the first choice of a place. Everything else must be on the figure, the limits and
+    scales set: nothing may be drawn or moved afterwards. The figure must be `tight` to hold the column.
     """
     figure.canvas.draw()
     figure.set_layout_engine("none")  # from here on nothing may move

@@ -12,28 +12,10 @@ import yaml
 
 from experiments.config.hints import dotted_keys, select, show
 from experiments.config.keys import Role, effective, plays
-from experiments.reports.tables import (
-    counts,
-    energy_text,
-    known,
-    last_part,
-    markdown_table,
-    percent,
-    score,
-    score_text,
-    short_count,
-    shown,
-    time_text,
-)
-from experiments.runs.metrics_file import (
-    best_measured,
-    dimensions,
-    main_values,
-    metric_label,
-    parts,
-    primary_metric,
-    retention,
-)
+from experiments.reports import tables
+from experiments.reports.tables import counts, markdown_table, percent, score
+from experiments.runs import metrics_file
+from experiments.runs.metrics_file import best_measured, dimensions, main_values, metric_label, parts, primary_metric
 from experiments.runs.run import Run, duration_s
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
@@ -53,23 +35,21 @@ class Entry(NamedTuple):
     run: Run | None = None
 
 
-def groups(runs: Sequence[Run]) -> list[list[Run]]:
-    """Group runs by what they were evaluated on, each group best first: other queries can't be ranked together."""
-    found: dict[tuple[str, str], list[Run]] = {}
+def boards(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
+    """Group runs, best first, by what they were evaluated on: other queries can't be ranked together.
+
+    Each group has a heading: metric, name and size of the data, and its fingerprint where two are alike.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: _entry(run, _best(run), "").value, reverse=True):
-        found.setdefault((run.metrics["evaluation"]["fingerprint"], primary_metric(run.metrics)), []).append(run)
-    return [*found.values()]
-
-
-def titles(boards: Sequence[Sequence[Run]]) -> list[str]:
-    """Return a heading for each group: metric, name and size of the data, and its fingerprint where two are alike."""
-    names = []
-    for board in boards:
-        evaluation, metric = board[0].metrics["evaluation"], primary_metric(board[0].metrics)
-        kind = "" if metric.startswith("cosine_") else ", reranked"
-        names.append(f"{metric_label(metric)} on {evaluation['name']}{kind}: {counts(evaluation)}")
-    prints = [f" (data {board[0].metrics['evaluation']['fingerprint']})" for board in boards]
-    return [name + data * (names.count(name) > 1) for name, data in zip(names, prints, strict=True)]
+        groups.setdefault((primary_metric(run.metrics), run.metrics["evaluation"]["fingerprint"]), []).append(run)
+    titles = []
+    for (metric, _), (run, *_) in groups.items():
+        evaluation, kind = run.metrics["evaluation"], "" if metric.startswith("cosine_") else ", reranked"
+        titles.append(f"{metric_label(metric)} on {evaluation['name']}{kind}: {counts(evaluation)}")
+    prints = [f" (data {fingerprint})" for _, fingerprint in groups]
+    titles = [title + data * (titles.count(title) > 1) for title, data in zip(titles, prints, strict=True)]
+    return [*zip(titles, groups.values(), strict=True)]
 
 
 def entries(runs: Sequence[Run]) -> list[Entry]:
@@ -120,10 +100,9 @@ def _told_apart(runs: Sequence[Run], names: Sequence[str], within: tuple[str, ..
     """Return the names, those that several runs have with what differs in the config, of keys that begin so."""
     found = [*names]
     for name in {name for name in names if names.count(name) > 1}:
-        alike = [run for run, other in zip(runs, names, strict=True) if other == name]
-        told = [_differences(run, alike, within) for run in alike]
-        at = [index for index, other in enumerate(names) if other == name]
-        for index, run, difference in zip(at, alike, told, strict=True):
+        alike = {index: run for index, run in enumerate(runs) if names[index] == name}
+        told = [_differences(run, [*alike.values()], within) for run in alike.values()]
+        for (index, run), difference in zip(alike.items(), told, strict=True):
             if told.count(difference) > 1 or not difference:
                 start = f"{datetime.fromisoformat(run.record['start']):%m-%d %H:%M:%S}"
                 difference = f"{difference}, {start}" if difference else start
@@ -144,7 +123,7 @@ def _differences(run: Run, others: Sequence[Run], within: tuple[str, ...]) -> st
             found[key] = select(run.record["config"], key)
     if len(found) > 4:  # other options altogether
         return ""
-    return ", ".join(f"{last_part(key)}={show(value)}" for key, value in found.items())
+    return ", ".join(f"{tables.last_part(key)}={show(value)}" for key, value in found.items())
 
 
 def models_table(found: Sequence[Entry], metric: str) -> str:
@@ -152,17 +131,16 @@ def models_table(found: Sequence[Entry], metric: str) -> str:
     headers = ["model", "what", "parameters", f"{metric_label(metric)} [95% interval]", "dimensions"]
     rows = []
     for entry in found:
-        row = [entry.label, entry.kind, short_count(entry.parameters), score_text(entry.value, entry.interval)]
-        rows.append([*row, *(_cost(entry.run) if entry.run else ["–"] * 4)])
+        value, cost = tables.score_text(entry.value, entry.interval), ["–"] * 4
+        if run := entry.run:
+            full, *_ = [*dimensions(best_measured(run.metrics)), None]
+            saved = run.metrics["model"].get("truncate_dim")
+            dimension = "–" if full is None else str(full) if saved in (None, full) else f"{full}, saved {saved}"
+            energy = (run.metrics.get("energy") or {}).get("energy_kwh")
+            cost = [tables.time_text(duration_s(run.record)), tables.known(energy, tables.energy_text)]
+            cost = [dimension, *cost, tables.shown(run.path)]
+        rows.append([entry.label, entry.kind, tables.short_count(entry.parameters), value, *cost])
     return markdown_table([*headers, "time", "energy", "run"], rows)
-
-
-def _cost(run: Run) -> list[str]:
-    dims = dimensions(best_measured(run.metrics))
-    saved = run.metrics["model"].get("truncate_dim")
-    dimension = "–" if not dims else str(dims[0]) if saved in (None, dims[0]) else f"{dims[0]}, saved {saved}"
-    energy = (run.metrics.get("energy") or {}).get("energy_kwh")
-    return [dimension, time_text(duration_s(run.record)), known(energy, energy_text), shown(run.path)]
 
 
 def dimensions_table(run: Run, published: dict[str, Any] | None = None) -> str:
@@ -179,7 +157,7 @@ def dimensions_table(run: Run, published: dict[str, Any] | None = None) -> str:
     dims = _dims(measured.values())
     rows = [[str(dim)] for dim in dims]
     for each in measured.values():
-        shares = retention(each, metric)
+        shares = metrics_file.retention(each, metric)
         for dim, row in zip(dims, rows, strict=True):
             row += [score(parts(each).get(str(dim)), metric, interval=True), percent(shares.get(dim, math.nan))]
     return markdown_table(["dimensions", *(header for name in headers for header in (name, "% of full"))], rows)
@@ -194,7 +172,7 @@ def every_run_table(runs: Sequence[tuple[str, Run]]) -> str:
     dims, rows = _dims(best_measured(run.metrics) for _, run in runs), []
     for name, run in runs:
         each, metric = best_measured(run.metrics), primary_metric(run.metrics)
-        shares = retention(each, metric)
+        shares = metrics_file.retention(each, metric)
         cells = {dim: f"{score(parts(each)[str(dim)], metric)} ({percent(share)})" for dim, share in shares.items()}
         rows.append([name, *(cells.get(dim, "–") for dim in dims)])
     return markdown_table(["model", *map(str, dims)], rows)

@@ -26,14 +26,7 @@ _LABELLED = 40  # more labels than that hide the points
 
 
 def size_against_quality(entries: Sequence[Entry], metric: str, title: str, path: Path) -> None:
-    """Draw a metric against the number of parameters, an arrow from base to finetuned; published values are hollow.
-
-    Args:
-        entries: Rows of one leaderboard.
-        metric: Its metric.
-        title: Above the figure.
-        path: The PNG to write.
-    """
+    """Draw a metric against the number of parameters, an arrow from base to finetuned; published values are hollow."""
     entries = sorted(entries, key=lambda entry: (entry.kind == AS_PUBLISHED, -entry.value))
     with drawn(path, (9, 6 if len(entries) < 15 else 7.5), tight=True) as (figure, axes):
         for entry in entries:

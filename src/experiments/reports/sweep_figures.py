@@ -44,31 +44,15 @@ class Result(NamedTuple):
         return self.job["point"].get(key, "")
 
 
-class _Size(NamedTuple):
-    """An embedding of a job: its bytes and how good it is."""
-
-    num_bytes: float
-    value: float
-    precision: str
-    label: str
-
-
 def draw(page: Page, results: Sequence[Result], keys: Sequence[str], suffix: str) -> None:
-    """Draw the figures that there is something to draw for.
-
-    Args:
-        page: To draw them on.
-        results: The finished jobs of a sweep, all of one evaluation.
-        keys: The swept ones.
-        suffix: Of the files' names.
-    """
+    """Put the figures on a page that there is something to draw for, of finished jobs that share an evaluation."""
     varied = [key for key in keys if len({result.at(key) for result in results}) > 1]
     varied = [key for key in varied if last_part(key) != "seed"] or varied  # a seed where nothing else was swept
     if varied:
         _against_keys(results, varied, page.figure(f"sweep_keys{suffix}.png", "Quality against each swept key"))
-    if sizes := _sizes(results):
+    if points := _by_precision(results):
         file = page.figure(f"sweep_bytes{suffix}.png", "Quality against bytes of an embedding")
-        _against_bytes(results, sizes, file)
+        _against_bytes(results, points, file)
     if any(peak_bytes(result.job) for result in results):
         _against_memory(results, varied, page.figure(f"sweep_memory{suffix}.png", "Quality against peak memory"))
 
@@ -132,34 +116,35 @@ def _short(value: str, limit: int = 18) -> str:
     return value if len(value) <= limit else f"{value[: limit - 1]}…"
 
 
-def _sizes(results: Sequence[Result]) -> list[_Size]:
-    """Return each job, dimension and precision that was evaluated."""
-    found = []
+def _by_precision(results: Sequence[Result]) -> list[tuple[str, Label]]:
+    """Return precision and point of each job, dimension and precision that was evaluated."""
+    points = []
     for result in results:
         for dim, values in best_measured(result.run.metrics).get("dimensions", {}).items():
             for name, each in precisions(values).items():
                 if (value := each.get(result.job["metric"])) is not None:
-                    label = f"job {result.job['number']}\n{dim} {name}"
-                    found.append(_Size(BYTES[name] * int(dim), value, name, label))
-    return found
+                    text = f"job {result.job['number']}\n{dim} {name}"
+                    points.append((name, Label(text, BYTES[name] * int(dim), value)))
+    return points
 
 
-def _against_bytes(results: Sequence[Result], sizes: Sequence[_Size], path: Path) -> None:
+def _against_bytes(results: Sequence[Result], points: Sequence[tuple[str, Label]], path: Path) -> None:
     """Draw every job, dimension and precision, and the line of the best for their size."""
-    front: list[_Size] = []
-    for size in sorted(sizes, key=lambda each: (each.num_bytes, -each.value)):
-        if not front or size.value > front[-1].value:
-            front.append(size)
+    front: list[Label] = []
+    for point in sorted((point for _, point in points), key=lambda each: (each.x, -each.y)):
+        if not front or point.y > front[-1].y:
+            front.append(point)
     with drawn(path, (8.5, 5.2)) as (_, axes):
         for name, mark in _MARKS.items():
-            if mine := [each[:2] for each in sizes if each.precision == name]:
-                axes.plot(*zip(*mine, strict=True), markersize=6, alpha=0.55, linestyle="none", label=name, **mark)
+            if mine := [point for precision, point in points if precision == name]:
+                style = mark | {"markersize": 6, "alpha": 0.55, "linestyle": "none", "label": name}
+                axes.plot([each.x for each in mine], [each.y for each in mine], **style)
         line: Any = {"where": "post", "color": "#222222", "linewidth": 1.2, "zorder": 1, "label": "best by bytes"}
-        axes.step(*zip(*(each[:2] for each in front), strict=True), **line)
+        axes.step([each.x for each in front], [each.y for each in front], **line)
         place: Any = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center", "fontsize": 8}
         for each in front:
-            axes.annotate(each.label, each[:2], **place)
-        scale_by_powers_of_two(axes, {each: f"{each:,.4g}" for each in sorted({size.num_bytes for size in sizes})})
+            axes.annotate(each.text, (each.x, each.y), **place)
+        scale_by_powers_of_two(axes, {size: f"{size:,.4g}" for size in sorted({point.x for _, point in points})})
         axes.margins(x=0.08, y=0.13)
         axes.set(xlabel="bytes of an embedding", ylabel=_metric(results))
         axes.set_title(_title(results), loc="left")

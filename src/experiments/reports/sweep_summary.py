@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 import shlex
 import sys
@@ -14,76 +13,52 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from experiments.reports import tables
 from experiments.reports.page import render
-from experiments.reports.tables import (
-    energy_text,
-    joined,
-    known,
-    last_part,
-    markdown_table,
-    score_text,
-    shortened,
-    shown,
-    time_text,
-)
-from experiments.runs.files import save_json
-from experiments.runs.metrics_file import (
-    OldRecordError,
-    best_measured,
-    load_metrics,
-    main_values,
-    metric_label,
-    primary_metric,
-)
+from experiments.reports.tables import known, last_part, score_text
+from experiments.runs import metrics_file
+from experiments.runs.files import replacing, save_json
 from experiments.runs.run import duration_s, read_record
 from experiments.runs.sweeps import FINAL, read_sweep
 
 
 def write_summary(sweep_dir: Path, sweep: dict[str, Any]) -> None:
-    """Fill in what the jobs' own files say and rewrite `summary.json`, `.csv` and `.md`, each atomically.
-
-    Args:
-        sweep_dir: The sweep's directory.
-        sweep: Its state.
-    """
-    for job in sweep["jobs"]:
+    """Fill in what the jobs' own files say and rewrite `summary.json`, `.csv` and `.md`, each atomically."""
+    jobs = sweep["jobs"]
+    for job in jobs:
         job.update(_results(sweep_dir / job["dir"], job))
     save_json(sweep_dir / "summary.json", sweep)
-    dims = sorted({int(dim) for job in sweep["jobs"] for dim in job.get("dimensions") or {}}, reverse=True)
-    logs = {
-        job["log"] for job in sweep["jobs"] if (sweep_dir / job["log"]).exists()
-    }  # a job that never started has none
-    statuses = Counter(map(shown_status, sweep["jobs"]))
+    dims = sorted({int(dim) for job in jobs for dim in job.get("dimensions") or {}}, reverse=True)
+    logs = [job["log"] for job in jobs if (sweep_dir / job["log"]).exists()]  # a job that never started has none
+    statuses = Counter(map(shown_status, jobs))
     page = render("sweep_summary", **sweep, statuses=statuses, logs=logs, table=_table(sweep, dims))
     for name, text in (("summary.csv", _csv(sweep, dims)), ("summary.md", page)):
-        temporary = sweep_dir / f".{name}.{os.getpid()}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, sweep_dir / name)
+        with replacing(sweep_dir / name) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
 
 
 def _results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """Return what a job's own files say: metric, interval, time, energy; empty until they are there.
-
-    Args:
-        run_dir: The job's directory.
-        job: Its entry in the sweep; metrics are taken of a finished job alone.
-    """
+    """Return what a job's own files say: time and, of a finished one, metrics and energy; empty without files."""
     record = read_record(run_dir) if job["status"] not in ("pending", "duplicate", "skipped") else None
     if record is None:
         return {}
     is_known = record["attempts"][-1]["end"] is not None or job["status"] == "running"
     found: dict[str, Any] = {"time_s": duration_s(record) if is_known else job.get("wall_s")}
     try:
-        metrics = load_metrics(run_dir) if job["status"] == "finished" else None
-    except OldRecordError as error:
+        metrics = metrics_file.load_metrics(run_dir) if job["status"] == "finished" else None
+    except metrics_file.OldRecordError as error:
         return found | {"error": str(error)}
     if not metrics:
         return found
-    metric, best, energy = primary_metric(metrics), best_measured(metrics), metrics.get("energy") or {}
+    metric, best, energy = (
+        metrics_file.primary_metric(metrics),
+        metrics_file.best_measured(metrics),
+        metrics.get("energy") or {},
+    )
     return found | {
         "metric": metric,
-        "value": main_values(best).get(metric),
-        "interval": main_values(best).get(f"{metric}_ci95"),
+        "value": metrics_file.main_values(best).get(metric),
+        "interval": metrics_file.main_values(best).get(f"{metric}_ci95"),
         "dimensions": {dim: each.get(metric) for dim, each in best.get("dimensions", {}).items()},
         "energy_kwh": energy.get("energy_kwh"),
         "emissions_kg": energy.get("emissions_kg"),
@@ -109,13 +84,8 @@ def _point(sweep: dict[str, Any], job: dict[str, Any]) -> list[str]:
 
 
 def _table(sweep: dict[str, Any], dims: list[int]) -> str:
-    """Return a Markdown table of the jobs, for a person: rounded, in minutes and MiB.
-
-    Args:
-        sweep: As `sweeps.read_sweep` gives it.
-        dims: Matryoshka dimensions to show the metric at; the full one, which comes first, is shown anyway.
-    """
-    label = metric_label(next((job["metric"] for job in sweep["jobs"] if job.get("metric")), "metric"))
+    """Return a Markdown table of the jobs, for a person: rounded, with the metric at the smaller dimensions too."""
+    label = metrics_file.metric_label(next((job["metric"] for job in sweep["jobs"] if job.get("metric")), "metric"))
     headers = ["job", *map(last_part, sweep["keys"]), "status", f"{label} [95% interval]"]
     headers += [*(f"{dim}d" for dim in dims[1:]), "time", "peak memory", "energy", "note"]
     rows = []
@@ -124,10 +94,10 @@ def _table(sweep: dict[str, Any], dims: list[int]) -> str:
         row = [str(job["number"]), *_point(sweep, job), shown_status(job)]
         row.append(score_text(job.get("value"), job.get("interval")))
         row += [score_text(values.get(str(dim))) for dim in dims[1:]]
-        row += [known(job.get("time_s"), time_text), known(peak_bytes(job), _mebibytes)]
-        row += [known(job.get("energy_kwh"), energy_text), textwrap.shorten(note(job), 80, placeholder=" …")]
+        row += [known(job.get("time_s"), tables.time_text), known(peak_bytes(job), tables.memory_text)]
+        row += [known(job.get("energy_kwh"), tables.energy_text), textwrap.shorten(note(job), 80, placeholder=" …")]
         rows.append(row)
-    return markdown_table(headers, rows)
+    return tables.markdown_table(headers, rows)
 
 
 def _csv(sweep: dict[str, Any], dims: list[int]) -> str:
@@ -151,10 +121,6 @@ def peak_bytes(job: dict[str, Any]) -> int | None:
     return job.get("peak_device_bytes") or job.get("peak_memory_bytes")
 
 
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"
-
-
 def conclude(sweep_dir: Path) -> int:
     """Print a sweep's table and where to see more, and return its exit code.
 
@@ -165,7 +131,7 @@ def conclude(sweep_dir: Path) -> int:
     sweep = read_sweep(sweep_dir)
     assert sweep is not None
     lines = ["", _table(sweep, []), "", f"Summary:   {sweep_dir / 'summary.md'}"]
-    lines.append(f"Report:    {shlex.join(['python', '-m', 'experiments.report', shown(sweep_dir)])}")
+    lines.append(f"Report:    {shlex.join(['python', '-m', 'experiments.report', tables.shown(sweep_dir)])}")
     records = [read_record(sweep_dir / job["dir"]) or {} for job in sweep["jobs"]]
     if tracked := [record for record in records if record.get("dashboard")]:
         names = ",".join(quote(record.get("tracked_as") or record["name"], safe="=") for record in tracked)
@@ -185,12 +151,12 @@ def rerun_line(task: str, overrides: list[str], memory_limit: object = None) -> 
 def sweep_name(keys: list[str], folder: Path) -> str:
     """Return a name made of the swept keys and of when the sweep began: `mini_batch_size-2026-11-23-01-43-05`."""
     began = "-".join(folder.parts[-2:])
-    return joined([*([joined([*map(last_part, keys)], 119 - len(began))] if keys else []), began], 120)
+    return tables.joined([*([tables.joined([*map(last_part, keys)], 119 - len(began))] if keys else []), began], 120)
 
 
 def job_name(point: dict[str, str]) -> str:
     """Return a name made of the swept keys only: `mini_batch_size=4-max_pixels=4096`."""
     last = [*map(last_part, point)]
     names = [name if last.count(name) == 1 else key for key, name in zip(point, last, strict=True)]
-    values = (shortened(re.sub(r"[^\w.+-]+", "_", value).strip("_"), 60) for value in point.values())
-    return joined([f"{name}={value}" for name, value in zip(names, values, strict=True)], 120)
+    values = (tables.shortened(re.sub(r"[^\w.+-]+", "_", value).strip("_"), 60) for value in point.values())
+    return tables.joined([f"{name}={value}" for name, value in zip(names, values, strict=True)], 120)

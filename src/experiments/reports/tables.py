@@ -82,6 +82,11 @@ def energy_text(kwh: float) -> str:
     return f"{1000 * kwh:,.0f} Wh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"
 
 
+def memory_text(size: int) -> str:
+    """Return a number of bytes as it is read."""
+    return f"{size / 2**20:,.0f} MiB"
+
+
 def shortened(text: str, limit: int) -> str:
     """Return as many whole words of a text as fit; words end at spaces and punctuation."""
     if len(text) <= limit:
