@@ -32,10 +32,7 @@ _CARDS = {  # of the models that a file of ours makes
 
 
 def check(config: dict[str, Any]) -> None:
-    """Refuse a config that can't work, before anything heavy is imported.
-
-    Args:
-        config: The resolved config, as plain containers.
+    """Refuse a resolved config that can't work, before anything heavy is imported.
 
     Raises:
         ConfigError: At the first mistake; it says what to type instead.
@@ -55,14 +52,10 @@ def check(config: dict[str, Any]) -> None:
 
 
 def check_writable(path: Path, key: str) -> None:
-    """Make sure that a folder exists and takes files, by writing one: root passes every check of permissions.
-
-    Args:
-        path: The folder; it is made if it isn't there.
-        key: What to set to choose another.
+    """Make a folder and sure that it takes files, by writing one: root passes every check of permissions.
 
     Raises:
-        ConfigError: If nothing can be written there.
+        ConfigError: If nothing can be written there; it names the key that chooses another.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)

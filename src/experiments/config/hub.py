@@ -58,7 +58,7 @@ def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[st
         The commit of each source, which will be loaded, by its name (a data set's second one with its revision).
 
     Raises:
-        ConfigError: At the first source that it doesn't give.
+        ConfigError: At the first source that it doesn't give, and for a part that its model hasn't got.
     """
     found = {}
     for key, node in sources(config):
@@ -108,7 +108,7 @@ def commit(what: str, name: str, revision: str | None = None, *, kind: str = "mo
     """Return the commit that a name on the Hub stands for, asked once; from the cache where the Hub can't be reached.
 
     Args:
-        what: What is asked for, named as the user typed it: "model.name=a/b".
+        what: What is asked for, as the user typed it: "model.name=a/b".
         name: OWNER/NAME.
         revision: Branch, tag or commit; None: the main branch.
         kind: "model" or "dataset".
@@ -143,11 +143,7 @@ def why_offline() -> str:
 
 
 def require_hub(what: str, instead: str = OFFLINE) -> None:
-    """Raise at once if something needs the Hub and the Hub cannot be reached.
-
-    Raises:
-        ConfigError: No connection to the Hub (HF_ENDPOINT) within three seconds.
-    """
+    """Raise a ConfigError at once if something needs the Hub, and no connection comes about within three seconds."""
     if reason := unreachable():
         raise ConfigError(f"{what}: could not reach the Hub ({reason}): connect, or {instead}")
 
@@ -168,11 +164,7 @@ def unreachable() -> str | None:
 
 @contextmanager
 def one_line_errors(what: str, name: str, instead: str = OFFLINE, kind: str = "model") -> Iterator[None]:
-    """Say in one line what the Hub answered, and what to do.
-
-    Raises:
-        ConfigError: If it refuses: no such repository or revision, no access, too busy.
-    """
+    """Raise a ConfigError that says in one line why the Hub refused, and what to do."""
     try:
         yield
     except Exception as error:
@@ -195,21 +187,20 @@ def refusal(error: BaseException, name: str, instead: str = OFFLINE, kind: str =
 
 
 def _in_words(error: errors.HfHubHTTPError, page: str, instead: str) -> str:
-    kinds = {
-        errors.GatedRepoError: f"the Hub gives it to those alone who were granted access: ask at {page}, then {LOGIN}",
-        errors.RepositoryNotFoundError: (
-            f"the Hub has no such repository, or shows it to others alone: check the name, or {LOGIN}"
-        ),
-        errors.RevisionNotFoundError: f"the Hub has no such revision of it: see {page}",
-    }
+    status = error.response.status_code
+    match error:
+        case errors.GatedRepoError():
+            return f"the Hub gives it to those alone who were granted access: ask at {page}, then {LOGIN}"
+        case errors.RepositoryNotFoundError():
+            return f"the Hub has no such repository, or shows it to others alone: check the name, or {LOGIN}"
+        case errors.RevisionNotFoundError():
+            return f"the Hub has no such revision of it: see {page}"
     statuses = {
         401: f"the Hub doesn't accept the token (401): {LOGIN}",
         403: f"the token may not do that (403): see what it permits, or {LOGIN} with another",
         429: f"the Hub is asked too often (429): try again in a few minutes, or {LOGIN}, which allows more",
     }
-    said = [words for kind, words in kinds.items() if isinstance(error, kind)]
-    status = error.response.status_code
-    return (said or [statuses.get(status, f"the Hub answers {status}: try again later, or {instead}")])[0]
+    return statuses.get(status, f"the Hub answers {status}: try again later, or {instead}")
 
 
 _UNREACHED = (

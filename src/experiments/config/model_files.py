@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import hint, select, show
 
 PACKAGE = "package:"
@@ -27,11 +27,7 @@ def untrusted(name: str) -> str:
 
 
 def local_folder(name: str, key: str = "model.name") -> Path | None:
-    """Return the folder that a model's name stands for; None for a name on the Hub.
-
-    Args:
-        name: A folder, `package:PACKAGE/FOLDER` (a folder inside an installed Python package), or a name on the Hub.
-        key: What the name was typed for.
+    """Return the folder that a model's name stands for: itself, or `package:PACKAGE/FOLDER`; None for one on the Hub.
 
     Raises:
         ConfigError: If the package isn't installed or has no such folder.
@@ -44,17 +40,14 @@ def local_folder(name: str, key: str = "model.name") -> Path | None:
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(f"{key}={name}: it isn't installed; type pip install {package.replace('_', '-')}")
     folder = Path(next(iter(spec.submodule_search_locations))) / inside
-    if not folder.is_dir():
-        raise ConfigError(f"{key}={name}: the package {package} has no folder {inside}")
+    refuse(not folder.is_dir(), f"{key}={name}: the package {package} has no folder {inside}")
     return folder
 
 
 def check_parts(model: dict[str, Any], weights_of: Callable[[str, str | None], Iterable[str] | None]) -> None:
-    """Refuse parts to freeze and LoRA's target modules that a model hasn't got.
+    """Refuse parts to freeze and LoRA's target modules that a model (the config's node) hasn't got.
 
-    Args:
-        model: The config's node.
-        weights_of: Returns the names of the weights of a model by its name and revision; None where they don't tell.
+    `weights_of` returns the names of the weights of a model by its name and revision; None where they don't tell.
 
     Raises:
         ConfigError: It names the nearest parts that there are.
@@ -118,11 +111,8 @@ def are_renamed(config: dict[str, Any]) -> bool:
 
 def _modules(weights: Iterable[str]) -> list[str]:
     """Return the dotted names of all modules that hold the weights, in their order."""
-    found: dict[str, None] = {}
-    for weight in weights:
-        parts = weight.split(".")
-        found |= dict.fromkeys(".".join(parts[:number]) for number in range(1, len(parts)))
-    return [*found]
+    paths = (weight.split(".") for weight in weights)
+    return [*dict.fromkeys(".".join(path[:number]) for path in paths for number in range(1, len(path)))]
 
 
 def _is_matched(targets: str | list[str], modules: Iterable[str]) -> bool:
@@ -132,9 +122,8 @@ def _is_matched(targets: str | list[str], modules: Iterable[str]) -> bool:
     """
     if not isinstance(targets, str):
         return any(f".{module}".endswith(f".{target}") for module in modules for target in targets)
+    parts = (module.split(".") for module in modules)
     try:
-        pattern = re.compile(targets)
+        return any(re.fullmatch(targets, ".".join(each[start:])) for each in parts for start in range(len(each)))
     except re.error:
         return True  # PEFT says what is wrong
-    parts = (module.split(".") for module in modules)
-    return any(pattern.fullmatch(".".join(each[start:])) for each in parts for start in range(len(each)))

@@ -35,11 +35,11 @@ def check_value(key: str, value: object, annotation: str | None) -> None:
         _adapter(annotation or "Any").validate_python(-math.inf if endless else value)
         return
     except ValidationError as error:
-        contexts = [each.get("ctx", {}) for each in error.errors()]
+        limits = [limit for each in error.errors() for limit in each.get("ctx", {}).items() if limit[0] in _RELATIONS]
     given = f"{key}={show(value)}"
-    for limits in contexts:
-        for name in limits.keys() & _RELATIONS.keys():
-            raise ConfigError(f"{given}: must be {_RELATIONS[name]} {limits[name]:g}")
+    if limits:
+        relation, limit = limits[0]
+        raise ConfigError(f"{given}: must be {_RELATIONS[relation]} {limit:g}")
     if (options := _choices(_evaluate(annotation or "Any"))) and options != [True, False]:
         wrong = next((item for item in value if item not in options), value) if isinstance(value, list) else value
         near = difflib.get_close_matches(str(wrong), [show(option) for option in options], 1)
