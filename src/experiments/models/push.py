@@ -20,11 +20,7 @@ class PushError(RuntimeError):
 
 
 def check(trainer: dict[str, Any], name: str) -> None:
-    """Make sure, before the work, that the finished model could be pushed.
-
-    Args:
-        trainer: The config's node.
-        name: Of the run.
+    """Make sure, before the work, that a run's finished model could be pushed as its `trainer` node asks.
 
     Raises:
         ConfigError: If the Hub can't be reached, nobody is logged in, or who is may not write there.
@@ -69,13 +65,9 @@ def check(trainer: dict[str, Any], name: str) -> None:
 
 
 def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> str:
-    """Push a saved model as a new commit and return its address; a repository that isn't there yet is made.
+    """Push the folder of a run's saved model as a new commit and return its address; `trainer` is the config's node.
 
-    Args:
-        model: What was saved; its card remembers the repository.
-        folder: Where it was saved: exactly these files are pushed.
-        trainer: The config's node: `hub_model_id`, `hub_private_repo`, `hub_revision`.
-        name: Of the run.
+    A repository that isn't there yet is made; the model's card remembers it.
 
     Raises:
         PushError: If the Hub refuses after all; the model is on disk.
@@ -84,12 +76,9 @@ def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> 
 
     repo_id = repository(trainer, name)
     try:
+        private, revision = trainer.get("hub_private_repo"), trainer.get("hub_revision")
         return model.push_to_hub(
-            repo_id,
-            private=trainer.get("hub_private_repo"),
-            revision=trainer.get("hub_revision"),
-            local_model_path=str(folder),
-            exist_ok=True,
+            repo_id, private=private, revision=revision, local_model_path=str(folder), exist_ok=True
         )
     except Exception as error:
         reason = refusal(error, repo_id) or f"{type(error).__name__}: {error}"
@@ -100,4 +89,4 @@ def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> 
 
 def repository(trainer: dict[str, Any], name: str) -> str:
     """Return the Hub name to push to: the one given, or one made of the run's."""
-    return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96]
+    return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96].rstrip("-.")

@@ -19,20 +19,18 @@ from experiments.runs.files import write_once
 from experiments.runs.process import is_main_process
 from experiments.runs.provenance import code_hash
 
-Built = tuple[transformers.PreTrainedModel, transformers.ProcessorMixin]
 
-
-def write_checkpoint(folder: Path, make: Callable[[], Built], seed: int) -> None:
-    """Write a model and its processor as they are published.
-
-    Args:
-        folder: Where to.
-        make: Draws the weights from torch's random state, which is put back.
-        seed: Of the weights.
-    """
-    with torch.random.fork_rng(devices=[]):
+def write_checkpoint(
+    folder: Path,
+    kind: type[transformers.PreTrainedModel],
+    config: transformers.PreTrainedConfig,
+    processor: transformers.ProcessorMixin,
+    seed: int,
+) -> None:
+    """Write a model with weights drawn from the seed, and its processor, as they are published."""
+    with torch.random.fork_rng(devices=[]):  # torch's random state is put back
         torch.manual_seed(seed)
-        model, processor = make()
+        model = kind(config)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
