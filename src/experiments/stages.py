@@ -183,8 +183,7 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     run_report.write_run_report(output_dir)
     measured: dict[str, dict[str, Any]] = {tag: metrics[tag] for tag in ("base", "final") if tag in metrics}
     for tag, each in measured.items():
-        tracker.log_final(each, tag)
-    tracker.log_curve(measured)
+        tracker.log_evaluation(each, tag)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
     samples = evaluation.samples(data)

@@ -59,7 +59,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     push.check(config["trainer"], name)
     from transformers import set_seed
 
-    from experiments.data.resized_pages import PageStore, image_processor, resized_rows
+    from experiments.data.resized_pages import image_processor, resized_rows, shared_store
     from experiments.models.adapters import merge_adapter
     from experiments.models.ready import embedding_dim
     from experiments.runs.record import keep_record
@@ -90,7 +90,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             model=model,
             args=args,
             train_dataset=resized_rows(data.train, processor),
-            eval_dataset=resized_rows(data.eval, processor, PageStore()) if args.eval_loss else None,
+            eval_dataset=resized_rows(data.eval, processor, shared_store()) if args.eval_loss else None,
             loss=loss,
             evaluator=evaluator,
             callbacks=[tracker.callback(data.name, embedding_dim(model))],

@@ -162,6 +162,7 @@ def test_checks_import_nothing_heavy():
         (["matryoshka.matryoshka_dims=[96,48,96]"], "96 is there twice; type matryoshka.matryoshka_dims=[96,48]"),
         (["matryoshka.matryoshka_dims=[128]"], "128 is above the model's 96 dimensions"),
         (["evaluator.truncate_dims=[128]"], "above the model's 96"),
+        (["evaluator.truncate_dims=[0]"], "0 is no dimension"),
         (["matryoshka.truncate_dim=best"], "type a dimension such as 64, auto, or null"),
         (["matryoshka=none", "matryoshka.truncate_dim=128"], "above the model's 96"),
         (["model=saved", "model.name=./nowhere"], "there is no such folder"),

@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
 from transformers import AutoConfig, AutoProcessor
 
-from experiments.data.drawn import drawings, report_pages
+from experiments.data.drawn import drawings, queries, report_pages
 from experiments.models.tiny import qwen3_5, twins
 
 PAGE = (600, 776)  # width, height: a letter page, more than the 600 x 600 pixels that the article's bound leaves
@@ -108,7 +108,7 @@ def write_vdr(folder: Path) -> None:
             size = PAGE if (config, number) == ("eval", NUM_EVAL) else SMALL_PAGE
             pages = [report_pages.draw_png(page, size, 0) for page in row]
             images = {column: {"bytes": page, "path": None} for column, page in zip(columns, pages, strict=True)}
-            examples.append({"query": report_pages.write_query(row[0], random_words)} | images)
+            examples.append({"query": queries.write_query(row[0], random_words)} | images)
         _to_parquet(examples, features, folder / config / "train-00000-of-00001.parquet")
     _write_card(folder, {config: f"{config}/train-*" for config in parts})
 
@@ -128,7 +128,7 @@ def write_multilingual(folder: Path) -> None:
         for number, row in enumerate(rows):
             asked = number % 3 < 2
             negatives = draw.sample([id_ for id_ in ids if id_ != ids[number]], 16) if asked else []
-            query = f"{language}: {report_pages.write_query(row[0], draw)}" if asked else None
+            query = f"{language}: {queries.write_query(row[0], draw)}" if asked else None
             examples.append(
                 {"id": ids[number], "query": query, "image": {"bytes": pages[number], "path": None}}
                 | {"negatives": negatives, "language": language}

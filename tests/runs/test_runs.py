@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -69,13 +70,13 @@ def run_killed_with(signal_number, folder):
 
 
 def test_record_says_running_inside_and_finished_after(tmp_path):
-    with keep_record(tmp_path, CONFIG, name="one", command="python -m experiments.train") as run:
+    with keep_record(tmp_path, CONFIG, name="one") as run:
         assert read(tmp_path)["status"] == "running"
         run.update(fingerprint="abc")
         assert read(tmp_path)["fingerprint"] == "abc"
     fields = read(tmp_path)
     assert (fields["status"], fields["name"], fields["error"], fields["seed"]) == ("finished", "one", None, 42)
-    assert fields["command"] == "python -m experiments.train"
+    assert fields["command"] == shlex.join(["python", *sys.orig_argv[1:]])
     assert fields["config"] == CONFIG
     assert fields["start"] <= fields["end"]
     assert [attempt["status"] for attempt in fields["attempts"]] == ["finished"]

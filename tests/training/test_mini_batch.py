@@ -114,7 +114,7 @@ def test_without_a_gpu_a_limit_is_asked_for(monkeypatch):
 EDGE = """
 import sys
 from datasets import Dataset
-from experiments.config.byte_sizes import parse_bytes
+from experiments.config.values import parse_bytes
 from experiments.runs import memory
 from experiments.training.losses import CachedMultipleNegativesRankingLoss
 from experiments.models.embedders import load_embedder

@@ -5,20 +5,19 @@ No torch, transformers or datasets is imported here, so that a mistake is answer
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.config import fits
+from experiments.config.bounds import OF_LIBRARIES, STEPS_OR_SHARES
 from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, hint, select, show
-from experiments.config.keys import OF_LIBRARIES, STEPS_OR_SHARES
-from experiments.config.signatures import Parameter, Signature, parameter, read
-from experiments.config.values import choices, in_words, matches, refusal
+from experiments.config.signatures import Signature, signature
+from experiments.config.values import misfit, parse_bytes
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None", "cache_dir": "str"}  # what stands beside the groups
@@ -79,8 +78,7 @@ def check_writable(path: Path, key: str) -> None:
 def _check_groups(config: dict[str, Any]) -> None:
     for key, value in config.items():
         if key in _VALUES:
-            if not matches(_VALUES[key], value):
-                raise ConfigError(_type_message(key, value, _VALUES[key]))
+            _refuse_misfit(key, value, _VALUES[key])
         elif key not in GROUPS:
             raise ConfigError(f"{key} is unknown; {hint(key, [*dotted_keys(config)], [*_VALUES, *GROUPS])}")
         elif not isinstance(value, dict) or not isinstance(value.get("_target_"), str):
@@ -115,9 +113,31 @@ def _read(key: str, target: str) -> Signature:
     if package in _EXTRAS and importlib.util.find_spec(package) is None:
         raise ConfigError(f"{key}: {package} isn't installed; type pip install -e '.[{_EXTRAS[package]}]'")
     try:
-        return read(target)
+        return signature(target)
     except LookupError as error:
         raise ConfigError(f"{key}._target_={target}: {error.args[0]}; give the full path of its file") from error
+
+
+def check_launcher(launcher: Any) -> int | None:
+    """Refuse what the options of a sweep's launcher, its node, can't be; return the memory limit in bytes.
+
+    Raises:
+        ConfigError: If an option has a wrong type or value.
+    """
+    n_jobs, on_failure = getattr(launcher, "n_jobs", 1), getattr(launcher, "on_failure", "continue")
+    expected = {
+        "n_jobs": (type(n_jobs) is int and n_jobs > 0, "a whole number, 1 or more"),
+        "on_failure": (on_failure in ("continue", "stop"), "continue or stop"),
+        "skip_dominated": (isinstance(getattr(launcher, "skip_dominated", True), bool), "true or false"),
+        "repeat": (isinstance(launcher.repeat, bool), "true or false"),
+    }
+    for key, (is_right, what) in expected.items():
+        if not is_right:
+            raise ConfigError(f"hydra.launcher.{key}={getattr(launcher, key)}: expected {what}")
+    try:
+        return parse_bytes(launcher.memory_limit)
+    except ConfigError as error:
+        raise ConfigError(f"hydra.launcher.{error}") from error
 
 
 def _check_node(key: str, node: dict[str, Any]) -> None:
@@ -134,44 +154,22 @@ def _check_node(key: str, node: dict[str, Any]) -> None:
             inside = [f"{key}.{n}" for n in node if n != name and n not in _HYDRA_KEYS]
             raise ConfigError(f"{key}.{name} is unknown to {target}; {hint(f'{key}.{name}', names, inside or names)}")
         if not (isinstance(value, dict) and "_target_" in value):
-            _check_value(f"{key}.{name}", value, known.parameters[name])
+            _refuse_misfit(f"{key}.{name}", value, known.parameters[name].annotation)
     if not node.get("_partial_", False) and "_args_" not in node:
         for name, parameter in known.parameters.items():
             if parameter.required and name not in node:
                 raise ConfigError(f"{key}.{name} is missing: type +{key}.{name}=…")
 
 
-def _check_value(key: str, value: object, parameter: Parameter) -> None:
-    """Check a value against the type, the choices and the bounds that its annotation tells."""
-    if not matches(parameter.annotation, value):
-        if options := choices(parameter.annotation):
-            raise ConfigError(_choice_message(key, value, options))
-        raise ConfigError(_type_message(key, value, str(parameter.annotation)))
-    if reason := refusal(parameter.bounds, value):
-        raise ConfigError(f"{key}={show(value)}: {reason}")
-
-
-def _choice_message(key: str, value: object, options: Sequence[object]) -> str:
-    wrong = next((item for item in value if item not in options), value) if isinstance(value, list) else value
-    near = difflib.get_close_matches(str(wrong), [show(option) for option in options], 1)
-    did_you_mean = f"; did you mean {near[0]}?" if near else ""
-    return f"{key}={show(value)}: choose from {', '.join(map(show, options))}{did_you_mean}"
-
-
-def _type_message(key: str, value: object, annotation: str) -> str:
-    what, example = in_words(annotation)
-    if what == "text" and isinstance(value, int | float):
-        example = f"\"'{show(value)}'\""  # the quotes that make it text
-    return f"{key}={show(value)}: expected {what} ({annotation}); type e.g. {key}={example}"
+def _refuse_misfit(key: str, value: object, annotation: str | None) -> None:
+    if message := misfit(key, value, annotation):
+        raise ConfigError(message)
 
 
 def _check_ranges(config: dict[str, Any]) -> None:
     for key, annotation in OF_LIBRARIES.items():
-        value, known = select(config, key), parameter(annotation)
-        if reason := refusal(known.bounds, value):
-            raise ConfigError(f"{key}={show(value)}: {reason}")
-        if value is not None and (options := choices(known.annotation)) and not matches(known.annotation, value):
-            raise ConfigError(_choice_message(key, value, options))
+        value = select(config, key)
+        _refuse_misfit(key, value, f"{annotation} | None")
         if key in STEPS_OR_SHARES and isinstance(value, float) and value > 1 and value != int(value):
             raise ConfigError(
                 f"{key}={value}: above 1 it counts steps, in whole numbers; below 1 it is a share of all"

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import fits_pairs
-from experiments.config.byte_sizes import parse_bytes
 from experiments.config.errors import ConfigError
 from experiments.config.hints import hint, select, show
 from experiments.config.model_location import local_folder, untrusted
+from experiments.config.values import parse_bytes
 
 _MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # one of them is in a model's folder
 _COLUMNS = ("query", "positive", "negatives")
 _PAIR_COLUMNS = ("image", "text")
-_LANGUAGES = ("en", "es", "it", "de", "fr")  # of vdr-multilingual and of its offline twin
+VDR_LANGUAGES = ("en", "es", "it", "de", "fr")  # of vdr-multilingual and of its offline twin
 # As the tables in the library's docstrings have it (tests/config/test_fits.py compares them).
 LOSSES_WITH_LABELS = frozenset(
     (
@@ -166,9 +166,9 @@ def _check_language(data: dict[str, Any]) -> None:
     path, language = data.get("path"), data.get("language")
     is_vdr = data["_target_"] == "experiments.data.sources.multilingual.load"
     is_known = isinstance(path, dict) or path == "llamaindex/vdr-multilingual-train"  # a copy may have others
-    if is_vdr and is_known and language not in _LANGUAGES:
+    if is_vdr and is_known and language not in VDR_LANGUAGES:
         name = "vdr_multilingual_tiny" if isinstance(path, dict) else path
-        raise ConfigError(f"data.language={language}: {name} has {', '.join(_LANGUAGES)}")
+        raise ConfigError(f"data.language={language}: {name} has {', '.join(VDR_LANGUAGES)}")
 
 
 def _check_dimensions(config: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""What a config key means beyond its constructor: bounds of a library's, and its part in a result and its cost.
+"""What a config key means beyond its constructor: its part in a result and in its cost.
 
-Types, bounds and choices of our own constructors stand in their annotations. `*` in a key is any one part of it.
+Types are in the constructors' annotations, bounds and choices where `bounds.py` says. `*` in a key is any one part.
 """
 
 from __future__ import annotations
@@ -13,39 +13,6 @@ from enum import Flag, auto
 from typing import Any
 
 from experiments.config.json_values import plain
-
-_SHARE = "Annotated[float, Ge(0)]"
-_STEPS = "Annotated[float, Gt(0)]"
-_WHEN = "Literal['no', 'steps', 'epoch']"
-# Of keys that constructors of the libraries take, as an annotation would have it.
-OF_LIBRARIES = {
-    "seed": "Annotated[int, Ge(0)]",
-    "trainer.seed": "Annotated[int, Ge(0)]",
-    "trainer.dataloader_num_workers": "Annotated[int, Ge(0)]",
-    "trainer.per_device_train_batch_size": "Annotated[int, Ge(1)]",
-    "trainer.per_device_eval_batch_size": "Annotated[int, Ge(1)]",
-    "trainer.gradient_accumulation_steps": "Annotated[int, Ge(1)]",
-    "trainer.save_total_limit": "Annotated[int, Ge(1)]",
-    "trainer.learning_rate": "Annotated[float, Gt(0)]",
-    "trainer.num_train_epochs": "Annotated[float, Gt(0)]",
-    "trainer.weight_decay": _SHARE,
-    "trainer.max_grad_norm": _SHARE,
-    "trainer.warmup_steps": _SHARE,
-    "trainer.eval_steps": _STEPS,
-    "trainer.save_steps": _STEPS,
-    "trainer.logging_steps": _STEPS,
-    "trainer.eval_strategy": _WHEN,
-    "trainer.logging_strategy": _WHEN,
-    "trainer.save_strategy": "Literal['no', 'steps', 'epoch', 'best']",
-    "trainer.multi_dataset_batch_sampler": "Literal['proportional', 'round_robin']",
-    "loss.scale": "Annotated[float, Gt(0)]",
-    "loss.mini_batch_size": "Annotated[int, Ge(1)]",
-    "loss.mini_batch_num_tokens": "Annotated[int, Ge(1)]",
-    "loss.directions": "list[Literal['query_to_doc', 'query_to_query', 'doc_to_query', 'doc_to_doc']]",
-    "loss.partition_mode": "Literal['joint', 'per_direction']",
-    "loss.hardness_mode": "Literal['in_batch_negatives', 'hard_negatives', 'all_negatives']",
-}
-STEPS_OR_SHARES = tuple(f"trainer.{key}" for key in ("eval_steps", "save_steps", "logging_steps", "warmup_steps"))
 
 
 class Role(Flag):

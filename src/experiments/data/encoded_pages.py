@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,16 +33,22 @@ class Defect(NamedTuple):
 
 
 class HashedRows(Dataset):
-    """Rows that bring along the hash of each value, by column, shape (num_rows,) each, int64.
+    """Rows that bring along what one reading found: hashes of values, by column, (num_rows,) each, int64; and defects.
 
     Not a column of hashes: the library would put it on the model card and hand it to the loss, and adding one to rows
     with an indices mapping copies every page. What selects or maps rows returns a plain `Dataset`, which has no
     hashes; what selects columns or sets a transform keeps them.
     """
 
-    def __init__(self, rows: Dataset, hashes: dict[str, np.ndarray]) -> None:
+    def __init__(self, rows: Dataset, hashes: dict[str, np.ndarray], defects: Sequence[Defect] = ()) -> None:
         self.__dict__ = dict(vars(rows))  # the same table, indices and format
         self.hashes = hashes
+        self.found = defects
+
+    @property
+    def defects(self) -> list[Defect]:
+        """What cannot be used in these columns."""
+        return [defect for defect in self.found if defect.column in self.column_names]
 
     def rename_columns(self, column_mapping: dict[str, str], **kwargs: Any) -> HashedRows:
         """Rename the hashes, too."""
@@ -82,13 +88,13 @@ def content_hashes(dataset: Dataset) -> np.ndarray:
     return np.column_stack([known[name] for name in dataset.column_names])
 
 
-def hashes_and_defects(dataset: Dataset) -> tuple[dict[str, np.ndarray], list[Defect]]:
-    """Return each column's hashes and the values that are empty or no readable image, from one reading.
+def read(rows: Dataset) -> HashedRows:
+    """Read all values, the one time that every page is: it finds hashes, and what is empty or no readable image.
 
     Raises:
         ConfigError: A page file is missing.
     """
-    return _read(dataset, check=True)
+    return HashedRows(rows, *_read(rows, check=True))
 
 
 def _read(dataset: Dataset, check: bool) -> tuple[dict[str, np.ndarray], list[Defect]]:

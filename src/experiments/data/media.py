@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -42,21 +42,23 @@ def file_kind(text: str, folder: Path) -> str | None:
     return kind if kind and (not re.search(r"\s", text) or (folder / text).is_file()) else None
 
 
-def with_files(dataset: Dataset, names: list[str], folder: Path, where: str, first_row: int = 0) -> Dataset:
+class Origin(NamedTuple):
+    """Where rows come from: the folder that names of files in them start from, and what the rows are, for messages."""
+
+    folder: Path
+    where: str
+
+
+def with_files(dataset: Dataset, names: list[str], origin: Origin, first_row: int = 0) -> Dataset:
     """Turn columns of file names into images that are read from their files, or into full paths of other media.
 
-    Images given by URLs are downloaded, once; other media by URLs are left to the library.
-
-    Args:
-        dataset: Rows.
-        names: The columns in use; those that are missing are left to `from_rows.build`.
-        folder: Where relative names start from.
-        where: What the rows are of, for messages.
-        first_row: Number there of the first row.
+    Images given by URLs are downloaded, once; other media by URLs are left to the library, and columns that are
+    missing to `from_rows.build`. The first row is number `first_row` in its origin.
 
     Raises:
         ConfigError: A file is missing, or only some of a column's values name files of one kind.
     """
+    folder, where = origin
     for column in [name for name in names if name in dataset.column_names]:
         if not isinstance(feature := dataset.features[column], Value) or "string" not in feature.dtype:
             continue
@@ -65,17 +67,16 @@ def with_files(dataset: Dataset, names: list[str], folder: Path, where: str, fir
         kind = next(filter(None, kinds), None)
         if kind is None:
             continue
+        what = "page" if kind == "image" else kind
         files: list[str | None] = []
         for row, (value, found) in enumerate(zip(values, kinds, strict=True), start=first_row):
             if value is not None and found != kind:
-                name = "page" if kind == "image" else kind
                 raise ConfigError(
                     f"{where}, row {row} (from 0) of column {column}: {value!r} is no {kind} file, while other rows "
-                    f"have one; a column holds files or texts, a {name}'s name ends in {', '.join(EXTENSIONS[kind])}"
+                    f"have one; a column holds files or texts, a {what}'s name ends in {', '.join(EXTENSIONS[kind])}"
                 )
             file = value if value is None or is_url(value) else str((folder / value).absolute())
             if file is not None and not is_url(file) and not Path(file).is_file():
-                what = "page" if kind == "image" else kind
                 raise ConfigError(f"{where}, row {row} (from 0) of column {column}: no {what} file {file}")
             files.append(file)
         if kind == "image":

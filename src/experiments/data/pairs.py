@@ -5,28 +5,29 @@ from __future__ import annotations
 import hashlib
 import random
 from itertools import chain
+from typing import Unpack
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets, disable_progress_bars, enable_progress_bars
 
 from experiments.config.errors import ConfigError
 from experiments.data import from_rows
-from experiments.data.encoded_pages import HashedRows, content_hashes
+from experiments.data.encoded_pages import HashedRows, content_hashes, read
+from experiments.data.options import ItemOptions
 from experiments.data.types import Data
 
 
 def build(
     train: Dataset,
     eval: Dataset,
-    *,
     image: str,
     text: str,
     name: str,
+    *,
     num_negatives: int,
     seed: int,
-    deduplicate: bool = True,
-    on_bad_image: str = "error",
     labelled: bool = True,
+    **options: Unpack[ItemOptions],
 ) -> Data:
     """Make training rows and an evaluation, in both directions, out of two sets of captioned images.
 
@@ -40,22 +41,23 @@ def build(
         name: Of the evaluation, in metrics and reports.
         num_negatives: Documents sampled for each row that don't match its query.
         seed: Of the sampling.
-        deduplicate: See `from_rows.build`.
-        on_bad_image: See `from_rows.build`.
         labelled: Rows for rerankers (`label`), or, if false, for losses with in-batch negatives (`add_negatives`).
+        **options: See `ItemOptions`.
 
     Raises:
         ConfigError: As `from_rows.build`, or if there are too few different documents to sample from.
     """
-    from_rows.check_options([image, text], [], {}, on_bad_image)
+    columns = [image, text]
+    from_rows.require_one_role(columns)
     train, eval = (
-        from_rows.with_columns(rows, [image, text], part) for rows, part in ((train, "training"), (eval, "evaluation"))
+        from_rows.with_columns(train, columns, "training"),
+        from_rows.with_columns(eval, columns, "evaluation"),
     )
-    read_train, read_eval = from_rows.read(train), from_rows.read(eval)
+    all_train, all_eval = read(train), read(eval)
     found = {}
     for direction, names in {"image_to_text": [image, text], "text_to_image": [text, image]}.items():
-        parts = read_train.columns(names), read_eval.columns(names)
-        found[direction] = from_rows.assemble(*parts, name, names, deduplicate, on_bad_image)
+        in_order = all_train.select_columns(names), all_eval.select_columns(names)
+        found[direction] = from_rows.assemble(*in_order, name, names, **options)
     make = label if labelled else add_negatives
     pairs = {
         part: {

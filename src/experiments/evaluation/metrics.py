@@ -15,37 +15,29 @@ import numpy as np
 CUTOFFS = (1, 3, 5, 10)  # of accuracy, precision and recall
 DEPTH = 100  # documents kept per query: what MAP@100 looks at
 
-_LOW_BITS = 0xFFFFFFFF
 
-
-def rank(scores: np.ndarray, depth: int = DEPTH) -> tuple[np.ndarray, np.ndarray]:
+def rank(chunks: Iterable[np.ndarray], depth: int = DEPTH) -> tuple[np.ndarray, np.ndarray]:
     """Return the columns of each query's best documents and their scores, best first.
 
     Args:
-        scores: Similarities without NaN, shape (num_queries, num_documents), rounded to float32 if they are not.
+        chunks: Similarities without NaN, those of some documents at a time: float32, shape (num_queries, any) each.
         depth: Documents to keep per query.
 
     Returns:
         Columns (int64) and scores (float32), both of shape (num_queries, min(depth, num_documents)).
     """
-    return _unpack(_largest(_sort_keys(scores, 0), depth))
-
-
-def search(queries: np.ndarray, chunks: Iterable[np.ndarray], depth: int = DEPTH) -> tuple[np.ndarray, np.ndarray]:
-    """Return what `rank` returns for the dot products, holding the scores of one chunk of documents at a time.
-
-    Args:
-        queries: Shape (num_queries, dim).
-        chunks: The documents in column order, each of shape (any, dim).
-        depth: Documents to keep per query.
-    """
-    best = np.empty((len(queries), 0), dtype=np.int64)
-    first_column = 0
+    scores: list[np.ndarray] = []
+    columns: list[np.ndarray] = []
+    num_seen = 0
     for chunk in chunks:
-        keys = _sort_keys(queries @ chunk.T, first_column)
-        best = _largest(np.concatenate([best, keys], axis=1), depth)
-        first_column += len(chunk)
-    return _unpack(best)
+        scores.append(chunk)
+        columns.append(np.broadcast_to(np.arange(num_seen, num_seen + chunk.shape[1]), chunk.shape))
+        num_seen += chunk.shape[1]
+        joined = np.concatenate(scores, axis=1)
+        best = np.argsort(-joined, axis=1, kind="stable")[:, :depth]  # of equal scores the lower column stays first
+        scores = [np.take_along_axis(joined, best, axis=1)]
+        columns = [np.take_along_axis(np.concatenate(columns, axis=1), best, axis=1)]
+    return columns[0], scores[0]
 
 
 def per_query_metrics(hits: np.ndarray, num_relevant: np.ndarray) -> dict[str, np.ndarray]:
@@ -78,23 +70,16 @@ def per_query_metrics(hits: np.ndarray, num_relevant: np.ndarray) -> dict[str, n
 
 
 def order(ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return documents and their scores, best first; of equal scores the higher id comes first, as in trec_eval.
-
-    Args:
-        ids: Of the documents, shape (num_documents,).
-        scores: Float32, shape (num_documents,).
-    """
-    by_id = np.argsort(ids)[::-1]
-    columns, ranked = rank(scores[by_id][None], depth=len(ids))
-    return ids[by_id][columns[0]], ranked[0]
+    """Return documents and their scores, best first; of equal scores the higher id comes first, as in trec_eval."""
+    best = np.lexsort((ids, scores))[::-1]
+    return ids[best], scores[best]
 
 
 def reranking_metrics(rankings: Sequence[np.ndarray], relevant: Sequence[set[str]]) -> dict[str, np.ndarray]:
     """Return nDCG@10, MRR@10, MAP and accuracy@1 of each query, shape (num_queries,) each.
 
-    Args:
-        rankings: The ids of each query's documents, best first; they may be few, and lack what is relevant.
-        relevant: The documents that answer each query, at least one.
+    A ranking holds the ids of a query's documents, best first; they may be few, and lack some of those that are
+    relevant, at least one.
     """
     hits = np.zeros((len(rankings), max(10, *map(len, rankings))), dtype=bool)
     for row, ids in enumerate(rankings):
@@ -203,31 +188,6 @@ def _sign_flip(differences: np.ndarray, num_flips: int, generator: np.random.Gen
 def _portions(num: int, most: int = 500) -> list[int]:
     """Split a number of resamples: all at once would be (num, num_queries) numbers in memory."""
     return [min(most, num - start) for start in range(0, num, most)]
-
-
-def _sort_keys(scores: np.ndarray, first_column: int) -> np.ndarray:
-    """Return one int64 per score that sorts by score and then by descending column; no two of a row are equal."""
-    # Adding 0 makes -0.0 and 0.0 equal. The bits of a positive float32 sort as integers do; those of a negative one
-    # the other way round, until all but the sign are flipped.
-    bits = (np.asarray(scores, dtype=np.float32) + np.float32(0)).view(np.int32)
-    columns = np.arange(first_column, first_column + scores.shape[1])
-    return (_flip_negative(bits).astype(np.int64) << 32) | (_LOW_BITS - columns)
-
-
-def _unpack(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    keys = -np.sort(-keys, axis=1)
-    scores = _flip_negative((keys >> 32).astype(np.int32)).view(np.float32)
-    return _LOW_BITS - (keys & _LOW_BITS), scores
-
-
-def _flip_negative(bits: np.ndarray) -> np.ndarray:
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
-
-
-def _largest(keys: np.ndarray, depth: int) -> np.ndarray:
-    if keys.shape[1] <= depth:
-        return keys
-    return np.partition(keys, -depth, axis=1)[:, -depth:]
 
 
 def code(embeddings: np.ndarray, *, precision: str, ranges: np.ndarray) -> np.ndarray:

@@ -15,14 +15,13 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from experiments.config.bounds import NotNegative, Positive
-from experiments.config.errors import ConfigError
 from experiments.data.types import Direction
 from experiments.evaluation import metrics
-from experiments.evaluation.pages import PagesOfModel
+from experiments.evaluation.embedding import KeptPages
 from experiments.evaluation.query_values import Part, pool
-from experiments.evaluation.results import Evaluation, Ranking
+from experiments.evaluation.results import Evaluation, say
 from experiments.evaluation.retrieval import RetrievalEvaluator
-from experiments.evaluation.saying import say
+from experiments.evaluation.trec import Ranking
 from experiments.runs.metrics_file import RANKED_BY
 
 END_TO_END = "end_to_end_"  # before the name of a metric that counts what the retriever missed
@@ -57,15 +56,10 @@ class RerankingEvaluator(BaseEvaluator):
         num_bootstrap: Resamples of the queries behind the 95% interval.
         seed: Of the resampling and of candidates drawn at random.
         show_progress_bar: None: if standard error is a terminal.
-
-    Raises:
-        ConfigError: If a number is out of range.
     """
 
     metric = RANKED_BY
-    description = (
-        "Cross Encoder Reranking"  # the task's name on the model card, as the library's own evaluator gives it
-    )
+    description = "Cross Encoder Reranking"  # the task on the model card, as the library's own evaluator names it
 
     def __init__(
         self,
@@ -80,8 +74,6 @@ class RerankingEvaluator(BaseEvaluator):
         show_progress_bar: bool | None = None,
     ) -> None:
         super().__init__()
-        if num_candidates is not None and not 1 <= num_candidates <= (metrics.DEPTH if retriever else 10**6):
-            raise ConfigError(f"evaluator.num_candidates={num_candidates}: with a retriever type 1 to {metrics.DEPTH}")
         self.directions = directions
         self.name = name
         self.retriever = retriever
@@ -93,7 +85,7 @@ class RerankingEvaluator(BaseEvaluator):
         self.primary_metric = f"{name}_{RANKED_BY}" if name else RANKED_BY
         self.columns: dict[str, BaseEvaluator] = {}  # of the model card, one for each direction
         self.candidates: dict[str, Candidates] = {}
-        self._pages = PagesOfModel()
+        self._pages = KeptPages()
 
     def __call__(  # type: ignore[override]
         self, model: CrossEncoder, output_path: str | None = None, epoch: int = -1, steps: int = -1
@@ -130,29 +122,23 @@ class RerankingEvaluator(BaseEvaluator):
         right = [sorted(row_of[id_] for id_ in direction.relevant_docs[query_id]) for query_id in query_ids]
         everything = list(range(len(row_of)))
         if self.retriever is not None:
-            found = RetrievalEvaluator(
-                {name: direction},
-                name=f"retriever, {name}",
-                truncate_dims=[],
-                precisions=["float32"],
-                num_bootstrap=1,
-                batch_size=self.batch_size,
-            ).evaluate(self.retriever)
-            [ranking] = [by_direction[name] for by_direction in found.rankings.values()]
-            ids = ranking.document_ids
-            retrieved = [[row_of[id_] for id_ in row[: self.num_candidates]] for row in ids]
-            return Candidates(
-                retrieved, [[*dict.fromkeys([*a, *b])] for a, b in zip(retrieved, right, strict=True)], True
+            options: Any = {"truncate_dims": [], "precisions": ["float32"], "num_bootstrap": 1}
+            retrieval = RetrievalEvaluator(
+                {name: direction}, f"retriever, {name}", batch_size=self.batch_size, **options
             )
+            [rankings] = retrieval.evaluate(self.retriever).rankings.values()
+            retrieved = [[row_of[id_] for id_ in ids[: self.num_candidates]] for ids in rankings[name].document_ids]
+            scored = [[*dict.fromkeys([*found, *rows])] for found, rows in zip(retrieved, right, strict=True)]
+            return Candidates(retrieved, scored, ordered=True)
         if self.num_candidates is None or self.num_candidates >= len(everything):
-            return Candidates([everything] * len(right), [everything] * len(right), False)
+            return Candidates([everything] * len(right), [everything] * len(right), ordered=False)
         rng = np.random.default_rng(self.seed)
         drawn = []
         for rows in right:
             wrong = np.setdiff1d(everything, rows)
             number = min(max(self.num_candidates - len(rows), 0), len(wrong))
             drawn.append([*rows, *rng.choice(wrong, number, replace=False).tolist()])
-        return Candidates(None, drawn, False)
+        return Candidates(None, drawn, ordered=False)
 
     def _score(self, model: CrossEncoder, name: str, direction: Direction) -> list[np.ndarray]:
         """Return the scores of each query's candidates, in their order, float32."""

@@ -1,6 +1,6 @@
 """What a finished model's card says beside what the library writes: base against finetuned.
 
-The energy on it is written by `runs.energy`, its table of evaluations by the evaluators (`evaluation.saying`).
+The energy on it is written by `runs.energy`, its table of evaluations by the evaluators (`evaluation.results.say`).
 """
 
 from __future__ import annotations

@@ -1,11 +1,15 @@
-"""What tells a process from all others, and when and how it was started."""
+"""What tells a process from all others, when and how it was started, and what it makes of SIGTERM."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -43,3 +47,20 @@ def command_line() -> str:
 def now() -> str:
     """Return the time with its zone, to the second."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+@contextmanager
+def sigterm_raises(error: BaseException) -> Iterator[None]:
+    """Make SIGTERM an exception, as Ctrl-C is one, so that files are closed and jobs ended; unless it is handled."""
+
+    def leave(*_: object) -> None:
+        raise error
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

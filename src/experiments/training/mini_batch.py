@@ -27,8 +27,8 @@ from datasets import Image as ImageFeature
 from sentence_transformers.base.model import BaseModel
 from torch import nn
 
-from experiments.config.byte_sizes import parse_bytes
 from experiments.config.errors import ConfigError
+from experiments.config.values import parse_bytes
 from experiments.data.encoded_pages import encoded_values
 from experiments.data.resized_pages import bounds, image_processor
 from experiments.runs.memory import is_out_of_memory, peak_of

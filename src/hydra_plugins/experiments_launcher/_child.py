@@ -33,13 +33,13 @@ from experiments.runs.files import save_json
 
 def main() -> int:
     """Run the job that a pickle describes and return the exit code."""
-    job_file, parent = Path(sys.argv[1]), int(sys.argv[2])
-    _die_with(parent)
+    job_file = Path(sys.argv[1])
+    _die_with(parent=int(sys.argv[2]))
     frozen = pickle.loads(job_file.read_bytes())
-    module, name, config = frozen["module"], frozen["function"], frozen["config"]
+    module, config = frozen["module"], frozen["config"]
     overrides = OmegaConf.to_container(config.hydra.overrides.task)
     sys.orig_argv = ["python", "-m", module, *cli.own_options(config), *overrides]  # type: ignore[misc]  # the record's command
-    task = getattr(importlib.import_module(module), name)
+    task = getattr(importlib.import_module(module), frozen["function"])
     if frozen["memory_limit"] is not None:
         for _, node in checks.targets(OmegaConf.to_container(config)):  # the heavy imports come before the limit
             importlib.import_module(node["_target_"].rpartition(".")[0])
@@ -52,14 +52,9 @@ def main() -> int:
         JobRuntime.instance().set("name", config.hydra.job.name)
         loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
         context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
-        run_job(
-            task_function=cli.make_job(task, failures, keep_traceback=False),
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-            hydra_context=context,
-        )
-        outcome = {"status": "finished", "error": None}
+        job = cli.make_job(task, failures, keep_traceback=False)
+        run_job(job, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+        outcome["status"] = "finished"
         if failures:
             outcome = {"status": _status(failures[0]), "error": one_line(str(failures[0]))}
             sys.stderr.write(f"error: {outcome['error']}\n")
@@ -75,8 +70,7 @@ def main() -> int:
 def _status(failure: Exception) -> str:
     if isinstance(failure, cli.ConfigError):
         return "refused"
-    out_of_memory = isinstance(failure, cli.TaskError) and failure.out_of_memory
-    return "OOM" if out_of_memory else "failed"
+    return "OOM" if isinstance(failure, cli.TaskError) and failure.out_of_memory else "failed"
 
 
 def _die_with(parent: int) -> None:

@@ -12,8 +12,9 @@ import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import fsspec
 import numpy as np
@@ -25,10 +26,11 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 from tqdm.auto import tqdm
 
-from experiments.config.bounds import NotNegative, OnBadImage, Positive
+from experiments.config.bounds import NotNegative, Positive
 from experiments.config.errors import ConfigError
 from experiments.config.hub import COPY, commit, refusal, require_hub, why_offline
 from experiments.data.from_rows import build, loading_error
+from experiments.data.options import ItemOptions
 from experiments.data.types import Data
 
 COLUMNS = ("id", "query", "image", "negatives")
@@ -57,9 +59,8 @@ def load(
     num_eval_rows: Positive = 300,
     num_negatives: NotNegative = 1,
     num_eval_negatives: NotNegative = 4,
-    deduplicate: bool = True,
-    on_bad_image: OnBadImage = "error",
     cache_dir: str = "outputs/.cache",
+    **options: Unpack[ItemOptions],
 ) -> Data:
     """Load one language, its hard negatives resolved into pages.
 
@@ -78,57 +79,54 @@ def load(
         num_eval_rows: Rows to evaluate on: the last so many that have a query and enough negatives.
         num_negatives: Hard negatives in a training row.
         num_eval_negatives: Hard negatives of an evaluation row: in the corpus and in the evaluation loss.
-        deduplicate: See `from_rows.build`.
-        on_bad_image: See `from_rows.build`.
         cache_dir: Where the pages are kept, each as a file, once for all settings.
+        **options: See `ItemOptions`.
 
     Raises:
         ConfigError: The data set cannot be loaded, has other columns or not the language, or too few rows.
     """
-    if on_hub := not Path(path).expanduser().exists():
-        require_hub(f"data.path={path}", COPY)
-        if constants.HF_HUB_OFFLINE:
-            raise ConfigError(f"data.path={path}: it is streamed, and {why_offline()}, or {COPY}")
-        revision = commit(f"data.path={path}", path, revision, kind="dataset", instead=COPY)
-    try:
+    with _one_line_errors(path, language):
         source = _find(path, language, split, revision)
         state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
         folder = (Path(cache_dir).expanduser() / f"vdr-{language}-{state}").absolute()
         index = Dataset.from_generator(
             _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": tuple(source)}
         )
-        train_rows, eval_rows, negatives = _choose(
-            index, language, source.config, num_train_rows, num_eval_rows, num_negatives, num_eval_negatives
-        )
-        pages = [(rows, [rows, *negatives[rows, :number].T]) for rows, number in (train_rows, eval_rows)]
-        _write_pages(source, np.unique(np.concatenate([column for _, columns in pages for column in columns])), folder)
+        table = index.with_format("arrow")[:]
+        numbers = num_train_rows, num_eval_rows, num_negatives, num_eval_negatives
+        pages = _choose(table, _of_language(table, language, source), *numbers)
+        logger.info("%s: %s training rows, %s to evaluate on", language, *(f"{len(part):,}" for part in pages))
+        _write_pages(source, np.unique(np.concatenate([part.ravel() for part in pages])), folder)
+    train, eval = (_with_pages(index, part, folder) for part in pages)
+    negatives = _columns(1 + max(num_negatives, num_eval_negatives))[1:]
+    columns = {"query": "query", "positive": "image", "negatives": negatives}
+    used = {"num_eval_negatives": num_eval_negatives, "num_corpus_negatives": num_eval_negatives}
+    return build(train, eval, columns=columns, name=name, num_negatives=num_negatives, **used, **options)
+
+
+@contextmanager
+def _one_line_errors(path: str, language: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
     except (OSError, RuntimeError, DatasetsError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        if on_hub and (reason := refusal(error, path, COPY, "dataset")):
+        if not Path(path).expanduser().exists() and (reason := refusal(error, path, COPY, "dataset")):
             raise ConfigError(f"data.path={path}: {reason}") from error
         raise ConfigError(f"could not load data set {path} ({language}): {loading_error(error)}") from error
-    train, eval = (_with_pages(index, rows, columns, folder) for rows, columns in pages)
-    names = [f"negative_{k}" for k in range(max(num_negatives, num_eval_negatives))]
-    return build(
-        train,
-        eval,
-        columns={"query": "query", "positive": "image", "negatives": names},
-        name=name,
-        num_negatives=num_negatives,
-        num_eval_negatives=num_eval_negatives,
-        num_corpus_negatives=num_eval_negatives,
-        deduplicate=deduplicate,
-        on_bad_image=on_bad_image,
-    )
 
 
 def _find(path: str, language: str, split: str, revision: str | None) -> Source:
     """Return where the language's rows are.
 
     Raises:
-        ConfigError: The data set has no such language or split, or other columns.
+        ConfigError: The data set has no such language or split, or other columns, or can't be reached.
     """
+    if not Path(path).expanduser().exists():
+        require_hub(f"data.path={path}", COPY)
+        if constants.HF_HUB_OFFLINE:
+            raise ConfigError(f"data.path={path}: it is streamed, and {why_offline()}, or {COPY}")
+        revision = commit(f"data.path={path}", path, revision, kind="dataset", instead=COPY)
     configs = get_dataset_config_names(path, revision=revision)
     if language not in configs and configs != ["default"]:
         raise ConfigError(
@@ -187,33 +185,29 @@ def _rows_without_pages(source: tuple) -> Iterator[dict[str, Any]]:
             yield {"language": None} | row | {"negatives": row["negatives"] or []}
 
 
+def _of_language(table: pa.Table, language: str, source: Source) -> np.ndarray:
+    """Return which rows are of the language, shape (num_rows,)."""
+    if source.config != "default":
+        return np.ones(len(table), dtype=bool)
+    found = pc.fill_null(pc.equal(table["language"], language), False).to_numpy()
+    if not found.any():
+        there = [value for value in pc.unique(table["language"]).to_pylist() if value]
+        raise ConfigError(f"data.language={language}: no row has it; there are {', '.join(sorted(there)) or 'none'}")
+    return found
+
+
 def _choose(
-    index: Dataset,
-    language: str,
-    config: str,
+    table: pa.Table,
+    of_language: np.ndarray,
     num_train_rows: int | None,
     num_eval_rows: int,
     num_negatives: int,
     num_eval_negatives: int,
-) -> tuple[tuple[np.ndarray, int], tuple[np.ndarray, int], np.ndarray]:
-    """Choose the rows to train and to evaluate on.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row numbers of each training row and its hard negatives, and those of the evaluation.
 
-    Returns:
-        Numbers of the training rows and how many negatives they have; the same of the evaluation rows; and for every
-        row of the set the row numbers of its hard negatives, -1 where it has no more, shape (num_rows, most).
+    Of shapes (num_train_rows, 1 + num_negatives) and (num_eval_rows, 1 + num_eval_negatives).
     """
-    for key, value in (("num_train_rows", num_train_rows), ("num_eval_rows", num_eval_rows)):
-        if value is not None and value < 1:
-            raise ConfigError(f"data.{key}={value}: type 1 or more")
-    table = index.with_format("arrow")[:]
-    of_language = np.ones(len(index), dtype=bool)
-    if config == "default":
-        of_language = pc.fill_null(pc.equal(table["language"], language), False).to_numpy()
-        if not of_language.any():
-            there = [value for value in pc.unique(table["language"]).to_pylist() if value]
-            raise ConfigError(
-                f"data.language={language}: no row has it; there are {', '.join(sorted(there)) or 'none'}"
-            )
     negatives = _resolve(table, of_language, max(num_negatives, num_eval_negatives))
     asked = of_language & pc.fill_null(pc.greater(pc.utf8_length(table["query"]), 0), False).to_numpy()
     numbers = (negatives >= 0).sum(axis=1)
@@ -229,8 +223,9 @@ def _choose(
             f"negatives, and {len(train_rows):,} others {num_negatives}: lower data.num_eval_rows={num_eval_rows}, "
             f"data.num_eval_negatives or data.num_negatives (at most {int(numbers.max(initial=0))} here)"
         )
-    logger.info("%s: %s training rows, %s to evaluate on", language, f"{len(train_rows):,}", f"{len(eval_rows):,}")
-    return (train_rows, num_negatives), (eval_rows, num_eval_negatives), negatives
+    parts = (train_rows, num_negatives), (eval_rows, num_eval_negatives)
+    train_pages, eval_pages = (np.column_stack([rows, negatives[rows, :number]]) for rows, number in parts)
+    return train_pages, eval_pages
 
 
 def _resolve(table: pa.Table, of_language: np.ndarray, most: int) -> np.ndarray:
@@ -276,18 +271,22 @@ def _write(file: Path, page: pa.Scalar) -> None:
     os.replace(unfinished, file)
 
 
-def _with_pages(index: Dataset, rows: np.ndarray, columns: list[np.ndarray], folder: Path) -> Dataset:
+def _columns(number: int) -> list[str]:
+    return ["image", *(f"negative_{k}" for k in range(number - 1))]
+
+
+def _with_pages(index: Dataset, pages: np.ndarray, folder: Path) -> Dataset:
     """Return rows of a query and pages, the pages given by their files; the rows are on disk."""
-    names = ["image", *(f"negative_{k}" for k in range(len(columns) - 1))]
+    names = _columns(pages.shape[1])
 
     def name_pages(batch: dict[str, list], numbers: list[int]) -> dict[str, list]:
-        files = {
-            column: [{"bytes": None, "path": str(_page_file(folder, page))} for page in pages[numbers].tolist()]
-            for column, pages in zip(names, columns, strict=True)
-        }
-        return {"query": batch["query"]} | files
+        files = [
+            [{"bytes": None, "path": str(_page_file(folder, page))} for page in column]
+            for column in pages[numbers].T.tolist()
+        ]
+        return {"query": batch["query"]} | dict(zip(names, files, strict=True))
 
-    return index.select(rows).map(
+    return index.select(pages[:, 0]).map(
         name_pages,
         with_indices=True,
         batched=True,
