@@ -46,8 +46,7 @@ def load_embedder(
         **options: See `LoadingOptions`.
 
     Raises:
-        ConfigError: If the Hub can't be reached, flash attention isn't there, or the dimension or the pixel bounds
-            differ from what was asked for.
+        ConfigError: If it can't be loaded, or the dimension or the pixel bounds differ from what was asked for.
     """
     if needs_remote_code and not options.get("trust_remote_code"):
         raise ConfigError(untrusted(name))

@@ -1,7 +1,4 @@
-"""What every loader of a checkpoint does alike: find it, choose attention and dtype, fail in one line.
-
-What follows once it is loaded is in `ready.py`.
-"""
+"""What all loaders of checkpoints do: find one, choose attention and dtype, fail in one line. Then comes `ready.py`."""
 
 from __future__ import annotations
 

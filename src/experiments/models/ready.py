@@ -37,10 +37,9 @@ def ready(model: Model, name: str, **options: Unpack[LoadingOptions]) -> Model:
     for module in model.modules():
         if isinstance(module, nn.Conv3d) and module.stride == module.kernel_size:
             module.__class__ = PatchProjection
-    peft = options.get("peft")
-    if options.get("merge_adapter") and peft is None:
+    if options.get("merge_adapter") and options.get("peft") is None:
         adapters.merge_adapter(model)
-    adapters.add_peft(model, peft)
+    adapters.add_peft(model, options.get("peft"))
     adapters.freeze_parts(model, options.get("freeze", ()))
     logger.info("Model %s: %s", name, ", ".join(f"{key}={value}" for key, value in describe(model).items()))
     return model

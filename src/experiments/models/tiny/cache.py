@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import transformers
+import transformers as hf
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
@@ -21,11 +21,7 @@ from experiments.runs.provenance import code_hash
 
 
 def write_checkpoint(
-    folder: Path,
-    kind: type[transformers.PreTrainedModel],
-    config: transformers.PreTrainedConfig,
-    processor: transformers.ProcessorMixin,
-    seed: int,
+    folder: Path, kind: type[hf.PreTrainedModel], config: hf.PreTrainedConfig, processor: hf.ProcessorMixin, seed: int
 ) -> None:
     """Write a model with weights drawn from the seed, and its processor, as they are published."""
     with torch.random.fork_rng(devices=[]):  # torch's random state is put back
@@ -52,7 +48,7 @@ def built(
         ConfigError: If it would have to be trained under torchrun.
     """
     code = code_hash("models/tiny", *(("data/drawn", "training/warm_starts.py") if trained else ()))
-    name = f"{name}-{digest([code, transformers.__version__])[:8]}-seed{seed}"  # no cache outlives what made it
+    name = f"{name}-{digest([code, hf.__version__])[:8]}-seed{seed}"  # no cache outlives what made it
     many = int(os.environ.get("WORLD_SIZE", 1)) > 1
     with tempfile.TemporaryDirectory() as scratch:
         kept = Path(cache_dir).expanduser().resolve() if cache_dir else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration, Qwen3VLProcessor, Qwen3VLVideoProcessor
+from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 
 from experiments.data.drawn import drawings
 from experiments.models.tiny import qwen3vl
@@ -17,7 +17,6 @@ CHAT_TEMPLATE = qwen3vl.CHAT_TEMPLATE.replace(
 ).replace(
     "{% endfor -%}", "{% else -%}{{- raise_exception('Unexpected message role.') -}}{%- endif -%}\n{%- endfor -%}"
 )
-
 PROMPT_WORDS = """Given the image, judge whether the text matches it. Given the text, whether the image matches.
 Respond with 1 if they match, 0 if they don't. yes no user assistant system query document"""
 
@@ -41,7 +40,5 @@ def build_qwen3_5(folder: Path, *, embedding_dim: int = 64, seed: int = 42) -> N
     )
     vision = {"hidden_size": 64, "intermediate_size": 128, "num_heads": 2, "out_hidden_size": embedding_dim}
     config = qwen3vl.qwen_config(Qwen3_5Config, tokenizer, text, **vision, num_position_embeddings=64)
-    processor = qwen3vl.qwen_processor(
-        Qwen3VLProcessor, tokenizer, 16, Qwen3VLVideoProcessor, chat_template=CHAT_TEMPLATE
-    )
+    processor = qwen3vl.qwen_processor(tokenizer, chat_template=CHAT_TEMPLATE)
     write_checkpoint(folder, Qwen3_5ForConditionalGeneration, config, processor, seed)

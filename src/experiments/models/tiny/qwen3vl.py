@@ -55,29 +55,22 @@ three four five six columns rows values value data document with document
 """
 
 
-def train_tokenizer(
-    text: str = TOKENIZER_TEXT, media_tokens: dict[str, str] = MEDIA_TOKENS
-) -> hf.PreTrainedTokenizerFast:
+def train_tokenizer(text: str = TOKENIZER_TEXT, media: dict[str, str] = MEDIA_TOKENS) -> hf.PreTrainedTokenizerFast:
     """Train a byte-level BPE tokenizer: every string is representable, and the same text gives the same merges."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=768,
-        special_tokens=[PAD, END, START, *media_tokens.values()],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator((" " + word for word in text.split()), trainer)
-    special: dict[str, Any] = {"pad_token": PAD, "eos_token": END, "extra_special_tokens": media_tokens}
-    return hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special, model_max_length=4096)
+    special, alphabet = [PAD, END, START, *media.values()], pre_tokenizers.ByteLevel.alphabet()
+    bpe = trainers.BpeTrainer(vocab_size=768, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator((" " + word for word in text.split()), bpe)
+    named: dict[str, Any] = {"pad_token": PAD, "eos_token": END, "extra_special_tokens": media}
+    return hf.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named, model_max_length=4096)
 
 
-def text_sizes(tokenizer: Any, embedding_dim: int, **more: Any) -> dict[str, Any]:
+def text_sizes(tokenizer: Any, dim: int, **more: Any) -> dict[str, Any]:
     """Return what the twins' language models have in common, and `more`."""
     ids = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id, "max_position_embeddings": 4096}
-    intermediate = min(3 * embedding_dim, MOST_INTERMEDIATE)
-    sizes = {"hidden_size": embedding_dim, "intermediate_size": intermediate, "num_hidden_layers": 2}
+    sizes = {"hidden_size": dim, "intermediate_size": min(3 * dim, MOST_INTERMEDIATE), "num_hidden_layers": 2}
     return INIT | ids | sizes | more
 
 
@@ -93,8 +86,14 @@ def qwen_config(kind: Any, tokenizer: Any, text: dict[str, Any], **vision: Any) 
     return kind(text_config=text, vision_config=INIT | {"depth": 2} | vision, tie_word_embeddings=True, **ids)
 
 
-def qwen_processor(kind: Any, tokenizer: Any, patch_size: int, videos: Any, **more: Any) -> Any:
-    """Return the processor of a Qwen that sees: it merges patches two by two; `videos` makes that of its videos."""
+def qwen_processor(
+    tokenizer: Any,
+    kind: Any = hf.Qwen3VLProcessor,
+    videos: Any = hf.Qwen3VLVideoProcessor,
+    patch_size: int = 16,
+    **more: Any,
+) -> Any:
+    """Return the processor of a Qwen that sees: it merges patches two by two."""
     patches: dict[str, Any] = {"patch_size": patch_size, "merge_size": 2, "temporal_patch_size": 2}
     parts = {"image_processor": hf.Qwen2VLImageProcessor(**patches), "video_processor": videos(**patches)}
     return kind(**parts, tokenizer=tokenizer, **({"chat_template": CHAT_TEMPLATE} | more))
@@ -114,8 +113,7 @@ def build_qwen3vl(folder: Path, *, embedding_dim: int, seed: int) -> None:
     """Write a Qwen3-VL embedder with random weights: last-token pooling and unit length, as the real one."""
     tokenizer = train_tokenizer()
     config = qwen3vl_config(tokenizer, embedding_dim)
-    processor = qwen_processor(hf.Qwen3VLProcessor, tokenizer, 16, hf.Qwen3VLVideoProcessor)
     backbone_folder = folder.with_name(folder.name + ".backbone")
-    write_checkpoint(backbone_folder, hf.Qwen3VLModel, config, processor, seed)
+    write_checkpoint(backbone_folder, hf.Qwen3VLModel, config, qwen_processor(tokenizer), seed)
     modules = [Transformer(str(backbone_folder)), Pooling(embedding_dim, pooling_mode="lasttoken"), Normalize()]
     SentenceTransformer(modules=modules).save_pretrained(str(folder))

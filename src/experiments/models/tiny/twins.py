@@ -20,6 +20,7 @@ from experiments.models.tiny.qwen3vl import INIT
 CACHE, DIM = "outputs/.cache", 96
 IMAGE_SIZE = 128  # of the models that resize every page to one size
 VIDEO_SIZE: Any = {"shortest_edge": 4096, "longest_edge": 65536}  # pixels; the usual enlarge a small clip tenfold
+QWEN2_TEXT = {"rope_parameters": qwen3vl.mrope(4, 6, 6)}
 QWEN2_VISION: dict[str, Any] = {"num_heads": 4, "patch_size": 14}
 OMNI_TOKENS = {
     **{"vision_bos_token": "<|vision_bos|>", "vision_eos_token": "<|vision_eos|>", "image_token": "<|IMAGE|>"},
@@ -38,15 +39,14 @@ def qwen3vl_instruct(seed: int = 42, cache_dir: str = CACHE, embedding_dim: Posi
     """A Qwen3-VL that writes text and was never trained to embed."""
     tokenizer = qwen3vl.train_tokenizer()
     config = qwen3vl.qwen3vl_config(tokenizer, embedding_dim)
-    videos = partial(hf.Qwen3VLVideoProcessor, size=VIDEO_SIZE)
-    processor = qwen3vl.qwen_processor(hf.Qwen3VLProcessor, tokenizer, 16, videos)
+    processor = qwen3vl.qwen_processor(tokenizer, videos=partial(hf.Qwen3VLVideoProcessor, size=VIDEO_SIZE))
     return _saved("qwen3vl-instruct", hf.Qwen3VLForConditionalGeneration, config, processor, seed, cache_dir)
 
 
 def qwen2vl(seed: int = 42, cache_dir: str = CACHE, embedding_dim: Positive = DIM) -> str:
     """The architecture of vdr-2b."""
     tokenizer = qwen3vl.train_tokenizer()
-    text, vision = _qwen2_text(tokenizer, embedding_dim), {"embed_dim": 64, "hidden_size": embedding_dim}
+    text, vision = _text(tokenizer, embedding_dim, **QWEN2_TEXT), {"embed_dim": 64, "hidden_size": embedding_dim}
     config = qwen3vl.qwen_config(hf.Qwen2VLConfig, tokenizer, text, **QWEN2_VISION, **vision, mlp_ratio=2)
     processor = _qwen2_processor(hf.Qwen2VLProcessor, tokenizer)
     return _saved("qwen2vl", hf.Qwen2VLForConditionalGeneration, config, processor, seed, cache_dir)
@@ -55,7 +55,7 @@ def qwen2vl(seed: int = 42, cache_dir: str = CACHE, embedding_dim: Positive = DI
 def qwen25vl(seed: int = 42, cache_dir: str = CACHE, embedding_dim: Positive = DIM) -> str:
     """The architecture of nomic-embed-multimodal."""
     tokenizer = qwen3vl.train_tokenizer()
-    text, vision = _qwen2_text(tokenizer, embedding_dim), _qwen25_vision(embedding_dim)
+    text, vision = _text(tokenizer, embedding_dim, **QWEN2_TEXT), _qwen25_vision(embedding_dim)
     config = qwen3vl.qwen_config(hf.Qwen2_5_VLConfig, tokenizer, text, **vision)
     processor = _qwen2_processor(hf.Qwen2_5_VLProcessor, tokenizer)
     return _saved("qwen25vl", hf.Qwen2_5_VLForConditionalGeneration, config, processor, seed, cache_dir)
@@ -63,12 +63,12 @@ def qwen25vl(seed: int = 42, cache_dir: str = CACHE, embedding_dim: Positive = D
 
 def qwen25omni(seed: int = 42, cache_dir: str = CACHE, embedding_dim: Positive = DIM) -> str:
     """The architecture of LCO-Embedding: the part of Qwen2.5-Omni that reads text, images, video and audio."""
-    tokenizer = qwen3vl.train_tokenizer(media_tokens=OMNI_TOKENS)
+    tokenizer = qwen3vl.train_tokenizer(media=OMNI_TOKENS)
     audio = {"num_mel_bins": 80, "d_model": 64, "encoder_layers": 2, "encoder_attention_heads": 4}
     audio |= {"encoder_ffn_dim": 128, "output_dim": embedding_dim, "max_source_positions": 200}
     ids: dict[str, Any] = tokenizer.get_vocab()
     config = hf.Qwen2_5OmniThinkerConfig(
-        text_config=_qwen2_text(tokenizer, embedding_dim),
+        text_config=_text(tokenizer, embedding_dim, **QWEN2_TEXT),
         vision_config=INIT | {"depth": 2} | _qwen25_vision(embedding_dim),
         audio_config=INIT | audio,
         **{"image_token_index": ids["<|IMAGE|>"], "video_token_index": ids["<|VIDEO|>"]},
@@ -91,22 +91,17 @@ def llava_next(seed: int = 42, cache_dir: str = CACHE, embedding_dim: Positive =
     vision = INIT | {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
     vision |= {"image_size": size, "patch_size": patch_size, "projection_dim": 64}
     config = hf.LlavaNextConfig(
-        text_config=hf.MistralConfig(**_text(tokenizer, embedding_dim), sliding_window=None),
+        text_config=hf.MistralConfig(**_text(tokenizer, embedding_dim, sliding_window=None)),
         vision_config=hf.CLIPVisionConfig(**vision),
         image_token_index=tokenizer.get_vocab()[image_token],
         image_grid_pinpoints=grid,
         image_seq_length=(size // patch_size) ** 2,
         tie_word_embeddings=True,
     )
-    processor = hf.LlavaNextProcessor(
-        image_processor=hf.LlavaNextImageProcessor(**_cropped(size), image_grid_pinpoints=grid),
-        tokenizer=tokenizer,
-        patch_size=patch_size,
-        vision_feature_select_strategy="default",
-        image_token=image_token,
-        num_additional_image_tokens=1,
-        chat_template=qwen3vl.CHAT_TEMPLATE,
-    )
+    images = hf.LlavaNextImageProcessor(**_cropped(size), image_grid_pinpoints=grid)
+    more: dict[str, Any] = {"patch_size": patch_size, "vision_feature_select_strategy": "default"}
+    more |= {"image_token": image_token, "num_additional_image_tokens": 1, "chat_template": qwen3vl.CHAT_TEMPLATE}
+    processor = hf.LlavaNextProcessor(image_processor=images, tokenizer=tokenizer, **more)
     return _saved("llava-next", hf.LlavaNextForConditionalGeneration, config, processor, seed, cache_dir)
 
 
@@ -115,8 +110,7 @@ def clip(seed: int = 42, cache_dir: str = CACHE, embedding_dim: Positive = DIM) 
     tokenizer, text, vision = _contrastive(embedding_dim, max_length=128)
     projection: dict[str, Any] = {"projection_dim": embedding_dim}
     config = hf.CLIPConfig(text_config=text | projection, vision_config=vision | projection, **projection)
-    image_processor = hf.CLIPImageProcessor(**_cropped(IMAGE_SIZE))
-    processor = hf.CLIPProcessor(image_processor=image_processor, tokenizer=tokenizer)
+    processor = hf.CLIPProcessor(image_processor=hf.CLIPImageProcessor(**_cropped(IMAGE_SIZE)), tokenizer=tokenizer)
     return _saved("clip", hf.CLIPModel, config, processor, seed, cache_dir)
 
 
@@ -124,8 +118,8 @@ def siglip(seed: int = 42, cache_dir: str = CACHE, embedding_dim: Positive = DIM
     """The architecture of the Router's image encoder (SigLIP2 at one size is a SigLIP)."""
     tokenizer, text, vision = _contrastive(embedding_dim, max_length=64)
     config = hf.SiglipConfig(text_config=text | {"projection_size": embedding_dim}, vision_config=vision)
-    image_processor = hf.SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
-    processor = hf.SiglipProcessor(image_processor=image_processor, tokenizer=tokenizer)
+    images = hf.SiglipImageProcessor(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
+    processor = hf.SiglipProcessor(image_processor=images, tokenizer=tokenizer)
     return _saved("siglip", hf.SiglipModel, config, processor, seed, cache_dir)
 
 
@@ -135,16 +129,12 @@ def _saved(name: str, kind: type, config: Any, processor: hf.ProcessorMixin, see
         return str(folder)
 
 
-def _text(tokenizer: Any, dim: int) -> dict[str, Any]:
+def _text(tokenizer: Any, dim: int, **more: Any) -> dict[str, Any]:
     """Return the sizes of a language model in heads of 32, of which at most three have keys and values."""
     heads = dim // 32
     few = next(number for number in range(qwen3vl.MOST_HEADS, 0, -1) if heads % number == 0)
     sizes = {"num_attention_heads": heads, "num_key_value_heads": few, "eos_token_id": tokenizer.eos_token_id}
-    return qwen3vl.text_sizes(tokenizer, dim, **sizes)
-
-
-def _qwen2_text(tokenizer: Any, dim: int) -> dict[str, Any]:
-    return _text(tokenizer, dim) | {"rope_parameters": qwen3vl.mrope(4, 6, 6)}
+    return qwen3vl.text_sizes(tokenizer, dim, **sizes, **more)
 
 
 def _qwen25_vision(dim: int) -> dict[str, Any]:
@@ -153,7 +143,7 @@ def _qwen25_vision(dim: int) -> dict[str, Any]:
 
 
 def _qwen2_processor(kind: Any, tokenizer: Any, **more: Any) -> hf.ProcessorMixin:
-    return qwen3vl.qwen_processor(kind, tokenizer, 14, partial(hf.Qwen2VLVideoProcessor, size=VIDEO_SIZE), **more)
+    return qwen3vl.qwen_processor(tokenizer, kind, partial(hf.Qwen2VLVideoProcessor, size=VIDEO_SIZE), 14, **more)
 
 
 def _cropped(size: int) -> dict[str, Any]:
