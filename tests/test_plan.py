@@ -89,6 +89,17 @@ def test_refused_and_equal_jobs_are_named_and_the_exit_code_is_2(here, monkeypat
     assert "job 0 refused: model.name is missing" in capsys.readouterr().out
 
 
+def test_a_mini_batch_that_no_memory_bounds_is_refused_but_where_the_job_may_find_a_bound(here, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert run_plan(monkeypatch, "loss.mini_batch_size=auto,4") == 2
+    assert "job 0 refused: loss.mini_batch_size=auto: there is no GPU" in capsys.readouterr().out
+    assert run_plan(monkeypatch, "loss.mini_batch_size=auto", "loss.memory_limit=4GiB") == 0
+    assert run_plan(monkeypatch, "loss.mini_batch_size=auto", "hydra.launcher.memory_limit=4GiB") == 0
+    slurm = "hydra.launcher._target_=hydra_plugins.experiments_launcher.slurm.SubmititLauncher"
+    _, (job,) = plan.compose(["loss.mini_batch_size=auto", slurm])
+    assert job.status == "to run"
+
+
 def test_done_jobs_of_the_same_sweep_are_found_by_their_identities(here, monkeypatch, capsys):
     _, jobs = plan.compose(["seed=1,2"])
     sweep = here / "multirun" / "day" / "time"

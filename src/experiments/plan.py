@@ -25,7 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
-from experiments.config import checks
+from experiments.config import checks, fits_memory
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
 from experiments.config.options import CONFIG_NAME
@@ -42,6 +42,7 @@ _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
 Type the overrides of the sweep. Exit code 2 if a job would be refused.
 """
+_LAUNCHES_HERE = (".ProcessLauncher", ".BasicLauncher")  # not on other nodes
 _SWEEPS_ALONE = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweeper")  # a single run ignores them
 
 
@@ -78,7 +79,7 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Di
     params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides([*params, *master.hydra.overrides.task])
     (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    keys = cli.swept_keys(master)
+    keys, launcher = cli.swept_keys(master), master.hydra.launcher
     bases: dict[tuple[str, ...], DictConfig] = {}
     jobs = []
     for number, line in enumerate(batch):
@@ -86,6 +87,8 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Di
         try:
             job.config = _plain(loader, master, line, bases)
             checks.check(job.config)
+            if str(launcher._target_).endswith(_LAUNCHES_HERE) and launcher.get("memory_limit") is None:
+                fits_memory.check(job.config["loss"])
         except ConfigError as error:
             job.status, job.error = "refused", str(error)
         job.identity = job_identity(job.config)

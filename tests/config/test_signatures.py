@@ -6,12 +6,21 @@ import sys
 
 import pytest
 
+from experiments.config.errors import ConfigError
 from experiments.config.signatures import Parameter, signature
-from experiments.config.values import misfit
+from experiments.config.values import check_value
 
 TRAINING_ARGUMENTS = "sentence_transformers.sentence_transformer.training_args.SentenceTransformerTrainingArguments"
 
 CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
+
+
+def misfit(*given):
+    """Return why a value is refused; None if it isn't."""
+    try:
+        check_value(*given)
+    except ConfigError as error:
+        return str(error)
 
 
 def test_function_has_its_parameters_and_which_are_required():

@@ -349,6 +349,15 @@ def test_energy_is_the_same_in_trackio_and_on_the_card(tracked, tmp_path, tiny_m
         assert f"emissions: {energy['emissions_kg'] * 1000}" in card.read_text()
 
 
+def test_a_run_goes_on_where_codecarbon_cannot_start(tracked, monkeypatch, caplog):
+    monkeypatch.setattr(codecarbon.OfflineEmissionsTracker, "start", lambda tracker: None)
+    with tracked(energy=True) as tracker:
+        callback_logs(tracker, [(5, {"loss": 2.0})])
+        assert tracker.energy() is None and tracker.write_energy_to_card(None) is None
+    assert values(stored("first")[1], "train/loss") == [(5, 2.0)]
+    assert "energy and CO2 are not measured" in caplog.text
+
+
 def test_two_countries_differ_as_their_electricity_does(tracked, tmp_path):
     intensity = {}
     for country in ("FRA", "POL"):

@@ -9,7 +9,6 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from sentence_transformers.sentence_transformer.modules import Dropout
 
-from experiments.config.errors import ConfigError
 from experiments.data.resized_pages import resized_rows
 from experiments.models.embedders import load_embedder
 from experiments.training import mini_batch
@@ -98,17 +97,6 @@ def test_the_worst_batch_holds_the_costliest_inputs_of_each_column(tiny_model):
         row["page"].size[0] * row["page"].size[1] >= 15_000 for row in worst
     )
     assert len(mini_batch.costliest_rows(dataset, tiny_model, 99)) == 24
-
-
-def test_without_a_gpu_a_limit_is_asked_for(monkeypatch):
-    mini_batch.check({"mini_batch_size": "auto", "memory_limit": "4GiB"})
-    mini_batch.check({"mini_batch_size": 4})
-    if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="type loss.memory_limit=4GiB"):
-            mini_batch.check({"mini_batch_size": "auto"})
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="one process alone"):
-        mini_batch.check({"mini_batch_size": "auto", "memory_limit": "4GiB"})
 
 
 EDGE = """

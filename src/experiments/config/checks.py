@@ -14,10 +14,10 @@ from typing import Any
 
 from experiments.config import fits
 from experiments.config.bounds import OF_LIBRARIES, STEPS_OR_SHARES
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import dotted_keys, hint, select, show
 from experiments.config.signatures import Signature, signature
-from experiments.config.values import misfit, parse_bytes
+from experiments.config.values import check_value, parse_bytes
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None", "cache_dir": "str"}  # what stands beside the groups
@@ -32,10 +32,7 @@ _CARDS = {  # of the models that a file of ours makes
 
 
 def check(config: dict[str, Any]) -> None:
-    """Refuse a config that can't work, before anything heavy is imported.
-
-    Args:
-        config: The resolved config, as plain containers.
+    """Refuse a resolved config that can't work, before anything heavy is imported.
 
     Raises:
         ConfigError: At the first mistake; it says what to type instead.
@@ -43,27 +40,22 @@ def check(config: dict[str, Any]) -> None:
     _check_groups(config)
     for key, node in targets(config):
         _check_node(key, node)
-    loss = config["loss"]["_target_"]
-    if not (known := _read("loss", loss)).accepts_any and "model" not in known.parameters:
-        raise ConfigError(f"loss._target_={loss} takes no model, so it is no loss; see conf/loss/library.yaml")
+    takes, loss = _read("loss", config["loss"]["_target_"]), f"loss._target_={config['loss']['_target_']}"
+    is_loss = takes.accepts_any or "model" in takes.parameters
+    refuse(not is_loss, f"{loss} takes no model, so it is no loss; see conf/loss/library.yaml")
     _check_ranges(config)
-    model = config.get("model", {})
-    card = _CARDS.get(str(model.get("_target_")).rpartition(".")[0])
-    if card and isinstance(model.get("card"), dict):
-        _check_node("model.card", {"_target_": card} | model["card"])
+    card = _CARDS.get(config["model"]["_target_"].rpartition(".")[0])
+    if card and isinstance(config["model"].get("card"), dict):
+        _check_node("model.card", {"_target_": card} | config["model"]["card"])
     fits.check(config)
     _check_rest(config)
 
 
 def check_writable(path: Path, key: str) -> None:
-    """Make sure that a folder exists and takes files, by writing one: root passes every check of permissions.
-
-    Args:
-        path: The folder; it is made if it isn't there.
-        key: What to set to choose another.
+    """Make a folder and sure that it takes files, by writing one: root passes every check of permissions.
 
     Raises:
-        ConfigError: If nothing can be written there.
+        ConfigError: If nothing can be written there; it names the key that chooses another.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -78,7 +70,7 @@ def check_writable(path: Path, key: str) -> None:
 def _check_groups(config: dict[str, Any]) -> None:
     for key, value in config.items():
         if key in _VALUES:
-            _refuse_misfit(key, value, _VALUES[key])
+            check_value(key, value, _VALUES[key])
         elif key not in GROUPS:
             raise ConfigError(f"{key} is unknown; {hint(key, [*dotted_keys(config)], [*_VALUES, *GROUPS])}")
         elif not isinstance(value, dict) or not isinstance(value.get("_target_"), str):
@@ -132,12 +124,8 @@ def check_launcher(launcher: Any) -> int | None:
         "repeat": (isinstance(launcher.repeat, bool), "true or false"),
     }
     for key, (is_right, what) in expected.items():
-        if not is_right:
-            raise ConfigError(f"hydra.launcher.{key}={getattr(launcher, key)}: expected {what}")
-    try:
-        return parse_bytes(launcher.memory_limit)
-    except ConfigError as error:
-        raise ConfigError(f"hydra.launcher.{error}") from error
+        refuse(not is_right, f"hydra.launcher.{key}={getattr(launcher, key, None)}: expected {what}")
+    return parse_bytes(launcher.memory_limit, "hydra.launcher.memory_limit")
 
 
 def _check_node(key: str, node: dict[str, Any]) -> None:
@@ -154,47 +142,33 @@ def _check_node(key: str, node: dict[str, Any]) -> None:
             inside = [f"{key}.{n}" for n in node if n != name and n not in _HYDRA_KEYS]
             raise ConfigError(f"{key}.{name} is unknown to {target}; {hint(f'{key}.{name}', names, inside or names)}")
         if not (isinstance(value, dict) and "_target_" in value):
-            _refuse_misfit(f"{key}.{name}", value, known.parameters[name].annotation)
+            check_value(f"{key}.{name}", value, known.parameters[name].annotation)
     if not node.get("_partial_", False) and "_args_" not in node:
         for name, parameter in known.parameters.items():
             if parameter.required and name not in node:
                 raise ConfigError(f"{key}.{name} is missing: type +{key}.{name}=…")
 
 
-def _refuse_misfit(key: str, value: object, annotation: str | None) -> None:
-    if message := misfit(key, value, annotation):
-        raise ConfigError(message)
-
-
 def _check_ranges(config: dict[str, Any]) -> None:
     for key, annotation in OF_LIBRARIES.items():
         value = select(config, key)
-        _refuse_misfit(key, value, f"{annotation} | None")
-        if key in STEPS_OR_SHARES and isinstance(value, float) and value > 1 and value != int(value):
-            raise ConfigError(
-                f"{key}={value}: above 1 it counts steps, in whole numbers; below 1 it is a share of all"
-            )
-    loss = config.get("loss", {})
-    if loss.get("mini_batch_size") is not None and loss.get("mini_batch_num_tokens") is not None:
-        raise ConfigError(
-            f"loss.mini_batch_size={loss['mini_batch_size']} and "
-            f"loss.mini_batch_num_tokens={loss['mini_batch_num_tokens']} exclude each other; set one of them to null"
-        )
+        check_value(key, value, f"{annotation} | None")
+        is_part = key in STEPS_OR_SHARES and isinstance(value, float) and value > 1 and value != int(value)
+        refuse(is_part, f"{key}={value}: above 1 it counts steps, in whole numbers; below 1 it is a share of all")
+    sizes = {f"loss.{key}": config["loss"].get(key) for key in ("mini_batch_size", "mini_batch_num_tokens")}
+    both = " and ".join(f"{key}={value}" for key, value in sizes.items())
+    refuse(None not in sizes.values(), f"{both} exclude each other; set one of them to null")
 
 
 def _check_rest(config: dict[str, Any]) -> None:
-    if select(config, "evaluator.precisions") == []:
-        raise ConfigError("evaluator.precisions=[] : name at least one, e.g. evaluator.precisions=[float32]")
+    said = "evaluator.precisions=[] : name at least one, e.g. evaluator.precisions=[float32]"
+    refuse(select(config, "evaluator.precisions") == [], said)
     resume = select(config, "trainer.resume")
-    if resume not in (None, "auto") and not (Path(resume).expanduser() / "run.json").is_file():
-        raise ConfigError(
-            f"trainer.resume={resume}: no run's directory (no run.json there); type auto, null or a directory"
-        )
-    if select(config, "trainer.hub_token") is not None:
-        raise ConfigError(
-            "trainer.hub_token would be written into the run's records; set HF_TOKEN in the environment instead, "
-            "or run `hf auth login`"
-        )
+    is_run = resume in (None, "auto") or (Path(resume).expanduser() / "run.json").is_file()
+    said = f"trainer.resume={resume}: no run's directory (no run.json there); type auto, null or a directory"
+    refuse(not is_run, said)
+    said = "trainer.hub_token would be written into the run's records; set HF_TOKEN in the environment instead"
+    refuse(select(config, "trainer.hub_token") is not None, f"{said}, or run `hf auth login`")
     country = select(config, "tracking.country_iso_code")
-    if country is not None and not re.fullmatch("[A-Z]{3}", country):
-        raise ConfigError(f"tracking.country_iso_code={country}: expected three capital letters (ISO 3166), e.g. DEU")
+    said = f"tracking.country_iso_code={country}: expected three capital letters (ISO 3166), e.g. DEU"
+    refuse(country is not None and not re.fullmatch("[A-Z]{3}", country), said)

@@ -19,31 +19,19 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Parameter:
-    """One argument of a callable.
+    """One argument of a callable."""
 
-    Attributes:
-        annotation: Its source text, aliases replaced by what they stand for, with `| None` added where the default is
-            None; None where there is none.
-        required: Whether it has no default.
-    """
-
-    annotation: str | None
-    required: bool
+    annotation: str | None  # its source, aliases replaced by what they stand for, with `| None` if the default is None
+    required: bool  # has no default
 
 
 @dataclass(frozen=True)
 class Signature:
-    """The arguments of a callable by name.
-
-    Attributes:
-        parameters: In order.
-        accepts_any: Whether `**kwargs` takes any other, or the source doesn't tell.
-        fields_of: Of what they are the fields, which one that derives from it takes too.
-    """
+    """The arguments of a callable, in their order."""
 
     parameters: dict[str, Parameter]
-    accepts_any: bool = False
-    fields_of: Literal["dataclass", "TypedDict"] | None = None
+    accepts_any: bool = False  # `**kwargs` takes any other, or the source doesn't tell
+    fields_of: Literal["dataclass", "TypedDict"] | None = None  # whose fields one that derives from it takes too
 
 
 @dataclass(frozen=True)
@@ -57,12 +45,8 @@ class _Module:
 def signature(target: str) -> Signature:
     """Return what the function, class or method at a full dotted path takes.
 
-    Args:
-        target: For instance `experiments.models.embedders.load_embedder`. A name that only a module's `__getattr__`
-            knows isn't found: give the path of the file that defines it.
-
     Raises:
-        LookupError: If there is no such file or name.
+        LookupError: If there is no such file or name; one that only a module's `__getattr__` knows isn't found.
     """
     module, rest = _locate(target)
     if module is None:  # compiled: no source to read
@@ -112,9 +96,7 @@ def _parse(name: str, path: Path) -> _Module:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in _statements(ast.parse(path.read_bytes()).body) if path.is_file() else ():
         if isinstance(node, ast.ImportFrom):
-            parents = package.split(".")
-            parents = parents[: len(parents) - node.level + 1] if node.level else []
-            origin = ".".join([*parents, *([node.module] if node.module else [])])
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             for alias in node.names:
                 if alias.name == "*":
                     module.stars.append(origin)

@@ -19,40 +19,44 @@ if TYPE_CHECKING:
 _RELATIONS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
-def misfit(key: str, value: object, annotation: str | None) -> str | None:
-    """Say what a value, or an item of it, must be and isn't, and what to type instead; None where it fits.
+def check_value(key: str, value: object, annotation: str | None) -> None:
+    """Refuse a value, or an item of it, that doesn't fit an annotation.
 
     3.5 and "3" are no integers, 3 is a number, a list is a sequence and a tuple, a text is neither. Where the
     annotation names types of its own all fits.
+
+    Raises:
+        ConfigError: It says what the value must be, and what to type instead.
     """
     from pydantic import ValidationError
 
     endless = isinstance(value, float) and not math.isfinite(value)  # is within no bounds
     try:
         _adapter(annotation or "Any").validate_python(-math.inf if endless else value)
-        return None
+        return
     except ValidationError as error:
-        contexts = [each.get("ctx", {}) for each in error.errors()]
-    for limits in contexts:
-        for name in limits.keys() & _RELATIONS.keys():
-            return f"{key}={show(value)}: must be {_RELATIONS[name]} {limits[name]:g}"
+        limits = [limit for each in error.errors() for limit in each.get("ctx", {}).items() if limit[0] in _RELATIONS]
+    given = f"{key}={show(value)}"
+    if limits:
+        relation, limit = limits[0]
+        raise ConfigError(f"{given}: must be {_RELATIONS[relation]} {limit:g}")
     if (options := _choices(_evaluate(annotation or "Any"))) and options != [True, False]:
         wrong = next((item for item in value if item not in options), value) if isinstance(value, list) else value
         near = difflib.get_close_matches(str(wrong), [show(option) for option in options], 1)
         did_you_mean = f"; did you mean {near[0]}?" if near else ""
-        return f"{key}={show(value)}: choose from {', '.join(map(show, options))}{did_you_mean}"
+        raise ConfigError(f"{given}: choose from {', '.join(map(show, options))}{did_you_mean}")
     shown = re.sub(r"Annotated\[([^,]+), [^\]]*\]", r"\1", str(annotation))
     what, example = _in_words(shown)
     if what == "text" and isinstance(value, int | float):
         example = f"\"'{show(value)}'\""  # the quotes that make it text
-    return f"{key}={show(value)}: expected {what} ({shown}); type e.g. {key}={example}"
+    raise ConfigError(f"{given}: expected {what} ({shown}); type e.g. {key}={example}")
 
 
-def parse_bytes(size: str | int | None) -> int | None:
+def parse_bytes(size: str | int | None, key: str = "memory_limit") -> int | None:
     """Return a number of bytes, written as such or as text like "6GiB"; None is None.
 
     Raises:
-        ConfigError: If it is neither.
+        ConfigError: If it is neither; it names the key.
     """
     if size is None:
         return None
@@ -63,7 +67,7 @@ def parse_bytes(size: str | int | None) -> int | None:
             return int(number)
     except ValidationError:
         pass
-    raise ConfigError(f"memory_limit={size}: expected bytes, such as 6GiB or 500MiB")
+    raise ConfigError(f"{key}={size}: expected bytes, such as 6GiB or 500MiB")
 
 
 def _choices(kind: Any) -> list[Any] | None:

@@ -51,18 +51,14 @@ class Embedder:
             FloatingPointError: If an embedding is not finite.
         """
         resized = self.pages.resized(model, direction, dataset, column)
-        embeddings = np.empty((len(dataset), 0), dtype=np.float32)
-        first_row = 0
+        embeddings: list[np.ndarray] = []
         with tqdm(total=len(dataset), desc=f"Embedding {column}", leave=False, disable=self.hide_bar) as progress:
             size = self.batch_size * get_world_size()
             for batch in batches(dataset, column, size, self.num_workers, resized):
                 found = encode(batch, batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True)
                 if not np.isfinite(found).all():
                     raise FloatingPointError(f"an embedding in the evaluation's column {column} is not finite")
-                if not first_row:
-                    embeddings = np.empty((len(dataset), found.shape[1]), dtype=np.float32)
-                embeddings[first_row : first_row + len(batch)] = found
-                first_row += len(batch)
+                embeddings.append(found.astype(np.float32, copy=False))
                 progress.update(len(batch))
                 del batch  # its pages, before the next ones arrive
-        return embeddings
+        return np.concatenate(embeddings)

@@ -33,11 +33,7 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 2 * 2**30  # of a folder; beyond it the entries that were used least recently are deleted
 
 EMBEDS = ("data", "models", "evaluation")  # rooms whose code decides embeddings
-_PACKAGES = (
-    *("torch", "torchvision", "transformers", "tokenizers", "sentence-transformers"),
-    *("datasets", "pillow", "numpy"),
-)
-_TOOLS = ("processor", "tokenizer")  # that a module may have; the first includes the second
+_PACKAGES = "torch torchvision transformers tokenizers sentence-transformers datasets pillow numpy".split()
 _LEFTOVER_S = 86_400.0  # a temporary file of this age belongs to a process that was killed
 
 logger = logging.getLogger(__name__)
@@ -48,10 +44,7 @@ Embeddings = tuple[np.ndarray, np.ndarray]  # queries and documents, each of sha
 def load_or_compute(
     folder: Path, parts: dict[str, Any], compute: Callable[[], Embeddings]
 ) -> tuple[Embeddings, Path | None]:
-    """Return the embeddings that depend on these parts, computed and kept in the folder where they aren't yet.
-
-    Beside them is the file that they were read from; None: they were computed.
-    """
+    """Return the embeddings of a key, and the file that they were read from; None: they were computed, and kept."""
     path = folder / f"{digest(parts)}.npz"
     with ExitStack() as stack:
         try:
@@ -65,7 +58,8 @@ def load_or_compute(
             return found, path
         embeddings = compute()
         try:
-            _store(path, embeddings, parts)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, queries=embeddings[0], documents=embeddings[1], key=json.dumps(parts))
             _prune(folder, keep=path)
         except OSError as error:
             logger.warning("The embeddings are not kept: %s", error)
@@ -138,7 +132,7 @@ def _hash_processors(model: SentenceTransformer) -> str:
     """Return a hash of the files that the processors would save: tokenizer, chat template, pixel bounds."""
     files: list[bytes] = []
     for module in model.modules():
-        processor: Any = next((getattr(module, name) for name in _TOOLS if hasattr(module, name)), None)
+        processor: Any = getattr(module, "processor", getattr(module, "tokenizer", None))  # the first has the second
         if not hasattr(processor, "save_pretrained"):
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -198,17 +192,11 @@ def _load(path: Path) -> Embeddings | None:
     return found
 
 
-def _store(path: Path, embeddings: Embeddings, parts: dict[str, Any]) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, queries=embeddings[0], documents=embeddings[1], key=json.dumps(parts))
-
-
 def _prune(folder: Path, keep: Path) -> None:
     """Delete the entries used least recently beyond the limit, and what killed processes left."""
     entries = sorted(folder.glob("*.npz"), key=lambda path: (path == keep, path.stat().st_mtime), reverse=True)
-    sizes = accumulate([path.stat().st_size for path in entries])
-    for path, size in zip(entries[1:], [*sizes][1:], strict=True):
-        if size > LIMIT_BYTES:
+    for path, size in zip(entries, accumulate(path.stat().st_size for path in entries), strict=True):
+        if size > LIMIT_BYTES and path != keep:
             path.unlink(missing_ok=True)
     for path in folder.glob(".*.tmp"):
         if time.time() - path.stat().st_mtime > _LEFTOVER_S:

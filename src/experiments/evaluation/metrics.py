@@ -17,18 +17,11 @@ DEPTH = 100  # documents kept per query: what MAP@100 looks at
 
 
 def rank(chunks: Iterable[np.ndarray], depth: int = DEPTH) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns of each query's best documents and their scores, best first.
+    """Return each query's best documents, columns and scores, best first, shape (num_queries, depth, or all) each.
 
-    Args:
-        chunks: Similarities without NaN, those of some documents at a time: float32, shape (num_queries, any) each.
-        depth: Documents to keep per query.
-
-    Returns:
-        Columns (int64) and scores (float32), both of shape (num_queries, min(depth, num_documents)).
+    The chunks are similarities without NaN of some documents at a time: float32, shape (num_queries, any) each.
     """
-    scores: list[np.ndarray] = []
-    columns: list[np.ndarray] = []
-    num_seen = 0
+    scores, columns, num_seen = [], [], 0
     for chunk in chunks:
         scores.append(chunk)
         columns.append(np.broadcast_to(np.arange(num_seen, num_seen + chunk.shape[1]), chunk.shape))
@@ -43,12 +36,10 @@ def rank(chunks: Iterable[np.ndarray], depth: int = DEPTH) -> tuple[np.ndarray, 
 def per_query_metrics(hits: np.ndarray, num_relevant: np.ndarray) -> dict[str, np.ndarray]:
     """Return every metric of every query, shape (num_queries,) each, under Sentence Transformers' names.
 
-    nDCG has binary gains and a log2 discount (Järvelin and Kekäläinen 2002). MAP@100 divides by the number of relevant
-    documents, as trec_eval's map_cut_100 does; Sentence Transformers divides by at most 100.
-
-    Args:
-        hits: Whether the document at each rank is relevant, best rank first, shape (num_queries, depth).
-        num_relevant: Relevant documents of each query, at least 1, shape (num_queries,).
+    Hits are whether the document at each rank is relevant, best rank first, shape (num_queries, depth); relevant are
+    at least 1 for each query, shape (num_queries,). nDCG has binary gains and a log2 discount (Järvelin and Kekäläinen
+    2002). MAP@100 divides by the number of relevant documents, as trec_eval's map_cut_100 does; Sentence Transformers
+    divides by at most 100.
     """
     depth = hits.shape[1]
     ranks = np.arange(1, depth + 1)
@@ -58,13 +49,12 @@ def per_query_metrics(hits: np.ndarray, num_relevant: np.ndarray) -> dict[str, n
     dcg = hits[:, :10] @ discounts[:depth]
     ideal_dcg = np.cumsum(discounts)[np.minimum(num_relevant, 10) - 1]
     first_rank = np.argmax(hits, axis=1) + 1
-    in_first_10 = hits[:, :10].any(axis=1)
     return {
         **{f"accuracy@{k}": (found_at[k] > 0).astype(float) for k in CUTOFFS},
         **{f"precision@{k}": found_at[k] / k for k in CUTOFFS},
         **{f"recall@{k}": found_at[k] / num_relevant for k in CUTOFFS},
         "ndcg@10": dcg / ideal_dcg,
-        "mrr@10": np.where(in_first_10, 1 / first_rank, 0.0),
+        "mrr@10": np.where(hits[:, :10].any(axis=1), 1 / first_rank, 0.0),
         "map@100": (hits * found / ranks)[:, :100].sum(axis=1) / num_relevant,
     }
 
@@ -98,12 +88,8 @@ def reranking_metrics(rankings: Sequence[np.ndarray], relevant: Sequence[set[str
 def bootstrap_interval(values: np.ndarray, num_resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of the mean (Efron 1979).
 
-    The resamples depend on the seed and the number of values only, so that two models are resampled alike.
-
-    Args:
-        values: One value per query, shape (num_queries,).
-        num_resamples: Resamples of the queries, with replacement.
-        seed: Of the resampling.
+    Values are one per query, shape (num_queries,). The queries are resampled with replacement, depending on the seed
+    and the number of values only, so that two models are resampled alike.
     """
     generator = np.random.default_rng(seed)
     # One resample at a time: all of them together would be (num_resamples, num_queries) numbers.
@@ -129,20 +115,15 @@ class Difference(NamedTuple):
 def paired_difference(
     first: np.ndarray, second: np.ndarray, num_resamples: int = 2000, num_flips: int = 10_000, seed: int = 0
 ) -> Difference:
-    """Return how far the second setting lies above the first on the same queries.
+    """Return how far the second setting lies above the first, by a metric between 0 and 1 of the same queries.
+
+    Each has the shape (num_runs, num_queries), a run per seed, with the queries in the same order.
 
     The interval is the paired percentile bootstrap over queries of the means over runs. Where a setting has several
     runs, which differ in their seeds, it is stretched to hold another draw of seeds too: by the variance between runs
     (pooled over both settings) beyond what their queries' scatter explains, and by Student's t for how few runs tell
     it, with Satterthwaite's (1946) degrees of freedom. The test flips the signs of the queries' differences
     (Smucker, Allan and Carterette 2007); it asks about these runs and knows nothing of other seeds.
-
-    Args:
-        first: A metric between 0 and 1 of each query, shape (num_runs, num_queries); a run per seed.
-        second: Of the other setting, shape (any number of runs, num_queries), the same queries in the same order.
-        num_resamples: Resamples of the queries, with replacement.
-        num_flips: Random flips of the signs.
-        seed: Of both.
     """
     generator = np.random.default_rng(seed)
     differences = second.mean(axis=0) - first.mean(axis=0)
@@ -191,12 +172,9 @@ def _portions(num: int, most: int = 500) -> list[int]:
 
 
 def code(embeddings: np.ndarray, *, precision: str, ranges: np.ndarray) -> np.ndarray:
-    """Return vectors whose dot product is the similarity at a precision.
+    """Return vectors whose dot product is the similarity at a precision: float32, int8 or binary.
 
-    Args:
-        embeddings: Of unit length, shape (num, dim).
-        precision: float32, int8 or binary.
-        ranges: The documents' least and largest value in each dimension, shape (2, dim).
+    Embeddings are of unit length, shape (num, dim); ranges: the documents' least and largest values, shape (2, dim).
     """
     from sentence_transformers.util.quantization import quantize_embeddings  # seconds, not for those who only compare
 

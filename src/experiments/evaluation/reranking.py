@@ -24,10 +24,6 @@ from experiments.evaluation.retrieval import RetrievalEvaluator
 from experiments.evaluation.trec import Ranking
 from experiments.runs.metrics_file import RANKED_BY
 
-END_TO_END = "end_to_end_"  # before the name of a metric that counts what the retriever missed
-RETRIEVER = "retriever_"  # before that of the retriever's own order
-ALL = "all"  # the queries of all directions together
-
 
 @dataclass(frozen=True)
 class Candidates:
@@ -81,7 +77,7 @@ class RerankingEvaluator(BaseEvaluator):
         self.batch_size = batch_size
         self.num_bootstrap = num_bootstrap
         self.seed = seed
-        self.show_progress_bar = show_progress_bar
+        self._hide_bar = None if show_progress_bar is None else not show_progress_bar
         self.primary_metric = f"{name}_{RANKED_BY}" if name else RANKED_BY
         self.columns: dict[str, BaseEvaluator] = {}  # of the model card, one for each direction
         self.candidates: dict[str, Candidates] = {}
@@ -112,7 +108,7 @@ class RerankingEvaluator(BaseEvaluator):
                 self.candidates[name] = self._choose(name, direction)
             found[name] = self._rank(evaluation, name, self._score(model, name, direction))
         self.retriever = None  # its candidates are known now
-        evaluation.directions = {ALL: pool(found)} | found
+        evaluation.directions = {"all": pool(found)} | found
         return evaluation
 
     def _choose(self, name: str, direction: Direction) -> Candidates:
@@ -123,9 +119,8 @@ class RerankingEvaluator(BaseEvaluator):
         everything = list(range(len(row_of)))
         if self.retriever is not None:
             options: Any = {"truncate_dims": [], "precisions": ["float32"], "num_bootstrap": 1}
-            retrieval = RetrievalEvaluator(
-                {name: direction}, f"retriever, {name}", batch_size=self.batch_size, **options
-            )
+            options |= {"name": f"retriever, {name}", "batch_size": self.batch_size}
+            retrieval = RetrievalEvaluator({name: direction}, **options)
             [rankings] = retrieval.evaluate(self.retriever).rankings.values()
             retrieved = [[row_of[id_] for id_ in ids[: self.num_candidates]] for ids in rankings[name].document_ids]
             scored = [[*dict.fromkeys([*found, *rows])] for found, rows in zip(retrieved, right, strict=True)]
@@ -146,10 +141,9 @@ class RerankingEvaluator(BaseEvaluator):
         pairs = [(query, document) for query, documents in enumerate(scored) for document in documents]
         query = self._reader(model, name, direction.queries, "query")
         document = self._reader(model, name, direction.corpus, "document")
-        hide_bar = None if self.show_progress_bar is None else not self.show_progress_bar
         scores = np.empty(len(pairs), dtype=np.float32)
         size = self.batch_size * get_world_size()
-        for start in tqdm(range(0, len(pairs), size), desc=f"Reranking {name}", leave=False, disable=hide_bar):
+        for start in tqdm(range(0, len(pairs), size), desc=f"Reranking {name}", leave=False, disable=self._hide_bar):
             inputs = [(query(i), document(j)) for i, j in pairs[start : start + size]]
             scores[start : start + size] = model.predict(
                 inputs,
@@ -168,8 +162,7 @@ class RerankingEvaluator(BaseEvaluator):
             return dataset[column][:].__getitem__
         if (resized := self._pages.resized(model, name, dataset, column)) is not None:
             return resized.__getitem__
-        # The pairs of a query stand together.
-        return lru_cache(maxsize=2 * self.batch_size)(lambda row: dataset[row][column])
+        return lru_cache(2 * self.batch_size)(lambda row: dataset[row][column])  # the pairs of a query stand together
 
     def _rank(self, evaluation: Evaluation, name: str, scores: list[np.ndarray]) -> Part:
         """Add the rankings of a direction and return the metrics of its queries."""
@@ -177,17 +170,17 @@ class RerankingEvaluator(BaseEvaluator):
         ids = np.array(direction.corpus["corpus_id"])
         query_ids = list(direction.queries["query_id"])
         relevant = [direction.relevant_docs[query_id] for query_id in query_ids]
-        ordered = [metrics.order(ids[rows], values) for rows, values in zip(candidates.scored, scores, strict=True)]
-        evaluation.rankings[name] = {name: Ranking(query_ids, *zip(*ordered, strict=True))}
-        values = metrics.reranking_metrics([each[0] for each in ordered], relevant)
-        if candidates.retrieved is None:
-            return Part(query_ids, values)
-        kept = [np.isin(each[0], ids[rows]) for each, rows in zip(ordered, candidates.retrieved, strict=True)]
-        found = [(each[0][mask], each[1][mask]) for each, mask in zip(ordered, kept, strict=True)]
-        evaluation.rankings[f"{name}_end_to_end"] = {name: Ranking(query_ids, *zip(*found, strict=True))}
-        end_to_end = metrics.reranking_metrics([each[0] for each in found], relevant)
-        values |= {f"{END_TO_END}{key}": value for key, value in end_to_end.items()}
-        if candidates.ordered:
-            before = metrics.reranking_metrics([ids[rows] for rows in candidates.retrieved], relevant)
-            values |= {f"{RETRIEVER}{key}": value for key, value in before.items()}
+        ranked = [metrics.order(ids[rows], values) for rows, values in zip(candidates.scored, scores, strict=True)]
+        evaluation.rankings[name] = {name: Ranking(query_ids, *zip(*ranked, strict=True))}
+        orders = {"": [documents for documents, _ in ranked]}  # by what is before the metrics' names
+        if candidates.retrieved is not None:
+            retrieved = [ids[rows] for rows in candidates.retrieved]
+            kept = [np.isin(documents, found) for documents, found in zip(orders[""], retrieved, strict=True)]
+            found = [(documents[mask], values[mask]) for (documents, values), mask in zip(ranked, kept, strict=True)]
+            evaluation.rankings[f"{name}_end_to_end"] = {name: Ranking(query_ids, *zip(*found, strict=True))}
+            orders["end_to_end_"] = [documents for documents, _ in found]
+            if candidates.ordered:
+                orders["retriever_"] = retrieved
+        by_order = {prefix: metrics.reranking_metrics(documents, relevant) for prefix, documents in orders.items()}
+        values = {f"{prefix}{key}": value for prefix, found in by_order.items() for key, value in found.items()}
         return Part(query_ids, values)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+from sentence_transformers.base.model import BaseModel
 
 from experiments.data.types import Data, Direction
 from experiments.evaluation.metrics import bootstrap_interval
 from experiments.evaluation.query_values import Part, save_query_values
 from experiments.evaluation.trec import Ranking, write_qrels, write_run
 from experiments.runs.metrics_file import metric_label
-
-if TYPE_CHECKING:
-    from sentence_transformers.base.model import BaseModel
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +31,9 @@ class Evaluator(Protocol):
 
 @dataclass
 class Evaluation:
-    """What a model scored: an embedder's dimensions, the full one first, and directions, by themselves.
+    """What a model scored: an embedder's dimensions, the full one first, and directions, where there are several.
 
-    Directions are there where there are several: an embedder's at the full dimension, a reranker's with all together
-    first.
+    An embedder's are at the full dimension; of a reranker's the first is all together.
     """
 
     relevant_docs: dict[str, dict[str, set[str]]]  # by direction: query_id -> corpus_ids
@@ -45,8 +42,6 @@ class Evaluation:
     # By the end of the file's name ("dim0096", "image_to_text_end_to_end"), then by direction; the best first.
     rankings: dict[str, dict[str, Ranking]] = field(default_factory=dict)
     attributes: dict[str, float] | None = None  # share of queries whose page beats the one that differs in it
-    # Of encode_queries, encode_documents and score.
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     cache_file: Path | None = None  # where the embeddings were read, if they were
 
     @property
@@ -70,8 +65,8 @@ class Evaluation:
     def samples(self, data: Data, num: int = 8) -> list[dict[str, Any]]:
         """Return a few queries of each direction; see `sample_retrievals`."""
         ranked: dict[str, Ranking] = {}
-        for by_direction in self.rankings.values():
-            ranked = by_direction | ranked  # of a direction the first: at the full dimension
+        for by_direction in reversed(self.rankings.values()):
+            ranked |= by_direction  # of a direction the first stays: at the full dimension
         found = ((ranked[name], direction) for name, direction in data.directions.items())
         return [sample for each in found for sample in sample_retrievals(*each, num // len(ranked))]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
@@ -96,9 +94,7 @@ class RetrievalEvaluator(BaseEvaluator):
     def evaluate(self, model: SentenceTransformer, *, cached: bool = False) -> Evaluation:
         """Return everything that one pass over queries and documents tells.
 
-        Args:
-            model: What is evaluated.
-            cached: Take the embeddings from `cache_dir`, or keep them there: for weights that other runs have too.
+        If cached, embeddings are taken from `cache_dir`, or kept there: for weights that other runs have too.
 
         Raises:
             ConfigError: If a dimension is above the model's.
@@ -115,9 +111,8 @@ class RetrievalEvaluator(BaseEvaluator):
         wins: dict[str, list[bool]] = {}
         files: list[Path | None] = []
         for direction in self.directions:
-            (queries, documents), file = self._embed(model, direction, evaluation.seconds, cached)
+            (queries, documents), file = self._embed(model, direction, cached)
             files.append(file)
-            started = perf_counter()
             for dim in self._dims(queries.shape[1]):
                 vectors = metrics.normalize(queries[:, :dim]), metrics.normalize(documents[:, :dim])
                 ranking, values = direction.rank(*vectors)
@@ -126,10 +121,9 @@ class RetrievalEvaluator(BaseEvaluator):
                 for precision in self.precisions if everything else ():
                     if precision == "int8" or (precision == "binary" and dim % 8 == 0):
                         part.precisions[precision] = direction.rank(*vectors, precision)[1]
-            if everything:
-                for attribute, won in direction.attribute_wins(queries, documents).items():
-                    wins.setdefault(attribute, []).extend(won)
-            evaluation.seconds["score"] += perf_counter() - started
+            if everything and direction.attribute_negatives:
+                for attribute, won in direction.attribute_wins(queries, documents):
+                    wins.setdefault(attribute, []).append(won)
         evaluation.dimensions = {dim: pool(parts) for dim, parts in found.items()}
         if len(self.directions) > 1:
             evaluation.directions = next(iter(found.values()))  # at the full dimension
@@ -138,20 +132,16 @@ class RetrievalEvaluator(BaseEvaluator):
         return evaluation
 
     def _embed(
-        self, model: SentenceTransformer, direction: RetrievalDirection, seconds: defaultdict[str, float], cached: bool
+        self, model: SentenceTransformer, direction: RetrievalDirection, cached: bool
     ) -> tuple[Embeddings, Path | None]:
         """Return the embeddings of queries and documents, and the file that they were read from, if they were."""
         prompt_name = direction.name if direction.name in model.prompts else None  # None: its own for queries
 
         def compute() -> Embeddings:
-            started = perf_counter()
             encode_query = partial(model.encode_query, prompt_name=prompt_name)
             queries = self.embedder.embed(model, encode_query, direction.name, direction.queries, "query")
             self._dims(queries.shape[1])  # fails before the documents, which take longer
-            queries_done = perf_counter()
             documents = self.embedder.embed(model, model.encode_document, direction.name, direction.corpus, "document")
-            seconds["encode_queries"] += queries_done - started
-            seconds["encode_documents"] += perf_counter() - queries_done
             return queries, documents[direction.rows]
 
         if not cached or self.cache_dir is None:
@@ -179,9 +169,8 @@ class RetrievalDirection:
         answered = [row for row, query_id in enumerate(query_ids) if direction.relevant_docs.get(query_id)]
         if not answered:
             raise ConfigError("the evaluation has no query with a relevant document; give data.eval some rows")
-        everyone = len(answered) == len(direction.queries)
         self.name = name
-        self.queries = direction.queries if everyone else direction.queries.select(answered)
+        self.queries = direction.queries if len(answered) == len(query_ids) else direction.queries.select(answered)
         self.query_ids: list[str] = list(self.queries["query_id"])
         self.corpus = direction.corpus
         ids = list(self.corpus["corpus_id"])
@@ -191,17 +180,14 @@ class RetrievalDirection:
         assert len(self._column) == len(ids), "a corpus_id occurs twice"
         self.relevant_docs = {query_id: direction.relevant_docs[query_id] for query_id in self.query_ids}
         self._relevant = [[self._column[id_] for id_ in self.relevant_docs[query_id]] for query_id in self.query_ids]
-        self._attribute_negatives = direction.attribute_negatives or {}
+        self.attribute_negatives = direction.attribute_negatives or {}
 
     def rank(
         self, queries: np.ndarray, documents: np.ndarray, precision: str = "float32"
     ) -> tuple[Ranking, dict[str, np.ndarray]]:
         """Return the first documents of each query, and every metric of every query.
 
-        Args:
-            queries: Of unit length, shape (num_queries, dim).
-            documents: Of unit length, in the order of the columns, shape (num_documents, dim).
-            precision: float32, int8 or binary.
+        Embeddings are of unit length, shape (num_queries, dim) and, by column, (num_documents, dim).
         """
         ranges = np.stack([documents.min(axis=0), documents.max(axis=0)])
         code = partial(metrics.code, precision=precision, ranges=ranges)
@@ -213,16 +199,12 @@ class RetrievalDirection:
         ranking = Ranking(self.query_ids, self._document_ids[columns], scores)
         return ranking, {f"cosine_{name}": value for name, value in values.items()}
 
-    def attribute_wins(self, queries: np.ndarray, documents: np.ndarray) -> dict[str, list[bool]]:
-        """Return by attribute whether each query's right page beats the one that differs from it in that alone."""
-        wins: dict[str, list[bool]] = {}
-        if not self._attribute_negatives:
-            return wins
+    def attribute_wins(self, queries: np.ndarray, documents: np.ndarray) -> Iterator[tuple[str, bool]]:
+        """Yield attributes, and whether a query's right page beats the one that differs from it in that alone."""
         queries, documents = metrics.normalize(queries), metrics.normalize(documents)
         for query_id, query, right in zip(self.query_ids, queries, self._relevant, strict=True):
             # Products summed row by row: equal pages get equal scores, however many are scored at once.
             right_score = (documents[right] * query).sum(axis=1).max()
-            for attribute, negative in self._attribute_negatives.get(query_id, {}).items():
+            for attribute, negative in self.attribute_negatives.get(query_id, {}).items():
                 negative_score = (documents[self._column[negative]] * query).sum()
-                wins.setdefault(attribute, []).append(bool(right_score > negative_score))
-        return wins
+                yield attribute, bool(right_score > negative_score)

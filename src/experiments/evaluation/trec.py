@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments.runs.files import replacing
-
-Found = TypeVar("Found")
 
 
 class Ranking(NamedTuple):
@@ -46,7 +44,7 @@ def write_qrels(folder: Path, name: str, relevant_docs: Mapping[str, Mapping[str
     _write_lines(folder / f"{name}.trec", lines)
 
 
-def _with_prefixes(by_direction: Mapping[str, Found]) -> Iterator[tuple[str, Found]]:
+def _with_prefixes(by_direction: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for direction, found in by_direction.items():
         yield f"{direction}/" if len(by_direction) > 1 else "", found
 

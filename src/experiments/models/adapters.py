@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sentence_transformers.base.model import BaseModel
 
 from experiments.config.errors import ConfigError
-from experiments.config.hints import hint, show
+from experiments.config.hints import show
+from experiments.config.model_files import no_part
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -62,8 +63,7 @@ def freeze_parts(model: BaseModel, parts: Sequence[str]) -> None:
     for part in parts:
         found = [module for name, module in modules.items() if f".{name}".endswith(f".{part}")]
         if not found:
-            short = sorted({name.rpartition(".")[2] for name in modules if name.count(".") < 4} - {""})
-            raise ConfigError(f"model.freeze: the model has no part {part}; {hint(part, [*modules, *short], short)}")
+            raise no_part(part, modules)
         for module in found:
             module.requires_grad_(False)
     if parts and not any(parameter.requires_grad for parameter in model.parameters()):

@@ -11,7 +11,7 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 
 from experiments.config.bounds import Positive
 from experiments.config.errors import ConfigError
-from experiments.config.model_location import untrusted
+from experiments.config.model_files import untrusted
 from experiments.models.loading import described, load_saved
 from experiments.models.options import LoadingOptions, ModalityConfig, PoolingMode, TwinOptions
 from experiments.models.ready import ready

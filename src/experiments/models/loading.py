@@ -1,4 +1,4 @@
-"""What all loaders of checkpoints do: find one, choose attention and dtype, fail in one line. Then comes `ready.py`."""
+"""What all loaders of checkpoints do: find one, choose attention and dtype, fail in one line. Next is `ready.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sentence_transformers.base.modules import Transformer
 
 from experiments.config import hub
 from experiments.config.errors import ConfigError
-from experiments.config.model_location import local_folder, untrusted
+from experiments.config.model_files import local_folder, untrusted
 from experiments.models.options import CardOptions, CheckpointOptions, LoadingOptions, refuse_unknown
 
 Model = TypeVar("Model", SentenceTransformer, CrossEncoder)

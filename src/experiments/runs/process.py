@@ -28,10 +28,8 @@ def process_start(pid: int) -> float | None:
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return None
         return round(process.create_time() - psutil.boot_time(), 2)
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # or somebody else's by now
         return None
-    except psutil.AccessDenied:  # somebody else's, whose number may have been ours
-        return 0
 
 
 def this_process() -> dict[str, Any]:

@@ -173,7 +173,7 @@ class _TrainingLog(TrainerCallback):
         """Repeat what was logged before the checkpoint that training resumes from."""
         if state.is_world_process_zero and state.global_step:
             for entry in state.log_history:
-                self._log(entry, int(entry["step"]))
+                self._log({key: value for key, value in entry.items() if key != "step"}, int(entry["step"]))
             self.tracker.add_config({"resumed_at_step": state.global_step})
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -185,10 +185,7 @@ class _TrainingLog(TrainerCallback):
 
     def _log(self, logs: dict[str, Any], step: int) -> None:
         self.tracker.step = step
-        numbers = {
-            key: float(value) for key, value in logs.items() if isinstance(value, int | float) and key != "step"
-        }
-        named = {self._metric(key): value for key, value in numbers.items()}
+        named = {self._metric(key): float(value) for key, value in logs.items() if isinstance(value, int | float)}
         self.tracker.log({key: value for key, value in named.items() if key}, step)
 
     def _metric(self, key: str) -> str | None:
