@@ -71,7 +71,7 @@ def test_the_schema_is_that_of_the_source(cache):
         assert [file.name for file in files] == [f"train-0000{number}-of-00002.parquet" for number in (0, 1)]
         for file in files:
             schema = pq.read_schema(file)
-            assert {*multilingual.COLUMNS, "language"} == {*schema.names} == {*FEATURES}
+            assert {*multilingual.Source("default", (), "").columns} == {*schema.names} == {*FEATURES}
             assert {name: schema.field(name).type for name in schema.names} == {
                 name: FEATURES.arrow_schema.field(name).type for name in FEATURES
             }

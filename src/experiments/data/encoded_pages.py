@@ -74,10 +74,7 @@ def content_hashes(dataset: Dataset) -> np.ndarray:
     """Return a hash of each value: of an image's encoded bytes (its file's, if only a path is stored) or of the text.
 
     Nothing is decoded. Two encodings of the same pixels have different hashes. What `HashedRows` bring along isn't
-    read again.
-
-    Returns:
-        `content_hash` of each value, shape (num_rows, num_columns), int64.
+    read again. The array has shape (num_rows, num_columns), int64.
 
     Raises:
         ConfigError: A page file is missing.
@@ -98,15 +95,17 @@ def read(rows: Dataset) -> HashedRows:
 
 
 def _read(dataset: Dataset, check: bool) -> tuple[dict[str, np.ndarray], list[Defect]]:
-    names, images = dataset.column_names, _image_columns(dataset)
+    names = dataset.column_names
     hashes = np.zeros((len(names), len(dataset)), dtype=np.int64)
     defects = []
     for row, column, value in encoded_values(dataset):
         hashes[column, row] = content_hash(NOTHING if value is None else value)
-        if check:
-            reason = EMPTY if value is None else image_defect(value) if column in images else None
-            if reason is not None:
-                defects.append(Defect(row, names[column], reason))
+        if not check:
+            continue
+        if value is None:
+            defects.append(Defect(row, names[column], EMPTY))
+        elif isinstance(dataset.features[names[column]], Image) and (reason := image_defect(value)):
+            defects.append(Defect(row, names[column], reason))
     return dict(zip(names, hashes, strict=True)), defects
 
 
@@ -129,41 +128,21 @@ def image_defect(data: bytes | memoryview) -> str | None:
     return None
 
 
-def _image_columns(dataset: Dataset) -> set[int]:
-    return {i for i, column in enumerate(dataset.column_names) if isinstance(dataset.features[column], Image)}
-
-
 def encoded_values(dataset: Dataset) -> Iterator[tuple[int, int, bytes | memoryview | None]]:
     """Yield (row, column number, value) for all values: encoded image, UTF-8 text, or None where there is none."""
-    images = _image_columns(dataset)
-    what = "pages" if images else "texts"
+    what = "pages" if any(isinstance(feature, Image) for feature in dataset.features.values()) else "texts"
     with tqdm(total=len(dataset), desc=f"reading {what}", unit="row", delay=2, disable=None, leave=False) as bar:
         start = 0
         for table in dataset.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
             for column, name in enumerate(dataset.column_names):
-                if column in images:
-                    values = _encoded_images(table[name], start, name)
-                else:
-                    values = (_content(value) for value in _storage(table[name]))
-                for offset, value in enumerate(values):
-                    yield start + offset, column, value
+                for row, value in enumerate(_storage(table[name]), start):
+                    try:
+                        yield row, column, _content(value)
+                    except OSError as error:
+                        where = f"row {row} (from 0) of column {name}"
+                        raise ConfigError(f"{where}: no page file {error.filename} ({error.strerror})") from error
             start += len(table)
             bar.update(len(table))
-
-
-def _encoded_images(values: pa.ChunkedArray, start: int, name: str) -> Iterator[bytes | memoryview | None]:
-    """Yield each image's bytes: as they lie in the table, or read from the file that it names."""
-    row = start
-    for chunk in values.chunks:
-        fields = dict(zip([field.name for field in chunk.type], chunk.flatten(), strict=True))
-        for data, path in zip(fields["bytes"], fields["path"], strict=True):
-            if data.is_valid:
-                yield memoryview(data.as_buffer())
-            elif path.is_valid:
-                yield _read_page(path.as_py(), row, name)
-            else:
-                yield None
-            row += 1
 
 
 def _storage(values: pa.ChunkedArray) -> Iterator[pa.Scalar]:
@@ -171,14 +150,16 @@ def _storage(values: pa.ChunkedArray) -> Iterator[pa.Scalar]:
         yield from chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
 
 
-def _content(value: pa.Scalar) -> bytes | None:
+def _content(value: pa.Scalar) -> bytes | memoryview | None:
     """Return bytes that equal values share: a media file's for its name; None where there is none, or half of one."""
     if not value.is_valid:
         return None
     if isinstance(value, pa.StructScalar):
         if set(value) == {"bytes", "path"}:
             data, path = value["bytes"], value["path"]
-            return data.as_py() if data.is_valid else Path(path.as_py()).read_bytes() if path.is_valid else None
+            if data.is_valid:
+                return memoryview(data.as_buffer())
+            return Path(path.as_py()).read_bytes() if path.is_valid else None
         parts = {name: _content(value[name]) for name in sorted(value)}
         if set(parts) <= MODALITIES and None in parts.values():
             return None
@@ -193,10 +174,3 @@ def _content(value: pa.Scalar) -> bytes | None:
         return b"".join(_content(item) or NOTHING for item in array)
     text = str(value.as_py())
     return Path(text).read_bytes() if text.lower().endswith(AUDIO + VIDEO) and Path(text).is_file() else text.encode()
-
-
-def _read_page(path: str, row: int, name: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"row {row} (from 0) of column {name}: no page file {path} ({error.strerror})") from error

@@ -67,25 +67,18 @@ def build_stored(
     num_eval_rows: int | None = None,
     **options: Unpack[ColumnOptions],
 ) -> Data:
-    """Make a `Data` out of rows as they are stored, where a column of texts may name files.
+    """Make a `Data` out of rows as they are stored, where a column of texts may name files; see `RowOptions`.
 
-    Args:
-        train: Training rows.
-        eval: Evaluation rows; None: they are taken from the end of the training rows.
-        origins: Of both.
-        num_train_rows: See `RowOptions`.
-        num_eval_rows: See `RowOptions`.
-        **options: See `ColumnOptions`.
+    Without evaluation rows they are taken from the end of the training rows. The origins are of both.
 
     Raises:
         ConfigError: A file is missing, there are too few rows, or `build` can't use them.
     """
     train_rows, eval_rows = first_rows(train, eval, num_train_rows, num_eval_rows)
-    columns, first_eval_row = options["columns"], len(train) - len(eval_rows) if eval is None else 0
+    columns, first_eval_row = options["columns"], 0 if eval is not None else len(train) - len(eval_rows)
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
-    return build(
-        with_files(train_rows, names, origins[0]), with_files(eval_rows, names, origins[1], first_eval_row), **options
-    )
+    train_rows = with_files(train_rows, names, origins[0])
+    return build(train_rows, with_files(eval_rows, names, origins[1], first_eval_row), **options)
 
 
 def build(
@@ -119,10 +112,12 @@ def build(
     names = [columns["query"], columns["positive"], *negatives]
     require_one_role(names)
     train = with_columns(train, names[: 2 + num_negatives], "training")
-    eval = with_columns(
-        eval, names if num_corpus_negatives is None else names[: 2 + num_corpus_negatives], "evaluation"
-    )
-    _check_kinds(eval)
+    end = None if num_corpus_negatives is None else 2 + num_corpus_negatives
+    eval = with_columns(eval, names[:end], "evaluation")
+    _, positive, *others = eval.column_names
+    for column in others:
+        if (kind := kind_of(eval.features[positive])) != (other := kind_of(eval.features[column])):
+            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
     return assemble(read(train), read(eval), name, names[: 2 + num_eval_negatives], deduplicate, on_bad_image)
 
 
@@ -202,26 +197,16 @@ def with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
         feature = dataset.features[column]
         # Parquet written without the datasets library holds pages as plain binary or {bytes, path}.
         is_binary = isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
-        if isinstance(feature, Image):
-            image = Image(mode=feature.mode)
-        elif is_binary or (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
-            image = Image()
-        elif kind_of(feature):
-            continue
-        else:
+        if (
+            is_binary
+            or isinstance(feature, Image)
+            or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
+        ):
+            dataset = dataset.cast_column(column, Image(mode=getattr(feature, "mode", None)))
+        elif not kind_of(feature):
             what = "neither text nor images, sound or video"
             raise ConfigError(f"column {column!r} of the {part} data set holds {feature}: {what}")
-        if feature != image:
-            dataset = dataset.cast_column(column, image)
     return dataset
-
-
-def _check_kinds(eval: Dataset) -> None:
-    positive, *negatives = eval.column_names[1:]
-    for column in negatives:
-        kind, other = kind_of(eval.features[positive]), kind_of(eval.features[column])
-        if kind != other:
-            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
 
 
 def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_bad_image: str) -> list[int]:

@@ -7,7 +7,6 @@ is read as a text. Here such a name is refused instead.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +20,7 @@ from datasets import Audio, Dataset, Image, LargeList, List, Sequence, Value, Vi
 from datasets.features.features import _ArrayXD
 
 from experiments.config.errors import ConfigError
+from experiments.runs.files import replacing
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 AUDIO = (".wav", ".mp3", ".flac", ".ogg", ".aac")
@@ -100,13 +100,12 @@ def _download(url: str, where: str) -> str:
     file = Path(config.HF_DATASETS_CACHE) / "pages" / hashlib.sha256(url.encode()).hexdigest()
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
         try:
             with urlopen(Request(url, headers={"User-Agent": "experiments"}), timeout=60) as answer:
-                unfinished.write_bytes(answer.read())
+                with replacing(file) as unfinished:
+                    unfinished.write_bytes(answer.read())
         except (OSError, ValueError, HTTPException) as error:
             raise ConfigError(f"{where}: could not download {url} ({error})") from error
-        os.replace(unfinished, file)
     return str(file)
 
 
@@ -124,32 +123,28 @@ def kind_of(feature: Any) -> str | None:
     if isinstance(feature, _ArrayXD):
         return "arrays"
     if isinstance(feature, List | LargeList | Sequence):
-        leaf = feature
-        while isinstance(leaf, List | LargeList | Sequence):
-            leaf = leaf.feature
+        leaf = _leaf(feature)
         numbers = isinstance(leaf, Value) and leaf.dtype.startswith(("int", "uint", "float"))
         return "arrays" if numbers else "frames" if isinstance(leaf, Image) else None
     return None
 
 
-class ReadArrays:
-    """A transform of datasets: lists of numbers come out as arrays, lists of images and video files as videos.
+def _leaf(feature: Any) -> Any:
+    return _leaf(feature.feature) if isinstance(feature, List | LargeList | Sequence) else feature
+
+
+def _with_arrays(batch: dict[str, list], columns: dict[str, str | None]) -> dict[str, list]:
+    """Return the batch with lists of numbers as arrays, lists of images and video files as videos.
 
     Args:
+        batch: Values by column.
         columns: Those that hold them, with the type of their numbers, None for images, "file" for video files.
     """
-
-    def __init__(self, columns: dict[str, str | None]) -> None:
-        self.columns = columns
-
-    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        """Return the batch with its arrays."""
-        read = {
-            column: [None if value is None else _array(value, dtype) for value in batch[column]]
-            for column, dtype in self.columns.items()
-            if column in batch
-        }
-        return batch | read
+    return batch | {
+        column: [None if value is None else _array(value, dtype) for value in batch[column]]
+        for column, dtype in columns.items()
+        if column in batch
+    }
 
 
 def _array(value: Any, dtype: str | None) -> Any:
@@ -186,11 +181,9 @@ def readable(dataset: Dataset) -> Dataset:
     columns = {}
     for name, feature in dataset.features.items():
         if kind_of(feature) in ("arrays", "frames"):
-            leaf = feature["array"] if isinstance(feature, dict) else feature
-            while isinstance(leaf, List | LargeList | Sequence):
-                leaf = leaf.feature
+            leaf = _leaf(feature["array"] if isinstance(feature, dict) else feature)
             dtype = getattr(leaf, "dtype", None) if not isinstance(leaf, Image) else None
             columns[name] = "float32" if dtype == "float64" else dtype
         elif _holds_video_files(dataset, name):
             columns[name] = "file"
-    return dataset.with_transform(ReadArrays(columns)) if columns else dataset
+    return dataset.with_transform(partial(_with_arrays, columns=columns)) if columns else dataset

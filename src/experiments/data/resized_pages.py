@@ -10,6 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, TypeVar
@@ -65,13 +66,7 @@ class PageStore:
         return self
 
     def read(self, content: int, processor: Qwen2VLImageProcessor, decode: Callable[[], Image.Image]) -> Image.Image:
-        """Return a page at the size that the processor gives it.
-
-        Args:
-            content: Its `content_hash`.
-            processor: The model's.
-            decode: Returns the page as it is, where it hasn't been read before.
-        """
+        """Return the page of a `content_hash` at the processor's size; `decode` gives one that wasn't read before."""
         key = (content, bounds(processor))
         if (page := self._get(key)) is None:
             page = resize(decode(), processor)
@@ -107,21 +102,11 @@ def shared_store() -> PageStore:
 
 
 class ResizedPages:
-    """A column of pages by row, at the size that the model sees.
-
-    Args:
-        dataset: With a column of images.
-        column: Its name.
-        processor: The model's.
-        store: Keeps the pages.
-    """
+    """A column of pages by row, at the size that the model sees, kept in a store."""
 
     def __init__(self, dataset: Dataset, column: str, processor: Qwen2VLImageProcessor, store: PageStore) -> None:
-        self.dataset = dataset
-        self.column = column
-        self.processor = processor
+        self.dataset, self.column, self.processor, self.store = dataset, column, processor, store
         self.bounds = bounds(processor)
-        self.store = store
         self._contents = content_hashes(dataset.select_columns([column]))[:, 0].tolist()
 
     def __getitem__(self, row: int) -> Image.Image:
@@ -154,19 +139,13 @@ def batches(
         yield [item.result() for item in waiting.popleft()]
 
 
+@dataclass(frozen=True)
 class ReadResized:
-    """A transform of datasets: encoded pages in, resized ones out.
+    """A transform of datasets: encoded pages in, resized ones out."""
 
-    Args:
-        processor: The model's.
-        columns: Those that hold pages.
-        store: Keeps the pages for the next time, by their hash, which `KeptRows` know. None: nothing is kept.
-    """
-
-    def __init__(self, processor: Qwen2VLImageProcessor, columns: list[str], store: PageStore | None) -> None:
-        self.processor = processor
-        self.columns = columns
-        self.store = store
+    processor: Qwen2VLImageProcessor
+    columns: list[str]  # those that hold pages
+    store: PageStore | None  # keeps the pages for the next time, by their hash, which `KeptRows` know
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
         """Return the batch with its pages decoded and resized, in threads unless this is a worker process."""

@@ -12,7 +12,7 @@ from experiments.config.errors import ConfigError
 from experiments.data import pairs
 from experiments.data.from_rows import first_rows
 from experiments.data.options import ItemOptions
-from experiments.data.sources.hub import load_rows, pinned
+from experiments.data.sources.hub import load_rows
 from experiments.data.types import Data
 
 
@@ -47,7 +47,7 @@ def load(
     Raises:
         ConfigError: The data set can't be loaded, or `pairs.build` can't use the rows.
     """
-    rows = load_rows(path, pinned(path, train or {"split": "train"}), "train")
+    rows = load_rows(path, train or {"split": "train"}, "train")
     try:
         parts = rows.train_test_split(test_size=eval_fraction, seed=seed)
     except ValueError as error:

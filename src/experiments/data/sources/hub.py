@@ -32,7 +32,6 @@ def load(path: str, train: Mapping[str, Any], eval: Mapping[str, Any] | None, **
     Raises:
         ConfigError: The data set cannot be loaded, or `from_rows.build` cannot use it.
     """
-    train, eval = pinned(path, train), None if eval is None else pinned(path, eval)
     train_rows = load_rows(path, train, "train")
     eval_rows = None if eval is None else load_rows(path, eval, "eval")
     folder = Path(path).expanduser() if Path(path).expanduser().is_dir() else Path()
@@ -40,38 +39,33 @@ def load(path: str, train: Mapping[str, Any], eval: Mapping[str, Any] | None, **
     return build_stored(train_rows, eval_rows, origins, **options)
 
 
-def pinned(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `load_dataset` with the commit that a revision on the Hub is now; a folder has none.
+def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
+    """Return the rows that `path` and the arguments of data.train or data.eval name, at the commit that these are now.
 
     Raises:
-        ConfigError: If the path is no folder, and the Hub refuses or can't be reached.
+        ConfigError: There is no such folder, split or data set, or the Hub refuses or can't be reached.
     """
-    if Path(path).expanduser().exists():
-        return dict(arguments)
-    if path.startswith((".", "~", "/")) or path.count("/") > 1:
-        raise ConfigError(f"data.path={path}: no such folder")
-    revision = commit(f"data.path={path}", path, arguments.get("revision"), kind="dataset", instead=OFFLINE_DATA)
-    return {**arguments, "revision": revision}
-
-
-def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
-    """Return the rows that `path` and the (pinned) arguments of data.train or data.eval name."""
     folder = Path(path).expanduser()
     for saved in (folder / str(arguments.get("name") or ""), folder):
         if (saved / "dataset_dict.json").is_file() or (saved / "state.json").is_file():
             return _saved_rows(saved, arguments.get("split"), part)
+    if on_hub := not folder.exists():
+        if path.startswith((".", "~", "/")) or path.count("/") > 1:
+            raise ConfigError(f"data.path={path}: no such folder")
+        revision = commit(f"data.path={path}", path, arguments.get("revision"), kind="dataset", instead=OFFLINE_DATA)
+        arguments = {**arguments, "revision": revision}
     what = f"data set {path}"
     try:
-        dataset = load_dataset(str(folder) if folder.exists() else path, **arguments)
+        dataset = load_dataset(path if on_hub else str(folder), **arguments)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        if not folder.exists() and (reason := refusal(error, path, OFFLINE_DATA, "dataset")):
+        if on_hub and (reason := refusal(error, path, OFFLINE_DATA, "dataset")):
             raise ConfigError(f"data.path={path}: {reason}") from error
-        hint = f"; {why_offline()}, or {OFFLINE_DATA}" if constants.HF_HUB_OFFLINE and not folder.exists() else ""
+        hint = f"; {why_offline()}, or {OFFLINE_DATA}" if constants.HF_HUB_OFFLINE and on_hub else ""
         raise ConfigError(
             f"could not load {what} (data.{part}={dict(arguments)}): {loading_error(error)}{hint}"
         ) from error
     files = [] if isinstance(dataset, DatasetDict) else dataset.cache_files
-    if not folder.exists() and files and arguments["revision"] not in str(files):  # offline: whatever is cached
+    if on_hub and files and arguments["revision"] not in str(files):  # offline: whatever is cached
         raise ConfigError(
             f"data.path={path}: the cache holds another commit of it than {arguments['revision']}, and {why_offline()}"
         )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +31,8 @@ from experiments.config.hub import COPY, commit, refusal, require_hub, why_offli
 from experiments.data.from_rows import build, loading_error
 from experiments.data.options import ItemOptions
 from experiments.data.types import Data
+from experiments.runs.files import replacing
 
-COLUMNS = ("id", "query", "image", "negatives")
 TEXT = Value("string")
 INDEX = Features({"id": TEXT, "query": TEXT, "negatives": List(TEXT), "language": TEXT})
 PAGES_AT_ONCE = 64
@@ -47,6 +46,11 @@ class Source(NamedTuple):
     config: str
     files: tuple[str, ...]
     version: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read; the language only where it is no configuration of its own."""
+        return ("id", "query", "image", "negatives", *(["language"] if self.config == "default" else []))
 
 
 def load(
@@ -90,7 +94,7 @@ def load(
         state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
         folder = (Path(cache_dir).expanduser() / f"vdr-{language}-{state}").absolute()
         index = Dataset.from_generator(
-            _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": tuple(source)}
+            _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": source}
         )
         table = index.with_format("arrow")[:]
         numbers = num_train_rows, num_eval_rows, num_negatives, num_eval_negatives
@@ -128,30 +132,28 @@ def _find(path: str, language: str, split: str, revision: str | None) -> Source:
             raise ConfigError(f"data.path={path}: it is streamed, and {why_offline()}, or {COPY}")
         revision = commit(f"data.path={path}", path, revision, kind="dataset", instead=COPY)
     configs = get_dataset_config_names(path, revision=revision)
-    if language not in configs and configs != ["default"]:
-        raise ConfigError(
-            f"data.language={language}: {path} has {', '.join(configs)}{_did_you_mean(language, configs)}"
-        )
+    if configs != ["default"]:
+        _require_known("language", language, path, configs)
     config = language if language in configs else "default"
     builder = load_dataset_builder(path, config, revision=revision)
     files = builder.config.data_files or {}
-    if split not in files:
-        raise ConfigError(f"data.split={split}: {path} has {', '.join(files)}{_did_you_mean(split, list(files))}")
+    _require_known("split", split, path, list(files))
     source = Source(config, tuple(files[split]), repr(files[split].origin_metadata))
     with fsspec.open(source.files[0], "rb") as file:
         there = pq.read_schema(file).names
-    wanted = COLUMNS if config != "default" else (*COLUMNS, "language")
-    if missing := [column for column in wanted if column not in there]:
+    if missing := [column for column in source.columns if column not in there]:
         raise ConfigError(
-            f"data set {path} has no column {' and no '.join(missing)}; this option reads {', '.join(wanted)} "
-            "(data=hub takes any columns, with pages for negatives)"
+            f"data set {path} has no column {' and no '.join(missing)}; this option reads "
+            f"{', '.join(source.columns)} (data=hub takes any columns, with pages for negatives)"
         )
     return source
 
 
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f": did you mean {near[0]}?" if near else ""
+def _require_known(key: str, value: str, path: str, known: Sequence[str]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(value, known, 1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"data.{key}={value}: {path} has {', '.join(known)}{hint}")
 
 
 def _batches(
@@ -159,10 +161,7 @@ def _batches(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield these columns in small batches, each with the number of its first row.
 
-    Args:
-        source: Where the rows are.
-        columns: The others are not read.
-        rows: Only row groups that hold one of these rows, ascending, are read; None: all.
+    Where rows (ascending) are given, only row groups that hold one of them are read.
     """
     start = 0
     for name in source.files:
@@ -177,10 +176,9 @@ def _batches(
                         first += len(batch)
 
 
-def _rows_without_pages(source: tuple) -> Iterator[dict[str, Any]]:
+def _rows_without_pages(source: Source) -> Iterator[dict[str, Any]]:
     """Yield id, query, negatives and language (None where it is not read) of every row of the data set."""
-    columns = ["id", "query", "negatives", *(["language"] if Source(*source).config == "default" else [])]
-    for _, batch in _batches(Source(*source), columns):
+    for _, batch in _batches(source, [name for name in source.columns if name != "image"]):
         for row in batch.to_pylist():
             yield {"language": None} | row | {"negatives": row["negatives"] or []}
 
@@ -259,16 +257,11 @@ def _write_pages(source: Source, rows: np.ndarray, folder: Path) -> None:
             here = missing[np.searchsorted(missing, first) : np.searchsorted(missing, first + len(batch))]
             pages = batch["image"].field("bytes")
             for row in here.tolist():
-                _write(_page_file(folder, row), pages[row - first])
+                page, file = pages[row - first], _page_file(folder, row)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(file) as unfinished:  # an absent page is an empty file, which is no image
+                    unfinished.write_bytes(memoryview(page.as_buffer()) if page.is_valid else b"")
             progress.update(len(here))
-
-
-def _write(file: Path, page: pa.Scalar) -> None:
-    """Write a page whole or not at all; an absent one as an empty file, which `build` finds to be no image."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_bytes(memoryview(page.as_buffer()) if page.is_valid else b"")
-    os.replace(unfinished, file)
 
 
 def _columns(number: int) -> list[str]:
