@@ -32,7 +32,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     from experiments.runs.run import read_record
 
     fits_memory.check(config["loss"])
-    commits = hub.check_sources(config, begun_with=(read_record(output_dir) or {}).get("commits", {}))
+    begun = read_record(output_dir) or {}
+    commits = hub.check_sources(config, begun_with=begun.get("commits", {}))
     push.check(config["trainer"], name)
     import torch
 
@@ -42,6 +43,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     with keep_record(output_dir, config, name=name) as record:
         record.update(commits=commits, choices=choices)
         data: Data = stages.build(config["data"])
+        stages.require_same_data(begun, data, config["data"])
         args = stages.make_arguments(config, output_dir, data)
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
             model, matryoshka = stages.make_model(config)
