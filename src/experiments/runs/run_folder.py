@@ -15,7 +15,7 @@ from experiments.config.hints import select
 from experiments.config.keys import config_hash
 from experiments.runs.files import locked
 from experiments.runs.log import log_files
-from experiments.runs.run import find_unfinished, is_finished, is_live, read_record
+from experiments.runs.run import find_unfinished, is_done, is_finished, is_live, read_record
 
 _FINISHED = "{} holds a finished run, which is never overwritten; set hydra.run.dir to another"
 
@@ -57,7 +57,7 @@ def check(output_dir: Path, config: dict[str, Any]) -> None:
     """Refuse a directory that holds a finished run, and folders that can't be written."""
     from experiments.config import checks
 
-    if is_finished(output_dir):
+    if is_done(output_dir):
         raise ConfigError(_FINISHED.format(output_dir))
     checks.check_writable(output_dir, "hydra.run.dir")
     for key in ("tracking.dir", "data.cache_dir", "model.cache_dir", "evaluator.cache_dir"):
