@@ -118,6 +118,8 @@ def ask_hub(jobs: Sequence[Job]) -> None:
     jobs = [job for job in jobs if job.status != "refused" and [*named(job.config)]]
     if not jobs:
         return
+    from huggingface_hub import constants
+
     from experiments.config import hub  # it takes a while
 
     sources = {source for job in jobs for source in hub.sources(job.config)}
@@ -130,7 +132,7 @@ def ask_hub(jobs: Sequence[Job]) -> None:
         except ConfigError as error:
             answers[source] = error
 
-    if not hub.is_offline():
+    if not constants.HF_HUB_OFFLINE:
         threads = [Thread(target=ask, args=(source,), daemon=True) for source in sources]
         deadline = time.monotonic() + PATIENCE_S
         for thread in threads:

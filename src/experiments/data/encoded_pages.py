@@ -155,7 +155,7 @@ def _content(value: pa.Scalar) -> bytes | memoryview | None:
     if not value.is_valid:
         return None
     if isinstance(value, pa.StructScalar):
-        if set(value) == {"bytes", "path"}:
+        if value.type.get_field_index("bytes") >= 0:  # a file's, or its path
             data, path = value["bytes"], value["path"]
             if data.is_valid:
                 return memoryview(data.as_buffer())
