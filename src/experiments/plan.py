@@ -8,12 +8,10 @@ from __future__ import annotations
 import functools
 import shlex
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 from hydra import version
@@ -118,36 +116,18 @@ def ask_hub(jobs: Sequence[Job]) -> None:
     jobs = [job for job in jobs if job.status != "refused" and [*named(job.config)]]
     if not jobs:
         return
-    from huggingface_hub import constants
-
     from experiments.config import hub  # it takes a while
 
-    sources = {source for job in jobs for source in hub.sources(job.config)}
-    answers: dict[hub.Source, str | ConfigError] = {}
-
-    def ask(source: hub.Source) -> None:
-        try:
-            if hub.unreachable() is None:
-                answers[source] = hub.commit(*source[1:4], kind=source.kind, instead=source.instead)
-        except ConfigError as error:
-            answers[source] = error
-
-    if not constants.HF_HUB_OFFLINE:
-        threads = [Thread(target=ask, args=(source,), daemon=True) for source in sources]
-        deadline = time.monotonic() + PATIENCE_S
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-    answers = dict(answers)  # what comes later comes too late
+    answers = hub.ask({source for job in jobs for source in hub.sources(job.config)}, PATIENCE_S)
     for job in jobs:
         for source in hub.sources(job.config):
             if isinstance(answer := answers.get(source), ConfigError):
                 job.status, job.error = "refused", str(answer)
-                continue
-            job.commits[source.label] = answer or hub.last_downloaded(source) or ""
+                break
             if answer is None:
-                job.assumed.add(source.name if job.commits[source.label] else f"{source.name} (not downloaded yet)")
+                answer = hub.last_downloaded(source) or ""
+                job.assumed.add(source.name if answer else f"{source.name} (not downloaded yet)")
+            job.commits[source.label] = answer
 
 
 def _plain(

@@ -37,6 +37,20 @@ def build(node: dict[str, Any]) -> Any:
         raise error.__cause__ or error from None
 
 
+def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[str, str]:
+    """Ask the Hub for what a config names, see `hub.check_sources`; under torchrun the main process asks for all."""
+    from experiments.config import hub
+    from experiments.runs.process import is_main_process
+
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return hub.check_sources(config, begun_with)
+    from accelerate.utils import broadcast_object_list
+
+    (found,) = broadcast_object_list([hub.check_sources(config, begun_with) if is_main_process() else None])
+    hub.take(found)
+    return hub.check_sources(config, begun_with)  # the others know the answers now
+
+
 def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:
     """Build the training arguments, before the weights: what the library finds wrong with them is a ConfigError."""
     from hydra.utils import get_class

@@ -12,7 +12,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
@@ -101,6 +101,27 @@ def sources(config: dict[str, Any]) -> Iterator[Source]:
         revisions = [split.get("revision") for split in splits if isinstance(split, dict)] or [node.get("revision")]
         for number, revision in enumerate(dict.fromkeys(revisions)):
             yield Source(f"{name}@{revision}" if number else name, f"{key}={name}", name, revision, kind, instead)
+
+
+def ask(wanted: Iterable[Source], patience_s: float) -> dict[Source, str | ConfigError]:
+    """Return the commits of sources, or why the Hub doesn't give them: of those that it answers for in that time."""
+    answers: dict[Source, str | ConfigError] = {}
+
+    def ask_one(source: Source) -> None:
+        try:
+            if unreachable() is None:
+                answers[source] = commit(*source[1:4], kind=source.kind, instead=source.instead)
+        except ConfigError as error:
+            answers[source] = error
+
+    asked = [] if constants.HF_HUB_OFFLINE else wanted
+    threads = [Thread(target=ask_one, args=(source,), daemon=True) for source in asked]
+    deadline = time.monotonic() + patience_s
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(answers)  # what comes later comes too late
 
 
 def last_downloaded(source: Source) -> str | None:

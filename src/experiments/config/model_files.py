@@ -61,7 +61,7 @@ def named(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def adapter_base(folder: Path) -> str | None:
-    """Return the model that the adapter in a folder belongs to, a folder or a name on the Hub; None if it holds none."""
+    """Return the folder or the Hub name of the model that an adapter in a folder belongs to; None if it holds none."""
     try:
         return json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
     except (OSError, ValueError, KeyError):

@@ -36,7 +36,7 @@ def is_finished(run_dir: Path) -> bool:
 
 
 def is_done(run_dir: Path) -> bool:
-    """Return whether a directory holds a finished run that lacks nothing: its model is pushed, if that was asked for."""
+    """Return whether a directory holds a finished run whose model is pushed, if that was asked for."""
     record = read_record(run_dir) or {}
     must_push = record.get("job") == "train" and select(record.get("config") or {}, "trainer.push_to_hub")
     return record.get("status") == "finished" and (not must_push or "pushed" in record)

@@ -54,10 +54,12 @@ def choose_run(
 
 
 def check(output_dir: Path, config: dict[str, Any]) -> None:
-    """Refuse a directory that holds a finished run, and folders that can't be written."""
+    """Refuse a directory with a finished run, unless it is to be pushed, and folders that can't be written."""
     from experiments.config import checks
 
-    if is_done(output_dir):
+    record = read_record(output_dir) or {}
+    is_same = record.get("config_hash") == config_hash(config) and select(config, "trainer.push_to_hub")
+    if is_finished(output_dir) and (is_done(output_dir) or not is_same):
         raise ConfigError(_FINISHED.format(output_dir))
     checks.check_writable(output_dir, "hydra.run.dir")
     for key in ("tracking.dir", "data.cache_dir", "model.cache_dir", "evaluator.cache_dir"):
