@@ -54,7 +54,8 @@ def test_run_report_says_result_cost_selection_and_how_to_reload(run_dir, monkey
         "- model parameters: 1.32 M",
         'SentenceTransformer; model = SentenceTransformer("one/final")\'',
         "python -m experiments.train data.num_eval_rows=50 seed=42 trainer.resume=one",
-        "python -m experiments.evaluate model=saved model.name=one/final data=report_pages data.num_eval_rows=50 seed=42",
+        "python -m experiments.evaluate model=saved model.name=one/final data=report_pages "
+        "data.num_eval_rows=50 seed=42",
         "trackio show --project experiments",
     ):
         assert line in text

@@ -181,7 +181,8 @@ def _commands(run: Run) -> dict[str, str]:
         data = [f"{group}={choices[group]}" for group in groups if choices.get(group)]
         data += [f"model.{key}={value}" for key in _RESOLVED if (value := run.metrics["model"].get(key))]
         data += _recipe_values(run, sources, choices.get("experiment"))
-        data += [each for each in overrides if each.lstrip("+~").startswith(("seed=", *(f"{key}." for key in _SCORED)))]
+        typed = ("seed=", *(f"{group}." for group in _SCORED))
+        data += [each for each in overrides if each.lstrip("+~").startswith(typed)]
         again = ["python", "-m", "experiments.evaluate", *own, option, f"model.name={shown(final)}", *data]
         commands["Evaluate the saved model again"] = shlex.join(again)
     if dashboard := run.record.get("dashboard"):
@@ -190,9 +191,9 @@ def _commands(run: Run) -> dict[str, str]:
 
 
 def _recipe_values(run: Run, sources: list[dict[str, str]], recipe: str | None) -> list[str]:
-    """Return what a recipe sets of data, evaluator and dimensions, as overrides; what it sets of the model is saved."""
+    """Return what a recipe sets of data, evaluator and dimensions, as overrides; its model is saved."""
     files = [Path(source["path"]) / "experiment" / f"{recipe}.yaml" for source in sources]
-    found = next((yaml.safe_load(file.read_text(encoding="utf-8")) for file in files if file.is_file()), {})
+    found: dict[str, Any] = next((yaml.safe_load(file.read_text(encoding="utf-8")) for file in files if file.is_file()), {})
     keys = dotted_keys({group: found[group] for group in _SCORED if group in found})
     values = {key: select(run.record["config"], key) for key in keys}
     return [f"++{key}={show(value)}" for key, value in values.items() if not isinstance(value, dict)]
