@@ -199,6 +199,7 @@ def test_mistakes_are_one_line_and_exit_2(here, monkeypatch, capsys):
         (["lr=1,2"], "trainer.learning_rate"),
         (["model=qwen"], "qwen3vl_tiny"),
         (["seed"], "key=value"),
+        (["--nope"], "unrecognized arguments: --nope"),
         (["hydra/sweeper=optuna", "seed=1,2"], "hydra/sweeper=optuna"),
         (["hydra.launcher.memory_limit=much"], "hydra.launcher.memory_limit=much"),
     ):

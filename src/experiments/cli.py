@@ -38,6 +38,7 @@ from experiments.reports.tables import joined, shortened, shown
 from experiments.runs import log, run_folder
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 from experiments.runs.process import is_main_process
+from experiments.runs.run import read_record
 from experiments.runs.sweeps import Wanted
 
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
@@ -59,6 +60,7 @@ def launch(task: Task) -> NoReturn:
     failures: list[Exception] = []
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     job = make_job(task, failures, wants_traceback)
+    left = vars(job)  # our launcher leaves the sweep's directory here, as `sweep_dir`
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
         arguments = parse_arguments()
@@ -68,18 +70,18 @@ def launch(task: Task) -> NoReturn:
         run_folder.refuse_finished(sys.argv[1:])
         hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
     except KeyboardInterrupt:
-        what = "the same line" if _sweep_dir(job) else "the same line with trainer.resume=auto"
+        what = "the same line" if "sweep_dir" in left else "the same line with trainer.resume=auto"
         sys.stderr.write(f"\ninterrupted; {what} goes on\n")
         sys.exit(130)
     except Exception as error:
         if wants_traceback:
             raise
-        if _sweep_dir(job) and not isinstance(error, ConfigError):  # the launcher's own
+        if "sweep_dir" in left and not isinstance(error, ConfigError):  # the launcher's own
             failures.append(error)
         if not failures:  # not in a job: a mistake in what was typed
             failures.append(ConfigError(explain(error)))
     if not failures:
-        sys.exit(sweep_summary.conclude(sweep_dir) if (sweep_dir := _sweep_dir(job)) else 0)
+        sys.exit(sweep_summary.conclude(left["sweep_dir"]) if "sweep_dir" in left else 0)
     if wants_traceback:
         raise failures[0]
     sys.stderr.writelines(f"error: {one_line(str(failure))}\n" for failure in failures)
@@ -107,11 +109,6 @@ def make_job(task: Task, failures: list[Exception], keep_traceback: bool) -> Cal
     return job
 
 
-def _sweep_dir(job: Callable[[DictConfig], None]) -> Path | None:
-    """Return the sweep's directory, which our launcher leaves on the function that it was given."""
-    return vars(job).get("sweep_dir")
-
-
 def _print_help(config_dir: str | None) -> NoReturn:
     """Print `hydra.help` of the primary config; Hydra takes a second and a half to list the groups."""
     template = OmegaConf.load(CONF / f"{CONFIG_NAME}.yaml").hydra.help.template
@@ -126,8 +123,9 @@ def parse_arguments() -> Namespace:
     flags = [action.option_strings[0] for action in parser._actions if action.option_strings]
 
     def refuse(message: str) -> NoReturn:
-        mend = hint(message.rpartition(": ")[2].split()[0], flags, flags)
-        raise ConfigError(f"{message} (flags stand before or after all settings); {mend}")
+        typed = message.rpartition(": ")[2].split()[0]
+        mend = hint(typed, flags, flags) if typed[0] == "-" else "type all settings on one side of the flags"
+        raise ConfigError(f"{message}; {mend}")
 
     parser.error = refuse  # type: ignore[method-assign]  # it would print its usage and leave
     return parser.parse_args()
@@ -136,12 +134,6 @@ def parse_arguments() -> Namespace:
 def drop_null_recipe(arguments: list[str]) -> None:
     """Take out `experiment=null`, which is the default and which Hydra takes for no group."""
     arguments[:] = [each for each in arguments if each != "experiment=null"]
-
-
-def own_options(config: DictConfig) -> list[str]:
-    """Return the argument that names the user's folder of options, if a config was composed with one."""
-    sources = config.hydra.runtime.config_sources
-    return [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
 
 
 def wanted_sweep(config: DictConfig) -> Wanted:
@@ -167,11 +159,7 @@ def swept_point(keys: Sequence[str], overrides: Sequence[str]) -> dict[str, str]
 
 
 def search_path(config_dir: str | None) -> ConfigSearchPath:
-    """Return where Hydra looks for options: in the folder that `--config-dir` names, if any, then in `conf/`.
-
-    Raises:
-        ConfigError: If there is no such folder.
-    """
+    """Return where Hydra looks for options: in the folder that `--config-dir` names, if any, then in `conf/`."""
     path = create_config_search_path(str(CONF))
     if config_dir is not None:
         if not Path(config_dir).is_dir():
@@ -212,16 +200,16 @@ def _explain_overrides(arguments: Namespace) -> str | None:
     parsed = OverridesParser.create().parse_overrides(arguments.overrides)
     chosen = []
     for override in parsed:
+        key = override.key_or_group
         if override.is_sweep_override() and not arguments.multirun:
-            key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
+            value = (override.input_line or "").partition("=")[2]
             return f"{key}={value} lists several values: add -m to run each, or type '{key}=[{value}]' for a list"
-        if override.key_or_group in groups and not override.is_delete():
+        if key in groups and not override.is_delete():
             values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
             options = [show(value) for value in values]
-            for option in options:
-                if option not in groups[override.key_or_group]:
-                    return unknown_option(override.key_or_group, option, groups[override.key_or_group])
-            chosen.append(f"{override.key_or_group}={options[0]}")
+            if unknown := [option for option in options if option not in groups[key]]:
+                return unknown_option(key, unknown[0], groups[key])
+            chosen.append(f"{key}={options[0]}")
     loader, name = ConfigLoaderImpl(search_path(arguments.config_dir)), arguments.config_name or CONFIG_NAME
     config = OmegaConf.to_container(loader.load_configuration(name, chosen, RunMode.RUN))
     assert isinstance(config, dict)
@@ -250,15 +238,14 @@ def _run(task: Task, config: DictConfig, keep_traceback: bool) -> None:
     """
     from experiments.config import checks  # pydantic is not needed for --help
 
-    fresh = Path(HydraConfig.get().runtime.output_dir)
+    hydra_config = HydraConfig.get()
+    fresh = Path(hydra_config.runtime.output_dir)
     try:
         plain = resolve(config)
         checks.check(plain)
-        chosen = HydraConfig.get()
-        name = plain.get("run_name") or describe_choices(chosen)
-        choice = plain, fresh, name
-        if chosen.job.name == "train":
-            choice = run_folder.choose_run(plain, fresh, name, chosen.overrides.task)
+        choice = plain, fresh, plain.get("run_name") or describe_choices(hydra_config)
+        if hydra_config.job.name == "train":
+            choice = run_folder.choose_run(*choice, hydra_config.overrides.task)
         plain, output_dir, name = _agree(choice)
         run_folder.check(output_dir, plain)
     except ConfigError:
@@ -317,8 +304,6 @@ def describe_choices(hydra_config: HydraConf) -> str:
 
 def _choices(output_dir: Path) -> dict[str, str]:
     """Return the option chosen of each group, by the command line or by that of the run that is resumed."""
-    from experiments.runs.run import read_record
-
     chosen = HydraConfig.get().runtime.choices.items()
     choices = {group: str(option) for group, option in chosen if option is not None and "hydra/" not in group}
     return (read_record(output_dir) or {}).get("choices", choices)

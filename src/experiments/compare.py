@@ -24,15 +24,7 @@ from experiments.runs.metrics_file import metric_label, primary_metric
 
 
 def compare(paths: Sequence[Path]) -> str:
-    """Return a page that compares the first setting with each other one.
-
-    Args:
-        paths: Directories of finished runs, or such that hold finished runs. Runs of one config but for its seeds are
-            one setting.
-
-    Raises:
-        ConfigError: If there are fewer than two runs, one isn't finished, or they can't be ranked together.
-    """
+    """Return a page that compares the first setting with each other one; paths and errors are of `load_settings`."""
     first, *others = settings = load_settings(paths)
     metric = primary_metric(first.runs[0].metrics)
     return render(

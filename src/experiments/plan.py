@@ -5,10 +5,11 @@ python -m experiments.plan loss.mini_batch_size=1,4,16 seed=42,43     the line o
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,12 +81,16 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Di
     parsed = OverridesParser.create(config_loader=loader).parse_overrides([*params, *master.hydra.overrides.task])
     (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
     keys, launcher = cli.swept_keys(master), master.hydra.launcher
-    bases: dict[tuple[str, ...], DictConfig] = {}
+
+    @functools.cache  # it takes a seventh of a second, and jobs share it
+    def compose_options(chosen: tuple[str, ...]) -> DictConfig:
+        return loader.load_sweep_config(master, [*chosen])
+
     jobs = []
     for number, line in enumerate(batch):
         job = Job(number, line, cli.swept_point(keys, line), config={"overrides": line})  # if a value is missing
         try:
-            job.config = _plain(loader, master, line, bases)
+            job.config = _plain(line, loader, compose_options)
             checks.check(job.config)
             if str(launcher._target_).endswith(_LAUNCHES_HERE) and launcher.get("memory_limit") is None:
                 fits_memory.check(job.config["loss"])
@@ -97,21 +102,17 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Di
 
 
 def _plain(
-    loader: ConfigLoaderImpl, master: DictConfig, line: list[str], bases: dict[tuple[str, ...], DictConfig]
+    line: list[str], loader: ConfigLoaderImpl, compose_options: Callable[[tuple[str, ...]], DictConfig]
 ) -> dict[str, Any]:
-    """Return a job's config as plain containers.
-
-    Hydra composes the options chosen, which takes a seventh of a second, and then sets values: jobs of the same
-    options share the first part.
-    """
+    """Return a job's config as plain containers: Hydra composes the options chosen, then sets values."""
     values: list[Override] = []
-    chosen = []
+    chosen: list[str] = []
     for override in OverridesParser.create(config_loader=loader).parse_overrides(line):
-        is_group = loader.repository.group_exists(override.key_or_group)
-        chosen += [str(override.input_line)] if is_group else []
-        values += [] if is_group else [override]
-    if (base := bases.get(tuple(chosen))) is None:
-        base = bases[tuple(chosen)] = loader.load_sweep_config(master, chosen)
+        if loader.repository.group_exists(override.key_or_group):
+            chosen.append(str(override.input_line))
+        else:
+            values.append(override)
+    base = compose_options(tuple(chosen))
     config = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
     OmegaConf.set_struct(config, True)
     loader._apply_overrides_to_config(values, config)
@@ -233,12 +234,12 @@ def main() -> int:
         num_at_once = min(int(n_jobs), len(visible_gpus()) or int(n_jobs))
     country = next((code for job in jobs if (code := select(job.config, "tracking.country_iso_code"))), None)
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")
-    refused = any(job.status == "refused" for job in jobs)
-    if not refused:
-        of_a_sweep = any(job.point for job in jobs) or any(each.startswith(_SWEEPS_ALONE) for each in typed.overrides)
-        needed = ["-m"] if of_a_sweep and not typed_sweep else []
-        sys.stdout.write(f"Start:  {shlex.join(['python', '-m', 'experiments.train', *needed, *arguments])}\n")
-    return 2 if refused else 0
+    if any(job.status == "refused" for job in jobs):
+        return 2
+    of_a_sweep = any(job.point for job in jobs) or any(each.startswith(_SWEEPS_ALONE) for each in typed.overrides)
+    needed = ["-m"] if of_a_sweep and not typed_sweep else []
+    sys.stdout.write(f"Start:  {shlex.join(['python', '-m', 'experiments.train', *needed, *arguments])}\n")
+    return 0
 
 
 if __name__ == "__main__":

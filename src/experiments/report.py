@@ -24,12 +24,8 @@ from experiments.runs.sweeps import read_sweep
 def write_report(dirs: Sequence[Path], out: Path, published: bool = False) -> tuple[str, list[Path]]:
     """Write `report.md` and its figures over the finished runs below some directories.
 
-    Runs on other queries, or by another metric, have a section of their own.
-
-    Args:
-        dirs: Where runs are.
-        out: Where `report.md` and `figures/` go.
-        published: Show the article's values beside those of runs on the same data, marked as published.
+    Runs on other queries, or by another metric, have a section of their own. Beside runs on the article's data its
+    values stand, marked as published, if they are asked for.
 
     Returns:
         The tables as text, and the files written.

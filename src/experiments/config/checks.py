@@ -74,13 +74,10 @@ def _check_groups(config: dict[str, Any]) -> None:
         elif key not in GROUPS:
             raise ConfigError(f"{key} is unknown; {hint(key, [*dotted_keys(config)], [*_VALUES, *GROUPS])}")
         elif not isinstance(value, dict) or not isinstance(value.get("_target_"), str):
-            raise ConfigError(
-                f"{key}={show(value)}: {key} is a group: choose one of its options ({key}=NAME, see --help) "
-                f"and set values inside it ({key}.KEY=VALUE)"
-            )
+            how = f"choose one of its options ({key}=NAME, see --help) and set values inside it ({key}.KEY=VALUE)"
+            raise ConfigError(f"{key}={show(value)}: {key} is a group: {how}")
     for group in GROUPS:
-        if group not in config:
-            raise ConfigError(f"{group} is missing: choose one of its options ({group}=NAME, see --help)")
+        refuse(group not in config, f"{group} is missing: choose one of its options ({group}=NAME, see --help)")
 
 
 def targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -96,11 +93,7 @@ def targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _read(key: str, target: str) -> Signature:
-    """Read a target's signature.
-
-    Raises:
-        ConfigError: If there is no such target; it names the extra that installs its package, if one does.
-    """
+    """Read a target's signature; raise a ConfigError where there is none, which names the extra that installs it."""
     package = target.partition(".")[0]
     if package in _EXTRAS and importlib.util.find_spec(package) is None:
         raise ConfigError(f"{key}: {package} isn't installed; type pip install -e '.[{_EXTRAS[package]}]'")
@@ -133,11 +126,9 @@ def _check_node(key: str, node: dict[str, Any]) -> None:
     target = node["_target_"]
     known = _read(key, target)
     for name, value in node.items():
-        if name in _HYDRA_KEYS:
+        if name in _HYDRA_KEYS or (name not in known.parameters and known.accepts_any):
             continue
         if name not in known.parameters:
-            if known.accepts_any:
-                continue
             names = [f"{key}.{parameter}" for parameter in known.parameters]
             inside = [f"{key}.{n}" for n in node if n != name and n not in _HYDRA_KEYS]
             raise ConfigError(f"{key}.{name} is unknown to {target}; {hint(f'{key}.{name}', names, inside or names)}")
@@ -145,8 +136,7 @@ def _check_node(key: str, node: dict[str, Any]) -> None:
             check_value(f"{key}.{name}", value, known.parameters[name].annotation)
     if not node.get("_partial_", False) and "_args_" not in node:
         for name, parameter in known.parameters.items():
-            if parameter.required and name not in node:
-                raise ConfigError(f"{key}.{name} is missing: type +{key}.{name}=…")
+            refuse(parameter.required and name not in node, f"{key}.{name} is missing: type +{key}.{name}=…")
 
 
 def _check_ranges(config: dict[str, Any]) -> None:

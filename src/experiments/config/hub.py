@@ -23,7 +23,7 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import httpx, validate_repo_id
 
-from experiments.config.errors import ConfigError, one_line
+from experiments.config.errors import ConfigError, one_line, refuse
 from experiments.config.model_files import are_renamed, check_parts, local_folder, weights_here
 from experiments.config.signatures import signature
 
@@ -50,12 +50,8 @@ logger = logging.getLogger(__name__)
 def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[str, str]:
     """Make sure, before anything heavy is imported or downloaded, that the Hub gives what a config names.
 
-    Args:
-        config: The resolved config.
-        begun_with: What this returned for the run that is gone on with: its commits are taken again.
-
-    Returns:
-        The commit of each source, which will be loaded, by its name (a data set's second one with its revision).
+    Returns the commit of each source, which will be loaded, by its name (a data set's second one with its revision).
+    Those that it returned for the run that is gone on with (`begun_with`) are taken again.
 
     Raises:
         ConfigError: At the first source that it doesn't give, and for a part that its model hasn't got.
@@ -107,12 +103,8 @@ def _weights(name: str, revision: str | None) -> list[str] | None:
 def commit(what: str, name: str, revision: str | None = None, *, kind: str = "model", instead: str = OFFLINE) -> str:
     """Return the commit that a name on the Hub stands for, asked once; from the cache where the Hub can't be reached.
 
-    Args:
-        what: What is asked for, as the user typed it: "model.name=a/b".
-        name: OWNER/NAME.
-        revision: Branch, tag or commit; None: the main branch.
-        kind: "model" or "dataset".
-        instead: What the user can do without the Hub.
+    `what` is asked for as the user typed it (`model.name=a/b`), at a branch, tag or commit (None: the main branch);
+    `kind` is "model" or "dataset", and `instead` what the user can do without the Hub.
 
     Raises:
         ConfigError: If the Hub refuses, or can't be reached and the cache hasn't got it either.
@@ -144,8 +136,7 @@ def why_offline() -> str:
 
 def require_hub(what: str, instead: str = OFFLINE) -> None:
     """Raise a ConfigError at once if something needs the Hub, and no connection comes about within three seconds."""
-    if reason := unreachable():
-        raise ConfigError(f"{what}: could not reach the Hub ({reason}): connect, or {instead}")
+    refuse(reason := unreachable(), f"{what}: could not reach the Hub ({reason}): connect, or {instead}")
 
 
 def unreachable() -> str | None:

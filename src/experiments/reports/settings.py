@@ -62,11 +62,9 @@ class Setting:
 
 
 def load_settings(paths: Sequence[Path]) -> list[Setting]:
-    """Return the settings in the order in which their runs are named.
+    """Return the settings in the order in which their runs are named: by directories that are runs or hold some.
 
-    Args:
-        paths: Directories of finished runs, or such that hold finished runs. A run of a seed that its setting has
-            already makes a setting of its own.
+    Runs of one config but for its seeds are one setting; a second run of a seed makes a setting of its own.
 
     Raises:
         ConfigError: If there are fewer than two runs, one isn't finished, or they can't be ranked together.

@@ -27,7 +27,7 @@ class RankingOptions(TypedDict, total=False):
 
     scale: AboveZero  # factor of the similarities, 1 / temperature
     gather_across_devices: bool  # take the other devices' documents as negatives too
-    directions: Sequence[str]  # what is told apart: query_to_doc, and query_to_query, doc_to_query, doc_to_doc
+    directions: Sequence[str]  # what is compared: query_to_doc, query_to_query, doc_to_query, doc_to_doc
     partition_mode: str  # one softmax over all directions (joint) or one each (per_direction)
     hardness_mode: str | None  # weigh harder negatives more: in_batch_negatives, hard_negatives or all_negatives
     hardness_strength: float  # by how much

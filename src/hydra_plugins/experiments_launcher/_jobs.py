@@ -101,7 +101,6 @@ class Pool:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
             )
         self.running.append(Child(job, process, time.monotonic(), gpu, memory.oom_kills()))
-        job.update(status="running", start=now(), end=None, error=None, reused=False, dominated_by=None)
         self.save()
         self.progress.started(job)
 
@@ -163,9 +162,10 @@ def frozen_path(sweep_dir: Path, job: dict[str, Any]) -> Path:
 
 
 def prepare(sweep_dir: Path, job: dict[str, Any]) -> Path:
-    """Make a job's directory, forget how it ended before, and return its log."""
+    """Make a job's directory, forget how it ended before, note that it runs, and return its log."""
     (sweep_dir / job["dir"]).mkdir(parents=True, exist_ok=True)
     frozen_path(sweep_dir, job).with_suffix(".json").unlink(missing_ok=True)
+    job.update(status="running", start=now(), end=None, error=None, reused=False, dominated_by=None)
     return sweep_dir / job["log"]
 
 

@@ -10,7 +10,7 @@ import pickle
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class ProcessLauncher(Launcher):
         repeat: bool = False,
     ) -> None:
         self.n_jobs, self.on_failure, self.skip_dominated = n_jobs, on_failure, skip_dominated
-        self.memory_limit, self.repeat = memory_limit, repeat
+        self.memory_limit = memory_limit  # as typed; `wanted` has it in bytes, and `repeat`
         self.sweep: dict[str, Any] = {}  # what `summary.json` holds, once it is known which sweep this is
         self.plain: dict[int, dict[str, Any]] = {}  # each job's config, by its number
         self.batch = 0
@@ -55,6 +55,9 @@ class ProcessLauncher(Launcher):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the options, and give the sweeper a folder for its file until it is known which sweep this is."""
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+        self.module, self.function = _importable(task_function.__wrapped__)  # type: ignore[attr-defined]
+        sources = config.hydra.runtime.config_sources
+        self.own = [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
         self.wanted = cli.wanted_sweep(config)
         parent = self.wanted.folder.parent
         parent.mkdir(parents=True, exist_ok=True)
@@ -124,24 +127,22 @@ class ProcessLauncher(Launcher):
     def _enter(self, batch: Sequence[Job]) -> None:
         """Give each job its entry in the sweep, that of the sweep that is taken up where it is the same."""
         jobs = self.sweep["jobs"]
-        own = cli.own_options(self.config)
-        module, _ = self._task()
         earlier = [job for job in jobs if job["batch"] == self.batch]
         jobs[:] = [job for job in jobs if job["batch"] != self.batch]
         numbers = {job["identity"]: job["number"] for job in jobs if job["batch"] < self.batch}
         taken = {job["number"] for job in [*jobs, *earlier]}
         for each in batch:
-            job = next((job for job in earlier if job["identity"] == each.identity), None)
-            if job is None:
+            if same := [job for job in earlier if job["identity"] == each.identity]:
+                job = same[0]
+                earlier.remove(job)
+            else:
                 number = each.config.hydra.job.num if each.config.hydra.job.num not in taken else max(taken) + 1
                 taken.add(number)
                 job = {"number": number, "dir": each.config.hydra.sweep.subdir, "status": "pending", "reused": False}
-            else:
-                earlier.remove(job)
             job |= {"identity": each.identity, "batch": self.batch, "overrides": [*each.overrides]}
             job["point"] = cli.swept_point(self.sweep["keys"], each.overrides)
             job["log"] = f"{job['dir']}/console.log"
-            job["rerun"] = sweep_summary.rerun_line(module, [*own, *each.overrides], self.memory_limit)
+            job["rerun"] = sweep_summary.rerun_line(self.module, [*self.own, *each.overrides], self.memory_limit)
             if each.identity in numbers:
                 job |= {"status": "duplicate", "same_as": numbers[each.identity]}
             elif job["status"] == "pending" and each.refusal:
@@ -157,7 +158,7 @@ class ProcessLauncher(Launcher):
         """Freeze the configs of the jobs that are to run, and run them."""
         pending = [job for job in batch if job.entry["status"] == "pending"]
         for job in pending:
-            self._freeze(job.entry, job.config)
+            self._freeze(job)
         self._save()
         progress = Progress(self.dir)
         for job in batch:
@@ -178,38 +179,27 @@ class ProcessLauncher(Launcher):
         pool.run(pending, self._is_blocked, stop=self.on_failure == "stop")
 
     def _is_blocked(self, job: dict[str, Any]) -> bool:
-        """Leave out a job whose turn has come if one ran out of memory that needs no more."""
+        """Note and return whether a job, whose turn has come, is skipped: one that needs no more memory ran out."""
         for other in self.sweep["jobs"] if self.skip_dominated else []:
             if other["status"] == "OOM" and is_dominated(self.plain[job["number"]], self.plain[other["number"]]):
                 job |= {"status": "skipped", "dominated_by": other["number"]}
                 return True
         return False
 
-    def _freeze(self, job: dict[str, Any], config: DictConfig) -> None:
+    def _freeze(self, job: Job) -> None:
         """Write the config that the job's process runs, whatever becomes of the YAML files until then."""
+        config, entry = job.config, job.entry
         with read_write(config.hydra), open_dict(config):
-            config.hydra.sweep.dir, config.hydra.sweep.subdir = str(self.dir), job["dir"]
-            config.hydra.job.id = config.hydra.job.num = job["number"]
-            if config.get("run_name") is None and job["point"]:
-                config.run_name = sweep_summary.job_name(job["point"])
+            config.hydra.sweep.dir, config.hydra.sweep.subdir = str(self.dir), entry["dir"]
+            config.hydra.job.id = config.hydra.job.num = entry["number"]
+            if config.get("run_name") is None and entry["point"]:
+                config.run_name = sweep_summary.job_name(entry["point"])
             if "group" in (config.get("tracking") or {}) and config.tracking.group is None:
                 config.tracking.group = self.sweep["name"]
-        module, function = self._task()
-        frozen = {"module": module, "function": function, "config": config, "memory_limit": self.wanted.memory_limit}
-        path = frozen_path(self.dir, job)
+        frozen = {"module": self.module, "function": self.function, "arguments": [*self.own, *job.overrides]}
+        path = frozen_path(self.dir, entry)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(pickle.dumps(frozen))
-
-    def _task(self) -> tuple[str, str]:
-        """Return module and name of the function that a job calls, as another process imports them."""
-        task = self.task_function.__wrapped__  # type: ignore[attr-defined]
-        module = task.__module__
-        if module == "__main__":
-            spec = sys.modules["__main__"].__spec__
-            if spec is None:
-                raise ConfigError("a sweep is started with python -m MODULE, so that its jobs can import the module")
-            module = spec.name
-        return module, task.__qualname__
+        path.write_bytes(pickle.dumps(frozen | {"config": config, "memory_limit": self.wanted.memory_limit}))
 
     def _save(self, status: str = "running") -> None:
         self.sweep |= {"status": status, "end": None if status == "running" else now()}
@@ -225,3 +215,14 @@ class ProcessLauncher(Launcher):
             why = RuntimeError(f"job {job.entry['number']} {job.entry['status']}")
             result.status, result.return_value = JobStatus.FAILED, why
         return result
+
+
+def _importable(task: Callable[..., object]) -> tuple[str, str]:
+    """Return module and name of the function that a job calls, as another process imports them."""
+    module = task.__module__
+    if module == "__main__":
+        spec = sys.modules["__main__"].__spec__
+        if spec is None:
+            raise ConfigError("a sweep is started with python -m MODULE, so that its jobs can import the module")
+        module = spec.name
+    return module, task.__qualname__

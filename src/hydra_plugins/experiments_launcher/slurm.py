@@ -27,7 +27,6 @@ class SubmititLauncher(ProcessLauncher):
             return
         for job in pending:
             prepare(self.dir, job)
-            job.update(status="running", start=now(), end=None, error=None, reused=False)
         self._save()
         paths = [[str(frozen_path(self.dir, job).resolve()), str(self.dir / job["log"])] for job in pending]
         waiting = dict(enumerate(self.submitit.submit(paths)))
