@@ -4,13 +4,20 @@ import PIL.Image
 import pytest
 import torch
 import transformers.modeling_flash_attention_utils as flash
+import transformers.modeling_utils
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.flash_attention import flash_attention_forward
+from transformers.masking_utils import flash_attention_mask
 
 from experiments.models.embedders import load_embedder
 from experiments.models.tiny import twins
 from experiments.training.losses import CachedMultipleNegativesRankingLoss
 
+NAME = "flash_attention_on_the_cpu"
+AttentionInterface.register(NAME, flash_attention_forward)
+AttentionMaskInterface.register(NAME, flash_attention_mask)
 TEXTS = ["sales", "energy by region and quarter in the north of the company", "x", "rising costs"]
-PAGES = [PIL.Image.new("RGB", (100, 160 - 20 * number), color) for number, color in enumerate(("red", "blue", "tan"))]
+PAGES = [PIL.Image.new("RGB", (100, 160), color) for color in ("red", "blue", "tan")]  # of one length: none is padded
 
 
 def attend(q, k, v, causal, scale):
@@ -20,23 +27,23 @@ def attend(q, k, v, causal, scale):
     return out[0].transpose(0, 1)
 
 
-def flash_attn_func(q, k, v, dropout_p=0.0, softmax_scale=None, causal=False):
-    return torch.stack([attend(*each, causal, softmax_scale) for each in zip(q, k, v, strict=True)])
+def flash_attn(q, k, v, **options):
+    return torch.stack([attend(*each, **options) for each in zip(q, k, v, strict=True)])
 
 
-def flash_attn_varlen_func(
-    q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, dropout_p=0.0, softmax_scale=None, causal=False
-):
+def flash_attn_varlen(q, k, v, cu_seqlens_q, cu_seqlens_k, **options):
     ends = cu_seqlens_q.tolist()
-    slices = [slice(*each) for each in zip(ends[:-1], ends[1:], strict=True)]
-    return torch.cat([attend(q[each], k[each], v[each], causal, softmax_scale) for each in slices])
+    texts = [slice(*each) for each in zip(ends[:-1], ends[1:], strict=True)]
+    return torch.cat([attend(q[text], k[text], v[text], **options) for text in texts])
 
 
-def attend_by(transformer, implementation):
-    config = transformer.config
-    for each in (config, config.text_config, config.vision_config):
-        each._attn_implementation = implementation
-    transformer.unpad_inputs = None  # finds out anew whether texts are padded
+def options_of(is_causal, softmax_scale, **rest):
+    return {"causal": is_causal, "scale": softmax_scale}
+
+
+def kernel(*arguments, **options):
+    """What transformers finds of the package: kernels, without those for padded rows, and how they are called."""
+    return (flash_attn, flash_attn_varlen, None, None, None), (options_of, options_of)
 
 
 def loss_of(model):
@@ -50,11 +57,12 @@ def loss_of(model):
 
 @pytest.mark.parametrize("twin", [twins.qwen2vl, twins.qwen3vl_instruct])
 def test_texts_without_padding_embed_and_train_as_padded_ones(twin, cache, monkeypatch):
-    functions = (flash_attn_func, flash_attn_varlen_func, None, flash._pad_input, flash._unpad_input)
-    monkeypatch.setattr(flash, "_lazy_imports", lambda *arguments, **options: functions)
+    for module in (flash, transformers.modeling_utils):
+        monkeypatch.setattr(module, "lazy_import_flash_attention", kernel)
     model = load_embedder(twin(cache_dir=str(cache)), attn_implementation="sdpa", pooling="lasttoken").eval()
     padded, (loss, gradients) = model.encode(TEXTS, convert_to_tensor=True), loss_of(model)
-    attend_by(model[0], "flash_attention_2")
+    model[0].model.set_attn_implementation(NAME)
+    model[0].unpad_inputs = None  # finds out anew whether texts are padded
     assert "attention_mask" not in model.preprocess(TEXTS)  # one row of all texts, by their lengths
     torch.testing.assert_close(model.encode(TEXTS, convert_to_tensor=True), padded, rtol=0, atol=1e-5)
     flat_loss, flat_gradients = loss_of(model)
