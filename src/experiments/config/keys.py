@@ -47,7 +47,7 @@ _KEYS: dict[Role, tuple[str, ...]] = {
         *_in("model", "cache_dir name.cache_dir encoders.*.name.cache_dir"),
         *_in("data", "path.cache_dir cache_dir"),
         *(*_HOST, *_in("evaluator", "retriever.cache_dir show_progress_bar cache_dir")),
-        *_in("trainer", "logging_steps logging_strategy logging_first_step"),
+        *_in("trainer", "ddp_timeout logging_steps logging_strategy logging_first_step"),
         *_in("trainer", "disable_tqdm report_to run_name output_dir resume push_to_hub"),
         *_in("trainer", "hub_model_id hub_private_repo hub_revision hub_token"),
     ),
