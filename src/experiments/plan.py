@@ -229,8 +229,9 @@ def main() -> int:
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {one_line(str(error))}\n")
         return 2
-    num_at_once = len(jobs)  # Slurm takes them all
-    if (n_jobs := master.hydra.launcher.get("n_jobs")) is not None:
+    launcher = master.hydra.launcher
+    num_at_once = 1 if str(launcher._target_).endswith(".BasicLauncher") else len(jobs)  # Slurm takes them all
+    if (n_jobs := launcher.get("n_jobs")) is not None:
         num_at_once = min(int(n_jobs), len(visible_gpus()) or int(n_jobs))
     country = next((code for job in jobs if (code := select(job.config, "tracking.country_iso_code"))), None)
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")

@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -158,7 +159,7 @@ def test_as_many_workers_as_the_shared_memory_has_room_for(model, data, tmp_path
         for batch in make_trainer(model, data, tmp_path).get_train_dataloader()
     }
     for in_flight, fitting in ((8.5, 2), (5.5, 1), (3.5, 0)):  # of 6, 4 and none that are needed, a fifth more each
-        usage = shutil._ntuple_diskusage(0, 0, int(in_flight * batch))
+        usage = SimpleNamespace(used=0, free=int(in_flight * batch))
         monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
         trainer = make_trainer(model, data, tmp_path, dataloader_num_workers=2)
         assert trainer.args.dataloader_num_workers == fitting
