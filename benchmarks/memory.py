@@ -2,8 +2,8 @@
 
     MALLOC_ARENA_MAX=1 python -m benchmarks.memory
 
-Few layers and few words, on the CPU, under bfloat16 autocast as on a GPU: a step forward and backward with AdamW, whose
-peak of resident memory (VmHWM) is read. What CUDA itself takes, and the gaps of its allocator, are not part of it.
+Few layers and few words, on the CPU, under bfloat16 autocast as on a GPU: a step forward and backward with AdamW,
+whose peak of resident memory (VmHWM) is read. What CUDA takes, and the gaps of its allocator, are no part of it.
 """
 
 import ctypes
