@@ -62,8 +62,8 @@ def quality(models: dict[str, Path], cache_dir: Path, num_rows: int) -> dict[str
     from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
     from experiments.data.drawn import report_pages
-    from experiments.evaluation.primary_metric import PRIMARY_METRIC
     from experiments.evaluation.retrieval import RetrievalEvaluator
+    from experiments.runs.metrics_file import PRIMARY_METRIC
 
     data = report_pages.load(num_rows, NUM_QUERIES, cache_dir=str(cache_dir), page_size=PAGE_SIZE).direction
     ours = RetrievalEvaluator({"query_to_document": data}, truncate_dims=[48, 24, 12])

@@ -34,7 +34,8 @@ def finished_run(folder, *, name=None, base=BASE, final=FINETUNED, parameters=1_
     }
     content |= {key: section(values) for key, values in (("base", base), ("final", final)) if values}
     config = {"seed": 42, "run_name": name} | (config or {})
-    with keep_record(folder, config, command="python -m experiments.train seed=42") as run:
+    with keep_record(folder, config) as run:
         run.update(fingerprint="data-fingerprint", dashboard="trackio show --project experiments")
+        run.update(command="python -m experiments.train seed=42")
         save_json(folder / "metrics.json", content | metrics)
     return folder

@@ -26,7 +26,7 @@ def write_run(folder, *, seed=42, skill=1.0, dims=DIMS, config=None, num_queries
     for dim in dims:
         scores = generator.normal(size=(num_queries, NUM_DOCUMENTS))
         scores[np.arange(num_queries), np.arange(num_queries)] += skill * dim / 8
-        columns, _ = rank(scores)
+        columns, _ = rank([scores])
         hits = np.array(
             [[id_ in relevant[q] for id_ in document_ids[row]] for q, row in zip(query_ids, columns, strict=True)]
         )
@@ -43,7 +43,7 @@ def write_run(folder, *, seed=42, skill=1.0, dims=DIMS, config=None, num_queries
     }
     for key, value in (config or {}).items():
         full["trainer"][key] = value
-    with keep_record(folder, full, command="python -m experiments.train"):
+    with keep_record(folder, full):
         save_json(folder / "metrics.json", metrics)
     return folder
 

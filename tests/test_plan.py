@@ -42,7 +42,7 @@ def write_past_run(folder, config, *, train_s, eval_s, rest_s, energy=True):
     history.append({"step": 2, "train_runtime": train_s + 2 * eval_s})
     seconds = train_s + 4 * eval_s + rest_s
     measured = {"energy_kwh": seconds * 1e-5, "emissions_kg": seconds * 1e-6, "duration_s": seconds, "country": "USA"}
-    with keep_record(folder, config, command="python -m experiments.train"):
+    with keep_record(folder, config):
         metrics = {"training": {"steps": 2, "history": history}, "energy": measured if energy else None}
         save_json(folder / "metrics.json", metrics)
     record = load_json(folder / "run.json")
@@ -87,6 +87,17 @@ def test_refused_and_equal_jobs_are_named_and_the_exit_code_is_2(here, monkeypat
     assert "Start:" not in printed
     assert run_plan(monkeypatch, "model=saved,qwen3vl_tiny") == 2
     assert "job 0 refused: model.name is missing" in capsys.readouterr().out
+
+
+def test_a_mini_batch_that_no_memory_bounds_is_refused_but_where_the_job_may_find_a_bound(here, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert run_plan(monkeypatch, "loss.mini_batch_size=auto,4") == 2
+    assert "job 0 refused: loss.mini_batch_size=auto: there is no GPU" in capsys.readouterr().out
+    assert run_plan(monkeypatch, "loss.mini_batch_size=auto", "loss.memory_limit=4GiB") == 0
+    assert run_plan(monkeypatch, "loss.mini_batch_size=auto", "hydra.launcher.memory_limit=4GiB") == 0
+    slurm = "hydra.launcher._target_=hydra_plugins.experiments_launcher.slurm.SubmititLauncher"
+    _, (job,) = plan.compose(["loss.mini_batch_size=auto", slurm])
+    assert job.status == "to run"
 
 
 def test_done_jobs_of_the_same_sweep_are_found_by_their_identities(here, monkeypatch, capsys):
@@ -182,6 +193,7 @@ def test_mistakes_are_one_line_and_exit_2(here, monkeypatch, capsys):
         (["lr=1,2"], "trainer.learning_rate"),
         (["model=qwen"], "qwen3vl_tiny"),
         (["seed"], "key=value"),
+        (["--nope"], "unrecognized arguments: --nope"),
         (["hydra/sweeper=optuna", "seed=1,2"], "hydra/sweeper=optuna"),
         (["hydra.launcher.memory_limit=much"], "hydra.launcher.memory_limit=much"),
     ):

@@ -12,37 +12,43 @@ import re
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from string import Template
 from typing import Any, NoReturn
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.conf import HydraConf
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.config.errors import ConfigError, one_line
-from experiments.config.explain import unknown_key, unknown_option
-from experiments.config.hints import dotted_keys, show
+from experiments.config.hints import dotted_keys, hint, show, unknown_key, unknown_option
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
-from experiments.reports.tables import joined, shortened
+from experiments.reports import sweep_summary
+from experiments.reports.tables import joined, shortened, shown
 from experiments.runs import log, run_folder
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 from experiments.runs.process import is_main_process
+from experiments.runs.run import read_record
+from experiments.runs.sweeps import Wanted
 
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
+
+Task = Callable[..., object]
 
 logger = logging.getLogger(__name__)
 
 
-def launch(task: Callable[..., object]) -> NoReturn:
+def launch(task: Task) -> NoReturn:
     """Compose the config from the command line, check it, run the task, and exit.
 
     Args:
@@ -51,48 +57,41 @@ def launch(task: Callable[..., object]) -> NoReturn:
             under `--multirun` once for each job.
     """
     drop_null_recipe(sys.argv)
-    if {"--help", "-h"} & {*sys.argv[1:]}:
-        _print_help()
     failures: list[Exception] = []
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     job = make_job(task, failures, wants_traceback)
+    left = vars(job)  # our launcher leaves the sweep's directory here, as `sweep_dir`
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
-        search_path(get_args_parser().parse_args().config_dir)
+        arguments = parse_arguments()
+        if arguments.help:
+            _print_help(arguments.config_dir)
+        search_path(arguments.config_dir)
         run_folder.refuse_finished(sys.argv[1:])
         hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
     except KeyboardInterrupt:
-        what = "the same line with trainer.resume=auto" if _sweep_dir(job) is None else "the same line"
+        what = "the same line" if "sweep_dir" in left else "the same line with trainer.resume=auto"
         sys.stderr.write(f"\ninterrupted; {what} goes on\n")
         sys.exit(130)
     except Exception as error:
         if wants_traceback:
             raise
-        if _sweep_dir(job) is not None and not isinstance(error, ConfigError):  # the launcher's own
+        if "sweep_dir" in left and not isinstance(error, ConfigError):  # the launcher's own
             failures.append(error)
         if not failures:  # not in a job: a mistake in what was typed
             failures.append(ConfigError(explain(error)))
-    if not failures and (sweep_dir := _sweep_dir(job)) is not None:
-        from experiments.reports import sweep_summary
-
-        sys.exit(sweep_summary.conclude(sweep_dir))
     if not failures:
-        sys.exit(0)
+        sys.exit(sweep_summary.conclude(left["sweep_dir"]) if "sweep_dir" in left else 0)
     if wants_traceback:
         raise failures[0]
     sys.stderr.writelines(f"error: {one_line(str(failure))}\n" for failure in failures)
     sys.exit(2 if all(isinstance(failure, ConfigError) for failure in failures) else 1)
 
 
-def make_job(
-    task: Callable[..., object], failures: list[Exception], keep_traceback: bool
-) -> Callable[[DictConfig], None]:
+def make_job(task: Task, failures: list[Exception], keep_traceback: bool) -> Callable[[DictConfig], None]:
     """Return the function that Hydra calls for each job.
 
-    Args:
-        task: See `launch`.
-        failures: A job's failure is added to it: a ConfigError or a TaskError.
-        keep_traceback: Raise what the task raised.
+    It adds a task's failure to `failures`: a ConfigError or a TaskError, or with `keep_traceback` what was raised.
     """
 
     @functools.wraps(task)  # Hydra names the log after the file of the wrapped function
@@ -110,18 +109,26 @@ def make_job(
     return job
 
 
-def _sweep_dir(job: Callable[[DictConfig], None]) -> Path | None:
-    """Return the sweep's directory, which our launcher leaves on the function that it was given."""
-    return vars(job).get("sweep_dir")
-
-
-def _print_help() -> NoReturn:
+def _print_help(config_dir: str | None) -> NoReturn:
     """Print `hydra.help` of the primary config; Hydra takes a second and a half to list the groups."""
     template = OmegaConf.load(CONF / f"{CONFIG_NAME}.yaml").hydra.help.template
-    groups = config_groups(get_args_parser().parse_args().config_dir)
-    options = "".join(f"  {group}: {', '.join(names)}\n" for group, names in groups.items())
+    options = "".join(f"  {group}: {', '.join(names)}\n" for group, names in config_groups(config_dir).items())
     sys.stdout.write(Template(template).substitute(APP_CONFIG_GROUPS=options))
     sys.exit(0)
+
+
+def parse_arguments() -> Namespace:
+    """Return the flags and overrides as Hydra reads them; a mistake in the flags is a ConfigError."""
+    parser = get_args_parser()
+    flags = [action.option_strings[0] for action in parser._actions if action.option_strings]
+
+    def refuse(message: str) -> NoReturn:
+        typed = message.rpartition(": ")[2].split()[0]
+        mend = hint(typed, flags, flags) if typed[0] == "-" else "type all settings on one side of the flags"
+        raise ConfigError(f"{message}; {mend}")
+
+    parser.error = refuse  # type: ignore[method-assign]  # it would print its usage and leave
+    return parser.parse_args()
 
 
 def drop_null_recipe(arguments: list[str]) -> None:
@@ -129,18 +136,30 @@ def drop_null_recipe(arguments: list[str]) -> None:
     arguments[:] = [each for each in arguments if each != "experiment=null"]
 
 
-def own_options(config: DictConfig) -> list[str]:
-    """Return the argument that names the user's folder of options, if a config was composed with one."""
-    sources = config.hydra.runtime.config_sources
-    return [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
+def wanted_sweep(config: DictConfig) -> Wanted:
+    """Return which sweep a config asks for, the options of its launcher checked."""
+    from experiments.config import checks
+
+    typed = any(each.startswith("hydra.sweep.dir=") for each in config.hydra.overrides.hydra)
+    launcher = config.hydra.launcher
+    return Wanted(Path(str(config.hydra.sweep.dir)), typed, checks.check_launcher(launcher), launcher.repeat)
+
+
+def swept_keys(config: DictConfig) -> list[str]:
+    """Return the keys with several values, as typed or as the sweeper's configuration has them."""
+    parsed = OverridesParser.create().parse_overrides([*config.hydra.overrides.task])
+    keys = [each.key_or_group for each in parsed if each.is_sweep_override()]
+    return [*dict.fromkeys([*keys, *map(str, config.hydra.sweeper.get("params") or {})])]
+
+
+def swept_point(keys: Sequence[str], overrides: Sequence[str]) -> dict[str, str]:
+    """Return the value that a job's overrides give each swept key."""
+    values = dict(each.lstrip("+").partition("=")[::2] for each in overrides)
+    return {key: values[key] for key in keys if key in values}
 
 
 def search_path(config_dir: str | None) -> ConfigSearchPath:
-    """Return where Hydra looks for options: in the folder that `--config-dir` names, if any, then in `conf/`.
-
-    Raises:
-        ConfigError: If there is no such folder.
-    """
+    """Return where Hydra looks for options: in the folder that `--config-dir` names, if any, then in `conf/`."""
     path = create_config_search_path(str(CONF))
     if config_dir is not None:
         if not Path(config_dir).is_dir():
@@ -150,11 +169,7 @@ def search_path(config_dir: str | None) -> ConfigSearchPath:
 
 
 def explain(error: Exception) -> str:
-    """Say in one line what was wrong with the command line and what to type instead.
-
-    Args:
-        error: What Hydra or OmegaConf raised.
-    """
+    """Say in one line what was wrong with the command line, given what Hydra or OmegaConf raised, and what to type."""
     if isinstance(error, ConfigError):
         return str(error)
     if isinstance(error, OverrideParseException):
@@ -166,16 +181,14 @@ def explain(error: Exception) -> str:
         return f"{cause.filename} can't be written ({cause.strerror}); set hydra.run.dir (hydra.sweep.dir with -m)"
     if "'hydra/launcher/submitit_" in str(error):
         return "hydra/launcher: Hydra's submitit launcher isn't installed; type pip install -e '.[slurm]'"
-    arguments = get_args_parser().parse_args()
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return unknown_option(group, option, error.options)
     try:
-        found = _explain_overrides(arguments)
+        if (found := _explain_overrides(parse_arguments())) is not None:
+            return found
     except Exception:  # what it composes to find out may be as wrong
-        found = None
-    if found is not None:
-        return found
+        pass
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key}: {str(error).splitlines()[0]}"
     return " ".join(str(e) for e in (error, error.__cause__) if e is not None and str(e))
@@ -183,24 +196,21 @@ def explain(error: Exception) -> str:
 
 def _explain_overrides(arguments: Namespace) -> str | None:
     """Find the first override whose group, option or key isn't there."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     groups = config_groups(arguments.config_dir)
     parsed = OverridesParser.create().parse_overrides(arguments.overrides)
     chosen = []
     for override in parsed:
+        key = override.key_or_group
         if override.is_sweep_override() and not arguments.multirun:
-            key, value = override.key_or_group, (override.input_line or "").partition("=")[2]
+            value = (override.input_line or "").partition("=")[2]
             return f"{key}={value} lists several values: add -m to run each, or type '{key}=[{value}]' for a list"
-        if override.key_or_group in groups and not override.is_delete():
-            values = [*override.sweep_string_iterator()] if override.is_sweep_override() else [override.value()]
-            for option in [show(value) for value in values]:
-                if option not in groups[override.key_or_group]:
-                    return unknown_option(override.key_or_group, option, groups[override.key_or_group])
-            chosen.append(f"{override.key_or_group}={show(values[0])}")
-    loader = ConfigLoaderImpl(search_path(arguments.config_dir))
-    name = arguments.config_name or CONFIG_NAME
+        if key in groups and not override.is_delete():
+            values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
+            options = [show(value) for value in values]
+            if unknown := [option for option in options if option not in groups[key]]:
+                return unknown_option(key, unknown[0], groups[key])
+            chosen.append(f"{key}={options[0]}")
+    loader, name = ConfigLoaderImpl(search_path(arguments.config_dir)), arguments.config_name or CONFIG_NAME
     config = OmegaConf.to_container(loader.load_configuration(name, chosen, RunMode.RUN))
     assert isinstance(config, dict)
     keys = {*dotted_keys(config)}
@@ -219,7 +229,7 @@ class TaskError(RuntimeError):
         self.out_of_memory = out_of_memory
 
 
-def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) -> None:
+def _run(task: Task, config: DictConfig, keep_traceback: bool) -> None:
     """Check one job's config and folders and run the task.
 
     Raises:
@@ -228,11 +238,15 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
     """
     from experiments.config import checks  # pydantic is not needed for --help
 
-    fresh = Path(HydraConfig.get().runtime.output_dir)
+    hydra_config = HydraConfig.get()
+    fresh = Path(hydra_config.runtime.output_dir)
     try:
         plain = resolve(config)
         checks.check(plain)
-        plain, output_dir, name = _agree(_choose_run(plain, fresh))
+        choice = plain, fresh, plain.get("run_name") or describe_choices(hydra_config)
+        if hydra_config.job.name == "train":
+            choice = run_folder.choose_run(*choice, hydra_config.overrides.task)
+        plain, output_dir, name = _agree(choice)
         run_folder.check(output_dir, plain)
     except ConfigError:
         run_folder.discard(fresh)
@@ -240,6 +254,7 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
     if output_dir != fresh:
         log.move_log(output_dir)
         run_folder.discard(fresh)
+    failure = None
     try:
         task(plain, output_dir, name=name, choices=_choices(output_dir))
     except ConfigError:
@@ -248,13 +263,12 @@ def _run(task: Callable[..., object], config: DictConfig, keep_traceback: bool) 
         raise
     except Exception as error:
         lift_memory_limit()
-        message, out_of_memory = _record_failure(error, output_dir), is_out_of_memory(error)
+        failure = TaskError(_record_failure(error, output_dir), is_out_of_memory(error))
         if keep_traceback:
             raise
         traceback.clear_frames(error.__traceback__)  # it would keep the tensors alive for the rest of a sweep
-    else:
-        return
-    raise TaskError(message, out_of_memory)
+    if failure is not None:  # it isn't raised above, where it would keep the task's error
+        raise failure
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
@@ -277,34 +291,19 @@ def describe_choices(hydra_config: HydraConf) -> str:
     """Return a readable name for a run: model, data, what else was chosen or set, month, day and time.
 
     For instance `qwen3vl_tiny-report_pages-mini_batch_size=4-1123-014305`.
-
-    Args:
-        hydra_config: The `hydra` node, as `HydraConfig.get()` gives it inside a job.
     """
     choices = hydra_config.runtime.choices
     parts = [str(choices.get("model", "")), str(choices.get("data", ""))]
     for override in hydra_config.overrides.task:
         key, _, value = override.lstrip("+~").partition("=")
         if key.partition("@")[0] not in ("model", "data", "run_name", "trainer.resume"):
-            value = re.sub(r"[^\w.,-]+", "_", value.rpartition("/")[2]).strip("_")
-            value = shortened(value, 24)
+            value = shortened(re.sub(r"[^\w.,-]+", "_", value.rpartition("/")[2]).strip("_"), 24)
             parts.append(value if key in choices else f"{key.rpartition('.')[2]}={value}")
     return joined([*filter(None, parts)], 108) + datetime.now().strftime("-%m%d-%H%M%S")
 
 
-def _choose_run(config: dict[str, Any], fresh: Path) -> tuple[dict[str, Any], Path, str]:
-    """Return config, directory and name of the run: a fresh one's, or those of the run that is resumed."""
-    hydra_config = HydraConfig.get()
-    name = config.get("run_name") or describe_choices(hydra_config)
-    if hydra_config.job.name != "train":
-        return config, fresh, name
-    return run_folder.choose_run(config, fresh, name, hydra_config.overrides.task)
-
-
 def _choices(output_dir: Path) -> dict[str, str]:
     """Return the option chosen of each group, by the command line or by that of the run that is resumed."""
-    from experiments.runs.run import read_record
-
     chosen = HydraConfig.get().runtime.choices.items()
     choices = {group: str(option) for group, option in chosen if option is not None and "hydra/" not in group}
     return (read_record(output_dir) or {}).get("choices", choices)
@@ -319,8 +318,7 @@ def _agree(choice: tuple[dict[str, Any], Path, str]) -> tuple[dict[str, Any], Pa
     from accelerate.utils import broadcast_object_list
 
     PartialState(cpu=not torch.accelerator.is_available())
-    config, output_dir, name = broadcast_object_list([*choice])
-    return config, output_dir, name
+    return tuple(broadcast_object_list([*choice]))
 
 
 def _record_failure(error: Exception, output_dir: Path) -> str:
@@ -330,11 +328,7 @@ def _record_failure(error: Exception, output_dir: Path) -> str:
     for handler in log.log_files():
         exc_info = (type(error), error, error.__traceback__)
         handler.handle(logger.makeRecord(logger.name, logging.ERROR, "", 0, "%s", (message,), exc_info))
-        places.append(f"log with the traceback: {_relative(Path(handler.baseFilename))}")
+        places.append(f"log with the traceback: {shown(Path(handler.baseFilename))}")
     if (output_dir / "run.json").exists():
-        places.append(f"record: {_relative(output_dir / 'run.json')}")
+        places.append(f"record: {shown(output_dir / 'run.json')}")
     return f"{message} ({'; '.join(places)})" if places else message
-
-
-def _relative(path: Path) -> Path:
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -5,30 +5,30 @@ python -m experiments.plan loss.mini_batch_size=1,4,16 seed=42,43     the line o
 
 from __future__ import annotations
 
+import functools
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime, setup_globals
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from experiments.cli import drop_null_recipe, explain, resolve, search_path
-from experiments.config import checks
+from experiments import cli
+from experiments.config import checks, fits_memory
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
-from experiments.config.launcher_options import check_options
 from experiments.config.options import CONFIG_NAME
 from experiments.reports.tables import energy_text, markdown_table, shown, time_text
 from experiments.runs import sweeps
@@ -43,6 +43,7 @@ _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
 Type the overrides of the sweep. Exit code 2 if a job would be refused.
 """
+_LAUNCHES_HERE = (".ProcessLauncher", ".BasicLauncher")  # not on other nodes
 _SWEEPS_ALONE = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweeper")  # a single run ignores them
 
 
@@ -53,7 +54,7 @@ class Job:
     number: int
     overrides: list[str]
     point: dict[str, str]  # the value of each swept key
-    config: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any]
     identity: str = ""
     status: str = "to run"  # or: refused, same as job N, done
     error: str = ""
@@ -61,7 +62,7 @@ class Job:
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[DictConfig, list[Job]]:
-    """Return the sweep's config and the jobs that `experiments.train -m` would run, in their order.
+    """Return the sweep's config and the jobs that `experiments.train -m` would run, in their order, each checked.
 
     Args:
         overrides: As typed.
@@ -70,7 +71,7 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Di
     Raises:
         ConfigError: If another sweeper than Hydra's basic one chooses the jobs while it runs.
     """
-    loader = ConfigLoaderImpl(search_path(config_dir))
+    loader = ConfigLoaderImpl(cli.search_path(config_dir))
     master = loader.load_configuration(CONFIG_NAME, [*overrides], RunMode.MULTIRUN)
     HydraConfig.instance().set_config(master)
     if not str(master.hydra.sweeper._target_).endswith(".BasicSweeper"):
@@ -78,75 +79,67 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Di
         raise ConfigError(f"hydra/sweeper={name} chooses its jobs while it runs: there is no plan before")
     params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides([*params, *master.hydra.overrides.task])
-    keys = [*dict.fromkeys(each.key_or_group for each in parsed if each.is_sweep_override())]
     (batch,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
-    bases: dict[tuple[str, ...], DictConfig] = {}
+    keys, launcher = cli.swept_keys(master), master.hydra.launcher
+
+    @functools.cache  # it takes a seventh of a second, and jobs share it
+    def compose_options(chosen: tuple[str, ...]) -> DictConfig:
+        return loader.load_sweep_config(master, [*chosen])
+
     jobs = []
     for number, line in enumerate(batch):
-        values = dict(each.lstrip("+").partition("=")[::2] for each in line)
-        job = Job(number, line, {key: values[key] for key in keys if key in values})
+        job = Job(number, line, cli.swept_point(keys, line), config={"overrides": line})  # if a value is missing
         try:
-            job.config = _plain(loader, master, line, bases)
-        except ConfigError as error:  # a value is missing
-            job.status, job.error, job.config = "refused", str(error), {"overrides": [*line]}
+            job.config = _plain(line, loader, compose_options)
+            checks.check(job.config)
+            if str(launcher._target_).endswith(_LAUNCHES_HERE) and launcher.get("memory_limit") is None:
+                fits_memory.check(job.config["loss"])
+        except ConfigError as error:
+            job.status, job.error = "refused", str(error)
+        job.identity = job_identity(job.config)
         jobs.append(job)
     return master, jobs
 
 
 def _plain(
-    loader: ConfigLoaderImpl, master: DictConfig, line: list[str], bases: dict[tuple[str, ...], DictConfig]
+    line: list[str], loader: ConfigLoaderImpl, compose_options: Callable[[tuple[str, ...]], DictConfig]
 ) -> dict[str, Any]:
-    """Return a job's config as plain containers.
-
-    Hydra composes the options chosen, which takes a seventh of a second, and then sets values: jobs of the same
-    options share the first part.
-    """
+    """Return a job's config as plain containers: Hydra composes the options chosen, then sets values."""
     values: list[Override] = []
-    chosen = []
+    chosen: list[str] = []
     for override in OverridesParser.create(config_loader=loader).parse_overrides(line):
-        is_group = loader.repository.group_exists(override.key_or_group)
-        chosen += [str(override.input_line)] if is_group else []
-        values += [] if is_group else [override]
-    if (base := bases.get(tuple(chosen))) is None:
-        base = bases[tuple(chosen)] = loader.load_sweep_config(master, chosen)
+        if loader.repository.group_exists(override.key_or_group):
+            chosen.append(str(override.input_line))
+        else:
+            values.append(override)
+    base = compose_options(tuple(chosen))
     config = OmegaConf.masked_copy(base, [str(key) for key in base if key != "hydra"])
     OmegaConf.set_struct(config, True)
     loader._apply_overrides_to_config(values, config)
-    if OmegaConf.select(config, "trainer.resume") == "auto":
-        with open_dict(config):
-            config.trainer.resume = None  # a sweep takes up its own
-    return resolve(config)
+    plain = cli.resolve(config)
+    if select(plain, "trainer.resume") == "auto":
+        plain["trainer"]["resume"] = None  # a sweep takes up its own
+    return plain
 
 
 def judge(jobs: Sequence[Job], master: DictConfig, past: Sequence[Past]) -> Path | None:
-    """Say of each job whether it is refused, a duplicate, done or to run, and what it will cost.
-
-    Args:
-        jobs: Of the sweep.
-        master: Its config.
-        past: Runs to estimate by.
+    """Say of each job whether it is a duplicate, done or to run, and what it will cost, given past runs.
 
     Returns:
-        The directory of the sweep that would be taken up.
+        The directory of the sweep that our launchers would go on with, as they choose it.
     """
-    for job in jobs:
-        job.identity = job_identity(job.config)
-        try:
-            if job.status != "refused":
-                checks.check(job.config)
-        except ConfigError as error:
-            job.status, job.error = "refused", str(error)
-    folder = _taken_up(jobs, master)
+    folder = None
+    if str(master.hydra.launcher._target_).startswith("hydra_plugins.experiments_launcher."):
+        folder = sweeps.choose(cli.wanted_sweep(master), [job.identity for job in jobs])
     entries = (sweeps.read_sweep(folder) or {})["jobs"] if folder else []
+    done = {each["identity"] for each in entries if folder and is_finished(folder / each["dir"])}
     first: dict[str, int] = {}
     for job in jobs:
         if job.status == "refused":
             continue
         if job.identity in first:
             job.status = f"same as job {first[job.identity]}"
-        elif folder and any(
-            each["identity"] == job.identity and is_finished(folder / each["dir"]) for each in entries
-        ):
+        elif job.identity in done:
             job.status = "done"
         else:
             job.estimate = estimate(job.config, past)
@@ -154,26 +147,12 @@ def judge(jobs: Sequence[Job], master: DictConfig, past: Sequence[Past]) -> Path
     return folder
 
 
-def _taken_up(jobs: Sequence[Job], master: DictConfig) -> Path | None:
-    """Return the sweep that our launchers would go on with, as they choose it."""
-    launcher = master.hydra.launcher
-    if not str(launcher._target_).startswith("hydra_plugins.experiments_launcher."):
-        return None
-    limit = check_options(launcher)
-    typed = any(each.startswith("hydra.sweep.dir=") for each in master.hydra.overrides.hydra)
-    wanted = Path(str(master.hydra.sweep.dir))
-    return sweeps.choose(wanted, typed, [job.identity for job in jobs], limit, launcher.repeat)
-
-
 def page(jobs: Sequence[Job], num_at_once: int, folder: Path | None, country: str | None) -> str:
     """Return what is printed: a row for each job, refusals, and the sum."""
-    keys = [key for key in dict.fromkeys(key for job in jobs for key in job.point)]
+    keys = [*dict.fromkeys(key for job in jobs for key in job.point)]
     short = [key.rpartition(".")[2] for key in keys]
     names = [name if short.count(name) == 1 else key for key, name in zip(keys, short, strict=True)]
-    rows = []
-    for job in jobs:
-        values = [job.point.get(key, "") for key in keys]
-        rows.append([str(job.number), *values, job.status, *_cells(job)])
+    rows = [[str(job.number), *(job.point.get(key, "") for key in keys), job.status, *_cells(job)] for job in jobs]
     parts = [markdown_table(["job", *names, "status", "time", "energy", "CO2", "from"], rows)]
     if refused := [job for job in jobs if job.status == "refused"]:
         parts.append("\n".join(f"job {job.number} refused: {one_line(job.error)}" for job in refused))
@@ -191,10 +170,7 @@ def _cells(job: Job) -> list[str]:
 
 
 def _sums(jobs: Sequence[Job], num_at_once: int, folder: Path | None, country: str | None) -> list[str]:
-    counts: dict[str, int] = {}
-    for job in jobs:
-        name = "the same as another" if job.status.startswith("same") else job.status
-        counts[name] = counts.get(name, 0) + 1
+    counts = Counter("the same as another" if job.status.startswith("same") else job.status for job in jobs)
     lines = [f"Jobs:   {len(jobs)}: {', '.join(f'{count} {name}' for name, count in counts.items())}"]
     to_run = [job for job in jobs if job.status == "to run"]
     known = [job.estimate for job in to_run if job.estimate]
@@ -224,8 +200,7 @@ def _at_once(seconds: float, known: Sequence[Estimate], num_at_once: int) -> str
     sure = f" (±{spread:.0%})" if spread is not None else ""
     if num_at_once == 1 or len(known) == 1:
         return f"{time_text(seconds)}{sure}"
-    longest = max(each.seconds for each in known)
-    least = max(seconds / num_at_once, longest)
+    least = max(seconds / num_at_once, *(each.seconds for each in known))
     return f"{time_text(least)} to {time_text(seconds)}{sure}, {num_at_once} jobs at once"
 
 
@@ -234,20 +209,19 @@ def main() -> int:
     if {"--help", "-h"} & {*sys.argv[1:]}:
         sys.stdout.write(_HELP)
         return 0
-    drop_null_recipe(sys.argv)
+    cli.drop_null_recipe(sys.argv)
     arguments = sys.argv[1:]
     if not (typed_sweep := bool({"-m", "--multirun"} & {*arguments})):
         sys.argv.insert(1, "-m")  # so that mistakes are explained as those of a sweep
     try:
-        parsed = get_args_parser().parse_args()
-        overrides = parsed.overrides
-        version.setbase("1.3")
+        typed = cli.parse_arguments()
+        version.setbase(cli.HYDRA_VERSION_BASE)
         JobRuntime.instance().set("name", "train")
         setup_globals()
         Plugins.instance()
-        master, jobs = compose(overrides, parsed.config_dir)
+        master, jobs = compose(typed.overrides, typed.config_dir)
     except Exception as error:  # of whatever kind Hydra raises for a mistake
-        sys.stderr.write(f"error: {one_line(explain(error))}\n")
+        sys.stderr.write(f"error: {one_line(cli.explain(error))}\n")
         return 2
     try:
         roots = [Path("outputs"), Path("multirun"), Path(str(master.hydra.sweep.dir)).parent]
@@ -260,12 +234,12 @@ def main() -> int:
         num_at_once = min(int(n_jobs), len(visible_gpus()) or int(n_jobs))
     country = next((code for job in jobs if (code := select(job.config, "tracking.country_iso_code"))), None)
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")
-    refused = any(job.status == "refused" for job in jobs)
-    if not refused:
-        of_a_sweep = any(job.point for job in jobs) or any(each.startswith(_SWEEPS_ALONE) for each in overrides)
-        needed = ["-m"] if of_a_sweep and not typed_sweep else []
-        sys.stdout.write(f"Start:  {shlex.join(['python', '-m', 'experiments.train', *needed, *arguments])}\n")
-    return 2 if refused else 0
+    if any(job.status == "refused" for job in jobs):
+        return 2
+    of_a_sweep = any(job.point for job in jobs) or any(each.startswith(_SWEEPS_ALONE) for each in typed.overrides)
+    needed = ["-m"] if of_a_sweep and not typed_sweep else []
+    sys.stdout.write(f"Start:  {shlex.join(['python', '-m', 'experiments.train', *needed, *arguments])}\n")
+    return 0
 
 
 if __name__ == "__main__":

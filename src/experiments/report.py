@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.config.errors import ConfigError
-from experiments.evaluation.primary_metric import primary_metric
 from experiments.reports import figures, leaderboard, leaderboard_figures, sweep_figures
-from experiments.reports.tables import metric_label
-from experiments.runs.metrics_file import best_measured, dimensions
+from experiments.reports.page import Page
+from experiments.runs.metrics_file import best_measured, dimensions, metric_label, primary_metric
 from experiments.runs.run import Run, load_finished, run_dirs
 from experiments.runs.sweeps import read_sweep
 
@@ -25,12 +24,8 @@ from experiments.runs.sweeps import read_sweep
 def write_report(dirs: Sequence[Path], out: Path, published: bool = False) -> tuple[str, list[Path]]:
     """Write `report.md` and its figures over the finished runs below some directories.
 
-    Runs on other queries, or by another metric, have a section of their own.
-
-    Args:
-        dirs: Where runs are.
-        out: Where `report.md` and `figures/` go.
-        published: Show the article's values beside those of runs on the same data, marked as published.
+    Runs on other queries, or by another metric, have a section of their own. Beside runs on the article's data its
+    values stand, marked as published, if they are asked for.
 
     Returns:
         The tables as text, and the files written.
@@ -46,73 +41,58 @@ def write_report(dirs: Sequence[Path], out: Path, published: bool = False) -> tu
         others = sum(1 for _ in run_dirs(dirs))
         where = " and ".join(map(str, dirs))
         raise ConfigError(f"no finished run in {where} ({others} unfinished); try python -m experiments.train")
-    written, page = [out / "report.md"], ["# Finished runs"]
-    boards = leaderboard.groups(runs)
-    for index, (board, title) in enumerate(zip(boards, leaderboard.titles(boards), strict=True), start=1):
+    page = Page(out)
+    for index, (title, board) in enumerate(leaderboard.boards(runs), start=1):
         suffix = "" if index == 1 else f"-{index}"
-        parts, drawn = _section(board, title, out / "figures", suffix, published)
-        page += parts
-        written += drawn
+        _add_board(page, board, title, suffix, published)
         for sweep_dir in dirs:
-            of = f"-{sweep_dir.name}" * (len(dirs) > 1) + suffix
-            parts, drawn = _draw_sweep(sweep_dir, board, out / "figures", of)
-            page += parts
-            written += drawn
-    written[0].write_text("\n\n".join(page) + "\n", encoding="utf-8")
-    return "\n\n".join(part for part in page[1:] if not part.startswith("![")), written
+            _add_sweep(page, sweep_dir, board, f"-{sweep_dir.name}" * (len(dirs) > 1) + suffix)
+    (out / "report.md").write_text("\n\n".join(["# Finished runs", *page.parts]) + "\n", encoding="utf-8")
+    text = "\n\n".join(part for part in page.parts if not part.startswith("!["))
+    return text, [out / "report.md", *page.figures]
 
 
-def _section(
-    runs: Sequence[Run], title: str, folder: Path, suffix: str, with_published: bool
-) -> tuple[list[str], list[Path]]:
-    """Return the parts of the page on runs of one evaluation, and the figures written for it."""
-    metric, parts, values = primary_metric(runs[0].metrics), [f"## {title}"], None
+def _add_board(page: Page, runs: Sequence[Run], title: str, suffix: str, with_published: bool) -> None:
+    """Put the tables and figures of runs of one evaluation on the page."""
+    metric, values = primary_metric(runs[0].metrics), leaderboard.load_published() if with_published else None
     found, names = leaderboard.entries(runs), leaderboard.labels(runs)
-    if with_published:
-        values = leaderboard.load_published()
-        if reason := leaderboard.why_not_published(runs[0], values):
-            parts.append(reason[:1].upper() + reason[1:] + ".")
-            values = None
-        else:
-            parts.append(leaderboard.published_note(runs[0], values))
-            found = sorted([*found, *leaderboard.published_entries(values)], key=lambda entry: -entry.value)
-    size = folder / f"size_against_ndcg{suffix}.png"
-    leaderboard_figures.size_against_quality(found, metric, f"{title}, 95% intervals", size)
-    parts += [leaderboard.models_table(found, metric), f"![Size against quality](figures/{size.name})"]
-    by_dimension = [run for run in runs if dimensions(best_measured(run.metrics))]
+    page.parts.append(f"## {title}")
+    if values and (reason := leaderboard.why_not_published(runs[0], values)):
+        page.parts.append(reason)
+        values = None
+    elif values:
+        page.parts.append(leaderboard.published_note(runs[0], values))
+        found = sorted([*found, *leaderboard.published_entries(values)], key=lambda entry: -entry.value)
+    page.parts.append(leaderboard.models_table(found, metric))
+    file = page.figure(f"size_against_ndcg{suffix}.png", "Size against quality")
+    leaderboard_figures.size_against_quality(found, metric, f"{title}, 95% intervals", file)
+    by_dimension = [pair for pair in zip(names, runs, strict=True) if dimensions(best_measured(pair[1].metrics))]
     if not by_dimension:
-        return parts, [size]
-    run = next((run for run in by_dimension if run.metrics.get("final")), by_dimension[0])  # the best trained one
-    name, curve = names[runs.index(run)], folder / f"dimensions_against_ndcg{suffix}.png"
-    rows = values["dimensions"] if values else None
-    title = f"{name} on {title.partition(' on ')[2]}"
-    figures.dimensions_against_quality(run.metrics, title, curve, rows)
-    parts += [f"### Dimensions of {name}", leaderboard.dimensions_table(run, values)]
-    parts.append(f"![Dimensions against quality](figures/{curve.name})")
+        return
+    trained = [(name, run) for name, run in by_dimension if run.metrics.get("final")]
+    name, run = (trained or by_dimension)[0]  # the best trained one
+    page.parts += [f"### Dimensions of {name}", leaderboard.dimensions_table(run, values)]
+    file = page.figure(f"dimensions_against_ndcg{suffix}.png", "Dimensions against quality")
+    of = title.partition(" on ")[2]
+    figures.dimensions_against_quality(run.metrics, f"{name} on {of}", file, (values or {}).get("dimensions"))
     if len(by_dimension) > 1:
-        every = leaderboard.every_run_table(by_dimension, [names[runs.index(each)] for each in by_dimension])
-        parts += [f"### {metric_label(metric)} of every run by dimension", every]
-    return parts, [size, curve]
+        every = leaderboard.every_run_table(by_dimension)
+        page.parts += [f"### {metric_label(metric)} of every run by dimension", every]
 
 
-def _draw_sweep(sweep_dir: Path, runs: Sequence[Run], folder: Path, suffix: str) -> tuple[list[str], list[Path]]:
-    """Draw the figures of a directory that is a sweep's, with those of its jobs that are among the runs.
-
-    Returns:
-        What the page says about it, and the files written; both empty where it is no sweep's.
-    """
+def _add_sweep(page: Page, sweep_dir: Path, runs: Sequence[Run], suffix: str) -> None:
+    """Put the figures of a directory that is a sweep's on the page, with those of its jobs that are among the runs."""
     by_path = {run.path.resolve(): run for run in runs}
     sweep = read_sweep(sweep_dir) or {"jobs": [], "keys": []}
     found = [(job, by_path.get((sweep_dir / job["dir"]).resolve())) for job in sweep["jobs"]]
     results = [sweep_figures.Result(job, run) for job, run in found if run and job.get("value") is not None]
     if not results:
-        return [], []
-    others = [f"job {job['number']} {job['status']}" for job in sweep["jobs"] if job.get("value") is None]
-    with_value = len(sweep["jobs"]) - len(others)
-    said = [f"{with_value} of the sweep's {len(sweep['jobs'])} jobs have a result; the others: {', '.join(others)}."]
-    drawn = sweep_figures.draw(results, sweep["keys"], folder, suffix)
-    figures_said = [f"![{caption}](figures/{name})" for name, caption in drawn.items()]
-    return (said if others else []) + figures_said, [folder / name for name in drawn]
+        return
+    others = [f"job {job['number']} {job['status']}" for job, _ in found if job.get("value") is None]
+    if others:
+        counted = f"{len(found) - len(others)} of the sweep's {len(found)} jobs have a result"
+        page.parts.append(f"{counted}; the others: {', '.join(others)}.")
+    sweep_figures.draw(page, results, sweep["keys"], suffix)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +14,11 @@ from experiments.config.errors import ConfigError
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
+    from torch.nn import Module
 
     from experiments.data.types import Data
     from experiments.evaluation.results import Evaluation, Evaluator
+    from experiments.runs.record import Record
     from experiments.runs.tracking import Tracker
     from experiments.training.losses import Matryoshka
     from experiments.training.trainer import RunArguments, RunTrainer
@@ -33,19 +37,8 @@ def build(node: dict[str, Any]) -> Any:
         raise error.__cause__ or error from None
 
 
-def quiet_libraries() -> None:
-    """Keep transformers' progress bars, of a moment each, from burying those of the work."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-
-
 def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:
-    """Build the training arguments, before the weights: the library checks how they go together.
-
-    Raises:
-        ConfigError: If it refuses them.
-    """
+    """Build the training arguments, before the weights: what the library finds wrong with them is a ConfigError."""
     from hydra.utils import get_class
 
     # The library would push every checkpoint; here the finished model is pushed.
@@ -59,13 +52,33 @@ def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunA
         raise ConfigError(f"trainer: {error}") from error
 
 
+@contextmanager
+def tracked(
+    config: dict[str, Any], output_dir: Path, record: Record, data: Data, *, name: str, choices: dict[str, str]
+) -> Iterator[Tracker]:
+    """Track the run while the body runs, and record under which name, on which data."""
+    with build(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker:
+        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command, tracked_as=tracker.name)
+        yield tracker
+
+
+def make_model(config: dict[str, Any]) -> tuple[BaseModel, Matryoshka]:
+    """Load the model, with the run's random state from here on, and choose its dimensions."""
+    from transformers import set_seed
+    from transformers.utils import logging as transformers_logging
+
+    from experiments.models.ready import embedding_dim
+
+    set_seed(config["seed"])
+    transformers_logging.disable_progress_bar()  # its bars, of a moment each, would bury those of the work
+    model = build(config["model"])
+    return model, build(config["matryoshka"])(embedding_dim(model))
+
+
 def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -> Evaluator:
     """Build the evaluator that the baseline, the training, its end and `evaluate` share.
 
-    Args:
-        config: The resolved config.
-        data: What is evaluated on.
-        matryoshka: Its dimensions are scored where `evaluator.truncate_dims` names none.
+    Where `evaluator.truncate_dims` names none, the Matryoshka dimensions are scored.
     """
     options, inputs = dict(config["evaluator"]), data.evaluator_inputs()
     if matryoshka.dims is not None and options.get("truncate_dims") is None:
@@ -75,14 +88,29 @@ def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -
     return build(options)(**inputs)
 
 
+def make_trainer(
+    args: RunArguments, data: Data, model: BaseModel, loss: Module, evaluator: Evaluator, tracker: Tracker
+) -> RunTrainer:
+    """Build the trainer, whose pages come out at the size that the model sees."""
+    from experiments.data.resized_pages import image_processor, resized_rows, shared_store
+    from experiments.models.ready import embedding_dim
+
+    processor = image_processor(model)
+    return args.trainer_class(
+        model=model,
+        args=args,
+        train_dataset=resized_rows(data.train, processor),
+        eval_dataset=resized_rows(data.eval, processor, shared_store()) if args.eval_loss else None,
+        loss=loss,
+        evaluator=evaluator,
+        callbacks=[tracker.callback(data.name, embedding_dim(model))],
+    )
+
+
 def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag: str) -> Evaluation | None:
     """Evaluate, sharing the work among all processes, and write rankings and values; None but on the main process.
 
-    Args:
-        evaluator: With the evaluation's data.
-        model: What is evaluated.
-        output_dir: The run's directory.
-        tag: `base`, whose embeddings other runs may share (`evaluator.cache_dir`), or `final`.
+    The tag is `base`, whose embeddings other runs may share (`evaluator.cache_dir`), or `final`.
     """
     from sentence_transformers.util.distributed import distributed_evaluation
 
@@ -98,8 +126,7 @@ def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag:
 def evaluate_base(evaluator: Evaluator, model: BaseModel, output_dir: Path) -> dict[str, Any]:
     """Evaluate the model before training, unless the run that is resumed has done so.
 
-    Returns:
-        `base` of metrics.json, and `base_from_cache`; nothing but on the main process.
+    Returned are `base` and `base_from_cache` of metrics.json; nothing but on the main process.
     """
     from experiments.runs.files import load_json, save_json
     from experiments.runs.metrics_file import has_sections
@@ -132,8 +159,7 @@ def fit(trainer: RunTrainer) -> None:
     """Train, from the newest complete checkpoint if there is one."""
     from experiments.training.trainer import last_checkpoint
 
-    checkpoint = last_checkpoint(Path(trainer.args.output_dir or "."))
-    if checkpoint:
+    if checkpoint := last_checkpoint(Path(trainer.args.output_dir or ".")):
         logger.info("Going on from %s", checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
     # Off with the autocast that training put around the model: base and final are evaluated alike.
@@ -142,26 +168,21 @@ def fit(trainer: RunTrainer) -> None:
 
 def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | None:
     """Return the dimension to save the model with; `auto`: the smallest with 99.5% of the full one's quality."""
-    from experiments.evaluation.primary_metric import smallest_dimension
+    from experiments.runs.metrics_file import smallest_dimension
 
-    if isinstance(matryoshka.truncate_dim, str):
-        return smallest_dimension(final)
-    return matryoshka.truncate_dim
+    return smallest_dimension(final) if isinstance(matryoshka.truncate_dim, str) else matryoshka.truncate_dim
 
 
 def selections(matryoshka: Matryoshka, trainer: RunTrainer) -> list[str]:
     """Return what was chosen by looking at the evaluated queries."""
-    chosen = []
-    if trainer.args.load_best_model_at_end:
-        chosen.append(f"the checkpoint (step {trainer.state.best_global_step})")
-    if matryoshka.truncate_dim == "auto":
-        chosen.append("truncate_dim")
-    return chosen
+    by_checkpoint = f"the checkpoint (step {trainer.state.best_global_step})"
+    by_dim = ["truncate_dim"] if matryoshka.truncate_dim == "auto" else []
+    return [by_checkpoint, *by_dim] if trainer.args.load_best_model_at_end else by_dim
 
 
 def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
     """Save the model with its card, whole or not at all."""
-    from experiments.reports.model_card import add_comparison
+    from experiments.reports.run_report import add_comparison
 
     if truncate_dim is not None:
         model.truncate_dim = truncate_dim  # type: ignore[assignment]  # an embedder's
@@ -183,8 +204,7 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     run_report.write_run_report(output_dir)
     measured: dict[str, dict[str, Any]] = {tag: metrics[tag] for tag in ("base", "final") if tag in metrics}
     for tag, each in measured.items():
-        tracker.log_final(each, tag)
-    tracker.log_curve(measured)
+        tracker.log_evaluation(each, tag)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
     samples = evaluation.samples(data)

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 
+from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.config.hub import require_hub
 from experiments.data import encoded_pages, from_rows
@@ -177,8 +178,8 @@ def test_fingerprint_depends_on_the_content_alone(tmp_path):
     DatasetDict(train=rows(*TRAIN), eval=rows(*EVAL, start=100)).save_to_disk(tmp_path / "saved")
     code = f"""
 from experiments.data.sources import hub
-print(hub.load({str(tmp_path / "saved")!r}, "other name", {{"split": "train"}}, {{"split": "eval"}},
-      {COLUMNS!r}, num_negatives=1).fingerprint)"""
+print(hub.load({str(tmp_path / "saved")!r}, {{"split": "train"}}, {{"split": "eval"}},
+      name="other name", columns={COLUMNS!r}, num_negatives=1).fingerprint)"""
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.split()[-1] == fingerprint
     assert build(num_negatives=2).fingerprint != fingerprint
@@ -290,7 +291,6 @@ def test_only_bad_rows_are_an_error():
         ({"num_negatives": 3}, r"num_negatives=3, but data.columns.negatives names 2 \(negative_0, negative_1\)"),
         ({"num_negatives": -1}, r"num_negatives=-1"),
         ({"columns": COLUMNS | {"positive": "query"}}, "'query' twice"),
-        ({"on_bad_image": "ignore"}, "on_bad_image=ignore: choose error or skip"),
         ({"train": rows(*TRAIN).select([])}, "training data set is empty"),
         ({"eval": rows(*EVAL).select([])}, "evaluation data set is empty"),
         ({"train": rows(*TRAIN).remove_columns("query").add_column("query", [1, 2, 3, 4])}, "'query' .* neither text"),
@@ -314,13 +314,31 @@ def test_evaluation_rows_come_from_the_end_of_training_rows_and_are_not_in_them(
     assert (len(train), len(eval)) == (2, 1)
 
 
+def test_too_few_rows_to_take_an_evaluation_from_are_an_error():
+    with pytest.raises(ConfigError, match="4 training rows, and 100 of them"):
+        from_rows.first_rows(rows(*TRAIN), None, None, None)
+
+
+@pytest.mark.parametrize("source", ["table", "hub", "doodles", "vdr_multilingual"])
 @pytest.mark.parametrize(
-    ("numbers", "message"),
-    [((None, None), "4 training rows, and 100 of them"), ((0, 1), "num_train_rows=0"), ((1, -3), "num_eval_rows=-3")],
+    ("override", "message"),
+    [
+        ("num_train_rows=0", "num_train_rows=0: must be at least 1"),
+        ("num_eval_rows=-3", "num_eval_rows=-3: must be at least 1"),
+        ("num_negatives=-1", "num_negatives=-1: must be at least 0"),
+        ("on_bad_image=ignore", "on_bad_image=ignore: choose from error, skip"),
+    ],
 )
-def test_impossible_numbers_of_rows_are_an_error(numbers, message):
-    with pytest.raises(ConfigError, match=message):
-        from_rows.first_rows(rows(*TRAIN), None, *numbers)
+def test_what_cannot_be_is_refused_before_anything_is_loaded(composed, source, override, message):
+    path = {"table": ["data.train=a.csv"], "hub": ["data.path=a/b"]}.get(source, [])
+    with pytest.raises(ConfigError, match=f"data.{message}"):
+        check(composed(f"data={source}", *path, f"data.{override}"))
+
+
+def test_a_share_is_between_0_and_1(composed):
+    for share, message in ((0, "must be above 0"), (1, "must be below 1"), (1.5, "must be below 1")):
+        with pytest.raises(ConfigError, match=f"data.eval_fraction={share}: {message}"):
+            check(composed("data=doodles", f"data.eval_fraction={share}"))
 
 
 # Tables

@@ -6,6 +6,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as PillowImage
 
+from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.data import pairs
 from experiments.data.drawn import drawings
@@ -72,13 +73,18 @@ def test_fingerprints_follow_the_content(data, cache):
     assert fewer.fingerprint != data.fingerprint and fewer.evaluation_fingerprint == data.evaluation_fingerprint
 
 
+def test_more_negatives_than_there_are_documents_are_refused(cache):
+    with pytest.raises(ConfigError, match="data.num_negatives="):
+        drawings.load(num_train_rows=4, num_eval_rows=4, num_negatives=8, cache_dir=str(cache))
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [({"num_eval_rows": 49}, "from 2 to 48"), ({"num_train_rows": 4, "num_negatives": 8}, "data.num_negatives=")],
+    ("override", "message"),
+    [("num_eval_rows=49", "must be at most 48"), ("num_train_rows=1", "must be at least 2")],
 )
-def test_impossible_numbers_are_refused(arguments, message, cache):
-    with pytest.raises(ConfigError, match=message):
-        drawings.load(**{"num_train_rows": 20, "num_eval_rows": 4, "cache_dir": str(cache)} | arguments)
+def test_impossible_numbers_are_refused(composed, override, message):
+    with pytest.raises(ConfigError, match=f"data.{override}: {message}"):
+        check(composed("data=drawings", f"data.{override}"))
 
 
 def png(shade):

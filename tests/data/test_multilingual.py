@@ -139,7 +139,6 @@ def test_an_unreadable_page_is_left_out_or_refused_by_its_row(tmp_path, cache):
         ({"split": "test"}, "data.split=test: .* has train"),
         ({"num_negatives": 30}, r"data.num_negatives \(at most 16 here\)"),
         ({"num_eval_rows": 1000}, "lower data.num_eval_rows=1000"),
-        ({"num_train_rows": 0}, "data.num_train_rows=0"),
     ],
 )
 def test_what_cannot_be_is_a_config_error(standin, cache, options, message):

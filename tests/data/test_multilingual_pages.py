@@ -12,8 +12,10 @@ from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.config.keys import config_hash
 from experiments.data.drawn import multilingual_pages
-from experiments.data.drawn.multilingual_pages import LANGUAGES, NUM_NEGATIVES, rows_of, source_set
-from experiments.data.drawn.report_pages import ATTRIBUTES, draw_png
+from experiments.data.drawn.multilingual_pages import NUM_NEGATIVES, rows_of, source_set
+from experiments.data.drawn.page import ATTRIBUTES
+from experiments.data.drawn.queries import LANGUAGES
+from experiments.data.drawn.report_pages import draw_png
 from experiments.data.sources import multilingual
 from experiments.models.tiny.qwen3vl import train_tokenizer
 from experiments.stages import build
@@ -69,7 +71,7 @@ def test_the_schema_is_that_of_the_source(cache):
         assert [file.name for file in files] == [f"train-0000{number}-of-00002.parquet" for number in (0, 1)]
         for file in files:
             schema = pq.read_schema(file)
-            assert {*multilingual.COLUMNS, "language"} == {*schema.names} == {*FEATURES}
+            assert {*multilingual.Source("default", (), "").columns} == {*schema.names} == {*FEATURES}
             assert {name: schema.field(name).type for name in schema.names} == {
                 name: FEATURES.arrow_schema.field(name).type for name in FEATURES
             }
@@ -128,14 +130,14 @@ def test_a_language_is_chosen_and_its_rows_are_resolved_into_its_pages(encoded, 
 
 
 def test_it_is_written_once_or_not_at_all_and_where_it_is_changes_no_result(config, cache, tmp_path, monkeypatch):
-    monkeypatch.delattr(multilingual_pages, "draw_png")
+    monkeypatch.delattr(multilingual_pages, "draw_pngs")
     assert source_set(cache_dir=str(cache), page_size=SIZE)
     with pytest.raises(NameError):
         source_set(seed=1, cache_dir=str(tmp_path))
     assert not [*tmp_path.iterdir()]
     assert config_hash(config(cache)) == config_hash(config(tmp_path)) != config_hash(config(cache, "seed=1"))
-    with pytest.raises(ConfigError, match=r"data.path.page_size=\[8, 8\]"):
-        source_set(page_size=(8, 8))
+    with pytest.raises(ConfigError, match=r"data.path.page_size=\[8,8\]: must be at least 32"):
+        check(config(cache, "data.path.page_size=[8,8]"))
 
 
 @pytest.mark.parametrize("text", ["¿qué página?", "Grün, im Überblick", "отчёт", "四半期の報告", "تقرير", "🟦"])

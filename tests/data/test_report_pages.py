@@ -6,11 +6,15 @@ from collections import Counter
 import pytest
 from PIL import Image
 
+from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.data.drawn import report_pages
-from experiments.data.drawn.drawing import Page, draw_page
-from experiments.data.drawn.report_pages import ATTRIBUTES, NEGATIVES, WORDINGS, choose_rows, load, write_query
+from experiments.data.drawn.page import ATTRIBUTES, Page, draw_page
+from experiments.data.drawn.queries import LANGUAGES, write_query
+from experiments.data.drawn.report_pages import NEGATIVES, choose_rows, load
+from experiments.data.drawn.sets import drawn_once
 
+WORDINGS = LANGUAGES["en"].wordings
 PAGE = Page("energy", "third quarter", "bar chart", "blue", "on the left")
 
 
@@ -138,28 +142,36 @@ def test_a_build_that_fails_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_of_two_builders_at_once_the_later_yields(tmp_path):
-    train_rows, eval_rows = choose_rows(4, 2, seed=0)
-    folder = tmp_path / "pages"
-    report_pages.build(folder, train_rows, eval_rows, (32, 32), seed=0)
-    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    report_pages.build(folder, train_rows, eval_rows, (32, 32), seed=0)
-    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
-    assert list(tmp_path.iterdir()) == [folder]
+    def draw(folder, what, meanwhile=lambda: None):
+        meanwhile()
+        folder.mkdir()
+        (folder / "what").write_text(what)
+
+    def first():
+        drawn_once(str(tmp_path), "pages", "seed0", lambda folder: draw(folder, "first"))
+
+    folder = drawn_once(str(tmp_path), "pages", "seed0", lambda folder: draw(folder, "later", first))
+    assert [path.read_text() for path in tmp_path.rglob("what")] == ["first"]
+    assert [str(path) for path in tmp_path.iterdir()] == [folder]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("override", "message"),
     [
-        ({"num_train_rows": 0}, "data.num_train_rows=0"),
-        ({"num_eval_rows": 100_000}, "type a number from 1 to 144"),
-        ({"num_negatives": 5}, "data.num_negatives=5"),
-        ({"page_size": (8, 8)}, r"data.page_size=\[8, 8\]"),
-        ({"page_size": (128,)}, r"data.page_size=\[128\]"),
+        ("num_train_rows=0", "data.num_train_rows=0: must be at least 1"),
+        ("num_eval_rows=145", "data.num_eval_rows=145: must be at most 144"),
+        ("num_negatives=5", "data.num_negatives=5: must be at most 4"),
+        ("page_size=[8,8]", r"data.page_size=\[8,8\]: must be at least 32"),
+        ("page_size=[128]", r"data.page_size=\[128\]: expected integers \(tuple\[int, int\]\)"),
     ],
 )
-def test_a_number_out_of_range_is_refused(arguments, message, tmp_path):
+def test_a_number_out_of_range_is_refused(composed, override, message):
     with pytest.raises(ConfigError, match=message):
-        load(**arguments, cache_dir=str(tmp_path))
+        check(composed("data=report_pages", f"data.{override}"))
+
+
+def test_a_quarter_of_all_pages_at_most_is_held_out():
+    assert 144 == len(report_pages.all_pages(0)) // 4 // (1 + len(NEGATIVES))
 
 
 def test_equal_pages_are_equal_bytes(encoded, small):

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +8,8 @@ from datasets import Dataset
 from datasets import Image as ImageFeature
 from PIL import Image
 
-from experiments.data.resized_pages import PageStore, ResizedPages, resized_rows
+from experiments.data import resized_pages
+from experiments.data.resized_pages import PageStore, ResizedPages, resized_rows, shared_store
 
 
 def pages():
@@ -42,6 +46,29 @@ def test_each_page_is_decoded_once(tiny_model, column):
     for _ in range(3):
         assert [resized[row].mode for row in range(len(dataset))] == ["RGB"] * len(dataset)
     assert sum(reads) == len(dataset)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_what_the_evaluation_has_read_its_loss_neither_resizes_nor_hashes(tiny_model, monkeypatch, num_workers):
+    processor, rows = tiny_model.processor.image_processor, Dataset.from_dict({"page": pages()})
+    rows = rows.cast_column("page", ImageFeature())
+    store = shared_store()
+    kept = resized_rows(rows, processor, shared_store())
+    corpus = ResizedPages(rows, "page", processor, store)
+    expected = [corpus[row].tobytes() for row in range(len(rows))]
+    monkeypatch.setattr(resized_pages, "resize", None)
+    monkeypatch.setattr(resized_pages, "content_hash", None)
+    loader = torch.utils.data.DataLoader(kept, batch_size=4, collate_fn=list, num_workers=num_workers)
+    assert [row["page"].tobytes() for batch in loader for row in batch] == expected
+
+
+def test_a_store_is_shared_as_long_as_somebody_holds_it():
+    store = shared_store()
+    assert shared_store() is store
+    gone = weakref.ref(store)
+    del store
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.parametrize("keep", [False, True])

@@ -81,11 +81,11 @@ def test_no_negative_has_the_query_or_the_document_of_its_row():
 
 
 def test_rows_of_a_direction_know_their_hashes(data):
-    from experiments.data.encoded_pages import HashedRows, hashes_and_defects
+    from experiments.data.encoded_pages import HashedRows, read
 
     for rows in data.train.values():
-        read, _ = hashes_and_defects(rows)
-        assert isinstance(rows, HashedRows) and all(np.array_equal(rows.hashes[name], read[name]) for name in read)
+        found = read(rows).hashes
+        assert isinstance(rows, HashedRows) and all(np.array_equal(rows.hashes[name], found[name]) for name in found)
 
 
 def trainer_of(model, rows, folder, loss=None, **options):

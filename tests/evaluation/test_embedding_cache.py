@@ -110,6 +110,7 @@ def test_a_change_of_data_batch_threads_versions_or_source_misses(tiny_model, re
     ("file", "misses"),
     [
         ("data/media.py", True),
+        ("evaluation/embedding.py", True),
         ("models/routers.py", True),
         ("training/losses.py", False),
         ("reports/tables.py", False),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from experiments.evaluation.metrics import bootstrap_interval, per_query_metrics, rank, search
+from experiments.evaluation.metrics import bootstrap_interval, per_query_metrics, rank
 
 # Rows are queries, columns documents; ties go to the lower column.
 SCORES = np.array(
@@ -20,13 +20,13 @@ RELEVANT = [{0}, {3}, {3, 4}, {6, 7}]
 
 
 def metrics_of(scores, relevant):
-    columns, _ = rank(scores)
+    columns, _ = rank([scores])
     hits = np.array([[column in wanted for column in row] for row, wanted in zip(columns, relevant, strict=True)])
     return per_query_metrics(hits, np.array([len(wanted) for wanted in relevant]))
 
 
 def test_rank_sorts_by_score_and_breaks_ties_by_the_lower_column():
-    columns, scores = rank(SCORES)
+    columns, scores = rank([SCORES])
     assert columns.tolist() == [
         [0, 7, 6, 5, 4, 3, 2, 1],
         [0, 1, 2, 3, 4, 5, 6, 7],
@@ -106,12 +106,12 @@ def test_metrics_equal_pytrec_eval_on_1000_random_rankings_with_ties():
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 64, 1000])
-def test_search_in_chunks_equals_ranking_all_scores_at_once(chunk_size):
+def test_ranking_in_chunks_equals_ranking_all_scores_at_once(chunk_size):
     rng = np.random.default_rng(1)
     queries = rng.integers(-2, 3, (20, 8)).astype(np.float32)  # integers: dot products are exact and tie
     documents = rng.integers(-2, 3, (333, 8)).astype(np.float32)
-    chunks = (documents[start : start + chunk_size] for start in range(0, 333, chunk_size))
-    columns, scores = search(queries, chunks, depth=100)
+    chunks = (queries @ documents[start : start + chunk_size].T for start in range(0, 333, chunk_size))
+    columns, scores = rank(chunks, depth=100)
     all_scores = queries @ documents.T
     assert np.array_equal(columns, np.argsort(-all_scores, axis=1, kind="stable")[:, :100])
     assert np.array_equal(scores, np.take_along_axis(all_scores, columns, axis=1))

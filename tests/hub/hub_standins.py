@@ -5,15 +5,19 @@ The weights are random and saved in bfloat16, as the real ones are; MiniLM is th
 
 import json
 import random
+import shutil
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
 import torch
+import transformers
 from datasets import Dataset, Features, Image, List, Value
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from transformers import AutoConfig, AutoProcessor
 
-from experiments.data.drawn import drawings, report_pages
+from experiments.data.drawn import drawings, queries, report_pages
 from experiments.models.tiny import qwen3_5, twins
 
 PAGE = (600, 776)  # width, height: a letter page, more than the 600 x 600 pixels that the article's bound leaves
@@ -25,19 +29,19 @@ VDR = "tomaarsen/llamaindex-vdr-en-train-preprocessed"
 MULTILINGUAL = "llamaindex/vdr-multilingual-train"
 DOODLES = "julianmoraes/doodles-captions-manual"
 
-# Name -> architecture, dimension, and the pooling of a saved embedder (None: a bare checkpoint). One of each family of
-# the leaderboard; the others of a family differ from it by their weights.
-MODELS: dict[str, tuple[str, int, str | None]] = {
-    "Qwen/Qwen3-VL-Embedding-2B": ("qwen3vl", 2048, "lasttoken"),
-    "Qwen/Qwen3-VL-2B-Instruct": ("qwen3vl", 2048, None),
-    "google/siglip2-base-patch16-224": ("siglip", 768, None),
-    "tomaarsen/Qwen3-VL-Embedding-2B-vdr": ("qwen3vl", 2048, "lasttoken"),
-    "llamaindex/vdr-2b-multi-v1": ("qwen2vl", 1536, "lasttoken"),
-    "nomic-ai/nomic-embed-multimodal-3b": ("qwen25vl", 2048, "lasttoken"),
-    "LCO-Embedding/LCO-Embedding-Omni-3B": ("qwen25omni", 2048, "lasttoken"),
-    "BAAI/BGE-VL-v1.5-zs": ("llava_next", 4096, "lasttoken"),
-    "sentence-transformers/clip-ViT-L-14": ("clip", 768, "none"),
-    "BAAI/BGE-VL-base": ("clip", 512, "none"),
+# Name -> twin, dimension, and the pooling of a saved embedder (None: a bare checkpoint). One of each family of the
+# leaderboard; the others of a family differ from it by their weights.
+MODELS: dict[str, tuple[Callable[..., str], int, str | None]] = {
+    "Qwen/Qwen3-VL-Embedding-2B": (twins.qwen3vl_instruct, 2048, "lasttoken"),
+    "Qwen/Qwen3-VL-2B-Instruct": (twins.qwen3vl_instruct, 2048, None),
+    "google/siglip2-base-patch16-224": (twins.siglip, 768, None),
+    "tomaarsen/Qwen3-VL-Embedding-2B-vdr": (twins.qwen3vl_instruct, 2048, "lasttoken"),
+    "llamaindex/vdr-2b-multi-v1": (twins.qwen2vl, 1536, "lasttoken"),
+    "nomic-ai/nomic-embed-multimodal-3b": (twins.qwen25vl, 2048, "lasttoken"),
+    "LCO-Embedding/LCO-Embedding-Omni-3B": (twins.qwen25omni, 2048, "lasttoken"),
+    "BAAI/BGE-VL-v1.5-zs": (twins.llava_next, 4096, "lasttoken"),
+    "sentence-transformers/clip-ViT-L-14": (twins.clip, 768, "none"),
+    "BAAI/BGE-VL-base": (twins.clip, 512, "none"),
 }
 SAVED_TRUNCATED = {"tomaarsen/Qwen3-VL-Embedding-2B-vdr": 1024}  # as the article saved it
 QWEN3_5 = "Qwen/Qwen3.5-0.8B"
@@ -48,9 +52,10 @@ REMOTE_CODE = {"BAAI/BGE-VL-base": "modeling_MMRet_CLIP"}  # the file with the m
 
 def build(folder: Path) -> None:
     """Write everything: `models/OWNER/NAME` and `datasets/OWNER/NAME`."""
-    torch.manual_seed(0)
-    for name, (architecture, dim, pooling) in MODELS.items():
-        write_model(folder / "models" / name, architecture, dim, pooling, SAVED_TRUNCATED.get(name))
+    for seed, (name, (twin, dim, pooling)) in enumerate(MODELS.items()):
+        built = twin(seed, str(folder / ".twins"), dim)
+        write_model(folder / "models" / name, Path(built), pooling, SAVED_TRUNCATED.get(name))
+    shutil.rmtree(folder / ".twins")
     for name, module in REMOTE_CODE.items():
         add_remote_code(folder / "models" / name, module)
     write_qwen3_5(folder / "models" / QWEN3_5)
@@ -62,14 +67,15 @@ def build(folder: Path) -> None:
     write_doodles(folder / "datasets" / DOODLES, folder)
 
 
-def write_model(folder: Path, architecture: str, dim: int, pooling: str | None, truncate_dim: int | None) -> None:
-    model, processor = twins.ARCHITECTURES[architecture](dim)
+def write_model(folder: Path, built: Path, pooling: str | None, truncate_dim: int | None) -> None:
+    kind = getattr(transformers, AutoConfig.from_pretrained(built).architectures[0])
     bare = folder if pooling is None else folder.with_name(f".{folder.name}.bare")
-    model.to(torch.bfloat16).save_pretrained(bare)
-    processor.save_pretrained(bare)
+    kind.from_pretrained(built, dtype=torch.bfloat16).save_pretrained(bare)
+    AutoProcessor.from_pretrained(built).save_pretrained(bare)
     if pooling is None:
         return
     transformer = Transformer(str(bare))
+    dim = transformer.get_embedding_dimension()
     modules = [transformer, *([] if pooling == "none" else [Pooling(dim, pooling)]), Normalize()]
     embedder = SentenceTransformer(modules=modules, truncate_dim=truncate_dim)
     embedder.to(torch.bfloat16).save_pretrained(str(folder), create_model_card=False)
@@ -102,7 +108,7 @@ def write_vdr(folder: Path) -> None:
             size = PAGE if (config, number) == ("eval", NUM_EVAL) else SMALL_PAGE
             pages = [report_pages.draw_png(page, size, 0) for page in row]
             images = {column: {"bytes": page, "path": None} for column, page in zip(columns, pages, strict=True)}
-            examples.append({"query": report_pages.write_query(row[0], random_words)} | images)
+            examples.append({"query": queries.write_query(row[0], random_words)} | images)
         _to_parquet(examples, features, folder / config / "train-00000-of-00001.parquet")
     _write_card(folder, {config: f"{config}/train-*" for config in parts})
 
@@ -122,7 +128,7 @@ def write_multilingual(folder: Path) -> None:
         for number, row in enumerate(rows):
             asked = number % 3 < 2
             negatives = draw.sample([id_ for id_ in ids if id_ != ids[number]], 16) if asked else []
-            query = f"{language}: {report_pages.write_query(row[0], draw)}" if asked else None
+            query = f"{language}: {queries.write_query(row[0], draw)}" if asked else None
             examples.append(
                 {"id": ids[number], "query": query, "image": {"bytes": pages[number], "path": None}}
                 | {"negatives": negatives, "language": language}

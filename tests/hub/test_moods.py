@@ -3,9 +3,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from hub_standins import DOODLES
 from huggingface_hub import constants
+from safetensors.numpy import save_file
 
 from experiments.config.hub import check_sources, commit
 
@@ -89,6 +91,19 @@ def test_a_run_that_goes_on_takes_the_commit_that_it_began_with(hub, model, stan
     config = {"model": {"_target_": "experiments.models.embedders.load_embedder", "name": model}}
     check_sources(config, begun_with={model: began})
     assert commit("model", model) == began != moved
+
+
+def test_a_part_that_is_not_there_is_refused_before_the_weights_are_downloaded(typed, hub, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "qwen3_vl"}))
+    weights = {"model.visual.norm.weight": np.zeros(1_000_000, np.float32)}
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    hub.publish("models", "moods/parts", tmp_path / "model")
+    done = typed(f"{EVALUATE}moods/parts +model.freeze=[visul]")
+    assert done.code == 2, done.output
+    assert done.last == "error: model.freeze: the model has no part visul; did you mean visual?"
+    asked = [s.status for s in done.requests if s.method == "GET" and s.path.endswith("model.safetensors")]
+    assert {*asked} == {206}, "the header alone"
 
 
 def test_a_data_set_that_is_not_there_is_one_line(typed):

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config.byte_sizes import parse_bytes
 from experiments.config.errors import ConfigError
+from experiments.config.values import parse_bytes
 from experiments.reports import sweep_summary, tables
 from experiments.runs import identity, memory
 from experiments.runs.identity import job_identity

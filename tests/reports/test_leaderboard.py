@@ -103,11 +103,12 @@ def test_other_data_gets_a_section_of_its_own(tmp_path):
     finished_run(tmp_path / "a", model=model("one"))
     finished_run(tmp_path / "b", model=model("two"), evaluation=EVALUATION | {"fingerprint": "other"})
     finished_run(tmp_path / "c", model=model("three"))
-    groups = leaderboard.groups(load_finished([tmp_path]))
-    assert [[run.metrics["model"]["name"] for run in group] for group in groups] == [["one", "three"], ["two"]]
-    counts = "100 queries, 500 documents"
-    titles = [f"nDCG@10 on report-pages-hard: {counts} (data {data})" for data in ("abc", "other")]
-    assert leaderboard.titles(groups) == titles
+    boards = leaderboard.boards(load_finished([tmp_path]))
+    title = "nDCG@10 on report-pages-hard: 100 queries, 500 documents"
+    assert [(heading, [run.metrics["model"]["name"] for run in runs]) for heading, runs in boards] == [
+        (f"{title} (data abc)", ["one", "three"]),
+        (f"{title} (data other)", ["two"]),
+    ]
 
 
 def test_runs_without_dimensions_are_ranked_too(tmp_path):
@@ -144,21 +145,21 @@ def test_published_values_stand_beside_runs_on_the_same_data_marked_as_published
 @pytest.mark.parametrize(
     ("config", "evaluation", "why"),
     [
-        ({}, {}, "and these runs of vdr-eval-hard$"),  # a name alone makes no data set
-        ({"data": {"path": "mine"}}, {}, "and these runs of vdr-eval-hard$"),
+        ({}, {}, "and these runs of vdr-eval-hard.$"),  # a name alone makes no data set
+        ({"data": {"path": "mine"}}, {}, "and these runs of vdr-eval-hard.$"),
         (
             {"data": ARTICLE_DATA | {"eval": {"name": "full", "split": "train"}}},
             {},
-            "and these runs of vdr-eval-hard$",
+            "and these runs of vdr-eval-hard.$",
         ),
-        ({"data": ARTICLE_DATA}, {"num_queries": 100}, "100 queries, 1,493 documents of it$"),
+        ({"data": ARTICLE_DATA}, {"num_queries": 100}, "100 queries, 1,493 documents of it.$"),
     ],
 )
 def test_other_data_is_no_place_for_published_values(tmp_path, config, evaluation, why):
     folder = finished_run(tmp_path / "run", config=config, evaluation=ARTICLE_EVALUATION | evaluation)
     published = leaderboard.load_published()
     reason = leaderboard.why_not_published(load_run(folder), published)
-    assert reason.startswith("published values not shown: they are of tomaarsen/llamaindex-vdr-en-train-preprocessed")
+    assert reason.startswith("Published values not shown: they are of tomaarsen/llamaindex-vdr-en-train-preprocessed")
     assert re.search(why, reason)
 
 
@@ -193,13 +194,11 @@ def label_boxes(monkeypatch, entries, path):
     """Draw, and return the boxes of the labels in the figure and of its points."""
     from matplotlib.text import Annotation, Text
 
-    figures = []
-    original = leaderboard_figures.new_figure
-    monkeypatch.setattr(
-        leaderboard_figures, "new_figure", lambda *size: figures.append(original(*size)) or figures[-1]
-    )
+    placed = []
+    original = leaderboard_figures.place_labels
+    monkeypatch.setattr(leaderboard_figures, "place_labels", lambda *drawn: original(*drawn) or placed.append(drawn))
     leaderboard_figures.size_against_quality(entries, "cosine_ndcg@10", "title", path)
-    figure, axes = figures[-1]
+    ((figure, axes, _),) = placed
     renderer = figure.canvas.get_renderer()
     labels = [child for child in axes.get_children() if isinstance(child, Annotation) and child.get_text()]
     return {label.get_text(): Text.get_window_extent(label, renderer) for label in labels}

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
+from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 
 from experiments import report
 from experiments.config.errors import ConfigError
@@ -109,8 +111,22 @@ def test_model_of_one_dimension_has_no_retention_sentence(tmp_path):
 
 
 def test_dimension_that_is_no_simple_fraction_is_given_in_percent():
-    sentence = run_report.retention_sentence(section({1000: 0.5, 300: 0.4}))
+    sentence = run_report.retention_sentence(section({1000: 0.5, 300: 0.4}), "cosine_ndcg@10")
     assert sentence == "300 of 1000 dimensions keep 80.0% at 30% of the bytes."
+
+
+@pytest.mark.parametrize("rest", ["\n## Training Details\n\nLong.\n", ""])
+def test_comparison_stands_before_a_cards_training_details_or_at_its_end(tmp_path, rest):
+    card, metrics = tmp_path / "README.md", {"primary_metric": "cosine_ndcg@10", "base": section(BASE)}
+    card.write_text(f"# Model\n{rest}")
+    run_report.add_comparison(card, metrics)
+    table = run_report.comparison_table(metrics)
+    assert card.read_text() == f"# Model\n\n## Base against finetuned\n\ncosine_ndcg@10.\n\n{table}\n{rest}"
+
+
+@pytest.mark.parametrize("card", [SentenceTransformerModelCardData, CrossEncoderModelCardData])
+def test_librarys_cards_have_the_heading_that_the_comparison_stands_before(card):
+    assert card.template_path.read_text().count(f"\n{run_report.AFTER_COMPARISON}\n") == 1
 
 
 def test_summary_table_is_aligned():

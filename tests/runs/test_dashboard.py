@@ -47,8 +47,7 @@ def track_a_run(folder, name, quality, mini_batch_size):
         tracker.step = 50
         sections = {"base": section(0.02), "final": section(quality)}
         for label, metrics in sections.items():
-            tracker.log_final(metrics, label)
-        tracker.log_curve(sections)
+            tracker.log_evaluation(metrics, label)
         page = PIL.Image.new("RGB", (850, 1100), "lightsteelblue")
         page.save(folder / "training_curve.png")
         tracker.log_figure(folder / "training_curve.png")
@@ -62,7 +61,8 @@ def dashboard(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dashboard")
     track_a_run(folder, "first", 0.8, 4)
     tracker = track_a_run(folder, "second", 0.9, 16)
-    with pytest.raises(RuntimeError), track({}, folder, name="third", dir=folder / "trackio", energy=False):
+    third = track({}, folder, name="third", dir=folder / "trackio", choices={}, energy=False)
+    with pytest.raises(RuntimeError), third:
         raise RuntimeError("loss is NaN")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

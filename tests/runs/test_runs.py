@@ -1,6 +1,7 @@
 import copy
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -12,9 +13,9 @@ import pytest
 
 from experiments.config.errors import ConfigError
 from experiments.config.keys import config_hash
-from experiments.evaluation.primary_metric import smallest_dimension
 from experiments.runs.files import save_json
 from experiments.runs.identity import COMPUTES
+from experiments.runs.metrics_file import smallest_dimension
 from experiments.runs.provenance import code_hash, provenance
 from experiments.runs.record import keep_record
 from experiments.runs.run import duration_s, find_unfinished, is_live, load_finished
@@ -69,13 +70,13 @@ def run_killed_with(signal_number, folder):
 
 
 def test_record_says_running_inside_and_finished_after(tmp_path):
-    with keep_record(tmp_path, CONFIG, name="one", command="python -m experiments.train") as run:
+    with keep_record(tmp_path, CONFIG, name="one") as run:
         assert read(tmp_path)["status"] == "running"
         run.update(fingerprint="abc")
         assert read(tmp_path)["fingerprint"] == "abc"
     fields = read(tmp_path)
     assert (fields["status"], fields["name"], fields["error"], fields["seed"]) == ("finished", "one", None, 42)
-    assert fields["command"] == "python -m experiments.train"
+    assert fields["command"] == shlex.join(["python", *sys.orig_argv[1:]])
     assert fields["config"] == CONFIG
     assert fields["start"] <= fields["end"]
     assert [attempt["status"] for attempt in fields["attempts"]] == ["finished"]

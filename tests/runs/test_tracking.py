@@ -1,12 +1,15 @@
 import ast
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 
+import codecarbon.core.resource_tracker
+import codecarbon.external.hardware
 import PIL.Image
 import pytest
-import sentence_transformers
+import sentence_transformers.base.model_card
 from transformers import TrainerControl, TrainerState
 
 from experiments.config.errors import ConfigError
@@ -81,18 +84,17 @@ def callback_logs(tracker, entries, *, main=True, resumed_history=None):
 
 
 def test_config_becomes_top_level_scalars_named_by_group_and_option():
-    flat = flatten(CONFIG, {"model": "tiny"})
+    flat = flatten(CONFIG, {"model": "tiny", "data": "pages", "loss": "cached", "tracking": "trackio"})
     assert flat == {
         "seed": 42,
         "run_name": None,
         "model": "tiny",
         "model/max_pixels": 16384,
-        "data": "data.drawn.report_pages.load",
+        "data": "pages",
         "data/num_train_rows": 64,
-        "loss": "training.losses.CachedMultipleNegativesRankingLoss",
+        "loss": "cached",
         "loss/mini_batch_size": None,
         "loss/scale": 20.0,
-        "matryoshka": "training.losses.matryoshka",
         "matryoshka/default_dims": "96, 48",
     }
 
@@ -145,6 +147,20 @@ def test_trackio_s_private_state_is_known_to_one_function_and_is_there():
     assert not any(known.values())
     source = inspect.getsource(trackio.Run)
     assert names and all(f"self.{name}" in source for name in names)
+
+
+def test_codecarbon_s_private_state_is_known_to_one_function_and_is_there():
+    known = {}
+    for function in ast.walk(ast.parse(Path(energy.__file__).read_text())):
+        if isinstance(function, ast.FunctionDef):
+            names = {node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)}
+            known[function.name] = {name for name in names if re.match("_[a-z]", name)}
+    assert known.pop("_methods") == {"_hardware", "_mode"} and not any(known.values())
+    hardware = inspect.getsource(codecarbon.external.hardware)
+    assert "tracker._hardware" in inspect.getsource(codecarbon.core.resource_tracker)
+    assert "self._mode" in hardware and all(f'"{mode}"' in hardware for mode in energy.COUNTERS)
+    card = inspect.getsource(sentence_transformers.base.model_card)
+    assert "tracker._start_time" in card and "tracker._prepare_emissions_data()" in card
 
 
 def test_a_card_s_template_without_the_lines_on_energy_is_refused():
@@ -210,8 +226,8 @@ def test_resumed_run_begins_with_what_was_logged_before_its_checkpoint(tracked):
 def test_final_metrics_are_one_point_each_and_the_curve_has_the_dimension_as_step(tracked):
     with tracked() as tracker:
         tracker.step = 96
-        tracker.log_final(MEASURED)
-        tracker.log_curve({"base": {"dimensions": {"96": {"cosine_ndcg@10": 0.1}}}, "final": MEASURED})
+        tracker.log_evaluation({"dimensions": {"96": {"cosine_ndcg@10": 0.1}}}, "base")
+        tracker.log_evaluation(MEASURED, "final")
     _, rows = stored("first")
     assert values(rows, "final/ndcg@10_dim0096") == [(96, 0.9)]
     assert values(rows, "final/ndcg@10_dim0048") == [(96, 0.7)]
@@ -239,8 +255,7 @@ def test_a_rerankers_directions_take_the_place_of_dimensions(tracked):
         }
         state = TrainerState(is_world_process_zero=True, global_step=5)
         callback.on_log(None, state, TrainerControl(), logs=logs | {"eval_image_to_text_loss": 0.2})
-        tracker.log_final({"directions": directions})
-        tracker.log_curve({"final": {"directions": directions}})
+        tracker.log_evaluation({"directions": directions}, "final")
     _, rows = stored("first")
     logged = {key: value for row in rows for key, value in row.items() if key.startswith(("eval/", "final/", "matr"))}
     assert logged == {
@@ -334,6 +349,15 @@ def test_energy_is_the_same_in_trackio_and_on_the_card(tracked, tmp_path, tiny_m
         assert f"emissions: {energy['emissions_kg'] * 1000}" in card.read_text()
 
 
+def test_a_run_goes_on_where_codecarbon_cannot_start(tracked, monkeypatch, caplog):
+    monkeypatch.setattr(codecarbon.OfflineEmissionsTracker, "start", lambda tracker: None)
+    with tracked(energy=True) as tracker:
+        callback_logs(tracker, [(5, {"loss": 2.0})])
+        assert tracker.energy() is None and tracker.write_energy_to_card(None) is None
+    assert values(stored("first")[1], "train/loss") == [(5, 2.0)]
+    assert "energy and CO2 are not measured" in caplog.text
+
+
 def test_two_countries_differ_as_their_electricity_does(tracked, tmp_path):
     intensity = {}
     for country in ("FRA", "POL"):
@@ -367,8 +391,7 @@ def test_no_tracking_does_nothing(tmp_path):
     with no_tracking(CONFIG, tmp_path, name="run", choices={}) as tracker:
         tracker.log({"train/loss": 1.0})
         tracker.add_config({"a": 1})
-        tracker.log_final(MEASURED)
-        tracker.log_curve({"final": MEASURED})
+        tracker.log_evaluation(MEASURED, "final")
         tracker.log_figure(tmp_path / "missing.png")
         tracker.log_samples([("query", "page", [], None)])
         callback_logs(tracker, [(1, {"loss": 1.0})])

@@ -9,7 +9,6 @@ from datasets import Image as ImageFeature
 from PIL import Image
 from sentence_transformers.sentence_transformer.modules import Dropout
 
-from experiments.config.errors import ConfigError
 from experiments.data.resized_pages import resized_rows
 from experiments.models.embedders import load_embedder
 from experiments.training import mini_batch
@@ -100,21 +99,10 @@ def test_the_worst_batch_holds_the_costliest_inputs_of_each_column(tiny_model):
     assert len(mini_batch.costliest_rows(dataset, tiny_model, 99)) == 24
 
 
-def test_without_a_gpu_a_limit_is_asked_for(monkeypatch):
-    mini_batch.check({"mini_batch_size": "auto", "memory_limit": "4GiB"})
-    mini_batch.check({"mini_batch_size": 4})
-    if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="type loss.memory_limit=4GiB"):
-            mini_batch.check({"mini_batch_size": "auto"})
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="one process alone"):
-        mini_batch.check({"mini_batch_size": "auto", "memory_limit": "4GiB"})
-
-
 EDGE = """
 import sys
 from datasets import Dataset
-from experiments.config.byte_sizes import parse_bytes
+from experiments.config.values import parse_bytes
 from experiments.runs import memory
 from experiments.training.losses import CachedMultipleNegativesRankingLoss
 from experiments.models.embedders import load_embedder

@@ -5,20 +5,19 @@ No torch, transformers or datasets is imported here, so that a mistake is answer
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.config import fits
-from experiments.config.errors import ConfigError
+from experiments.config.bounds import OF_LIBRARIES, STEPS_OR_SHARES
+from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import dotted_keys, hint, select, show
-from experiments.config.keys import OF_LIBRARIES, STEPS_OR_SHARES
-from experiments.config.signatures import Parameter, Signature, parameter, read
-from experiments.config.values import choices, in_words, matches, refusal
+from experiments.config.signatures import Signature, signature
+from experiments.config.values import check_value, parse_bytes
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
 _VALUES = {"seed": "int", "run_name": "str | None", "cache_dir": "str"}  # what stands beside the groups
@@ -33,10 +32,7 @@ _CARDS = {  # of the models that a file of ours makes
 
 
 def check(config: dict[str, Any]) -> None:
-    """Refuse a config that can't work, before anything heavy is imported.
-
-    Args:
-        config: The resolved config, as plain containers.
+    """Refuse a resolved config that can't work, before anything heavy is imported.
 
     Raises:
         ConfigError: At the first mistake; it says what to type instead.
@@ -44,27 +40,22 @@ def check(config: dict[str, Any]) -> None:
     _check_groups(config)
     for key, node in targets(config):
         _check_node(key, node)
-    loss = config["loss"]["_target_"]
-    if not (known := _read("loss", loss)).accepts_any and "model" not in known.parameters:
-        raise ConfigError(f"loss._target_={loss} takes no model, so it is no loss; see conf/loss/library.yaml")
+    takes, loss = _read("loss", config["loss"]["_target_"]), f"loss._target_={config['loss']['_target_']}"
+    is_loss = takes.accepts_any or "model" in takes.parameters
+    refuse(not is_loss, f"{loss} takes no model, so it is no loss; see conf/loss/library.yaml")
     _check_ranges(config)
-    model = config.get("model", {})
-    card = _CARDS.get(str(model.get("_target_")).rpartition(".")[0])
-    if card and isinstance(model.get("card"), dict):
-        _check_node("model.card", {"_target_": card} | model["card"])
+    card = _CARDS.get(config["model"]["_target_"].rpartition(".")[0])
+    if card and isinstance(config["model"].get("card"), dict):
+        _check_node("model.card", {"_target_": card} | config["model"]["card"])
     fits.check(config)
     _check_rest(config)
 
 
 def check_writable(path: Path, key: str) -> None:
-    """Make sure that a folder exists and takes files, by writing one: root passes every check of permissions.
-
-    Args:
-        path: The folder; it is made if it isn't there.
-        key: What to set to choose another.
+    """Make a folder and sure that it takes files, by writing one: root passes every check of permissions.
 
     Raises:
-        ConfigError: If nothing can be written there.
+        ConfigError: If nothing can be written there; it names the key that chooses another.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -79,18 +70,14 @@ def check_writable(path: Path, key: str) -> None:
 def _check_groups(config: dict[str, Any]) -> None:
     for key, value in config.items():
         if key in _VALUES:
-            if not matches(_VALUES[key], value):
-                raise ConfigError(_type_message(key, value, _VALUES[key]))
+            check_value(key, value, _VALUES[key])
         elif key not in GROUPS:
             raise ConfigError(f"{key} is unknown; {hint(key, [*dotted_keys(config)], [*_VALUES, *GROUPS])}")
         elif not isinstance(value, dict) or not isinstance(value.get("_target_"), str):
-            raise ConfigError(
-                f"{key}={show(value)}: {key} is a group: choose one of its options ({key}=NAME, see --help) "
-                f"and set values inside it ({key}.KEY=VALUE)"
-            )
+            how = f"choose one of its options ({key}=NAME, see --help) and set values inside it ({key}.KEY=VALUE)"
+            raise ConfigError(f"{key}={show(value)}: {key} is a group: {how}")
     for group in GROUPS:
-        if group not in config:
-            raise ConfigError(f"{group} is missing: choose one of its options ({group}=NAME, see --help)")
+        refuse(group not in config, f"{group} is missing: choose one of its options ({group}=NAME, see --help)")
 
 
 def targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
@@ -106,18 +93,32 @@ def targets(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _read(key: str, target: str) -> Signature:
-    """Read a target's signature.
-
-    Raises:
-        ConfigError: If there is no such target; it names the extra that installs its package, if one does.
-    """
+    """Read a target's signature; raise a ConfigError where there is none, which names the extra that installs it."""
     package = target.partition(".")[0]
     if package in _EXTRAS and importlib.util.find_spec(package) is None:
         raise ConfigError(f"{key}: {package} isn't installed; type pip install -e '.[{_EXTRAS[package]}]'")
     try:
-        return read(target)
+        return signature(target)
     except LookupError as error:
         raise ConfigError(f"{key}._target_={target}: {error.args[0]}; give the full path of its file") from error
+
+
+def check_launcher(launcher: Any) -> int | None:
+    """Refuse what the options of a sweep's launcher, its node, can't be; return the memory limit in bytes.
+
+    Raises:
+        ConfigError: If an option has a wrong type or value.
+    """
+    n_jobs, on_failure = getattr(launcher, "n_jobs", 1), getattr(launcher, "on_failure", "continue")
+    expected = {
+        "n_jobs": (type(n_jobs) is int and n_jobs > 0, "a whole number, 1 or more"),
+        "on_failure": (on_failure in ("continue", "stop"), "continue or stop"),
+        "skip_dominated": (isinstance(getattr(launcher, "skip_dominated", True), bool), "true or false"),
+        "repeat": (isinstance(launcher.repeat, bool), "true or false"),
+    }
+    for key, (is_right, what) in expected.items():
+        refuse(not is_right, f"hydra.launcher.{key}={getattr(launcher, key, None)}: expected {what}")
+    return parse_bytes(launcher.memory_limit, "hydra.launcher.memory_limit")
 
 
 def _check_node(key: str, node: dict[str, Any]) -> None:
@@ -125,78 +126,39 @@ def _check_node(key: str, node: dict[str, Any]) -> None:
     target = node["_target_"]
     known = _read(key, target)
     for name, value in node.items():
-        if name in _HYDRA_KEYS:
+        if name in _HYDRA_KEYS or (name not in known.parameters and known.accepts_any):
             continue
         if name not in known.parameters:
-            if known.accepts_any:
-                continue
             names = [f"{key}.{parameter}" for parameter in known.parameters]
             inside = [f"{key}.{n}" for n in node if n != name and n not in _HYDRA_KEYS]
             raise ConfigError(f"{key}.{name} is unknown to {target}; {hint(f'{key}.{name}', names, inside or names)}")
         if not (isinstance(value, dict) and "_target_" in value):
-            _check_value(f"{key}.{name}", value, known.parameters[name])
+            check_value(f"{key}.{name}", value, known.parameters[name].annotation)
     if not node.get("_partial_", False) and "_args_" not in node:
         for name, parameter in known.parameters.items():
-            if parameter.required and name not in node:
-                raise ConfigError(f"{key}.{name} is missing: type +{key}.{name}=…")
-
-
-def _check_value(key: str, value: object, parameter: Parameter) -> None:
-    """Check a value against the type, the choices and the bounds that its annotation tells."""
-    if not matches(parameter.annotation, value):
-        if options := choices(parameter.annotation):
-            raise ConfigError(_choice_message(key, value, options))
-        raise ConfigError(_type_message(key, value, str(parameter.annotation)))
-    if reason := refusal(parameter.bounds, value):
-        raise ConfigError(f"{key}={show(value)}: {reason}")
-
-
-def _choice_message(key: str, value: object, options: Sequence[object]) -> str:
-    wrong = next((item for item in value if item not in options), value) if isinstance(value, list) else value
-    near = difflib.get_close_matches(str(wrong), [show(option) for option in options], 1)
-    did_you_mean = f"; did you mean {near[0]}?" if near else ""
-    return f"{key}={show(value)}: choose from {', '.join(map(show, options))}{did_you_mean}"
-
-
-def _type_message(key: str, value: object, annotation: str) -> str:
-    what, example = in_words(annotation)
-    if what == "text" and isinstance(value, int | float):
-        example = f"\"'{show(value)}'\""  # the quotes that make it text
-    return f"{key}={show(value)}: expected {what} ({annotation}); type e.g. {key}={example}"
+            refuse(parameter.required and name not in node, f"{key}.{name} is missing: type +{key}.{name}=…")
 
 
 def _check_ranges(config: dict[str, Any]) -> None:
     for key, annotation in OF_LIBRARIES.items():
-        value, known = select(config, key), parameter(annotation)
-        if reason := refusal(known.bounds, value):
-            raise ConfigError(f"{key}={show(value)}: {reason}")
-        if value is not None and (options := choices(known.annotation)) and not matches(known.annotation, value):
-            raise ConfigError(_choice_message(key, value, options))
-        if key in STEPS_OR_SHARES and isinstance(value, float) and value > 1 and value != int(value):
-            raise ConfigError(
-                f"{key}={value}: above 1 it counts steps, in whole numbers; below 1 it is a share of all"
-            )
-    loss = config.get("loss", {})
-    if loss.get("mini_batch_size") is not None and loss.get("mini_batch_num_tokens") is not None:
-        raise ConfigError(
-            f"loss.mini_batch_size={loss['mini_batch_size']} and "
-            f"loss.mini_batch_num_tokens={loss['mini_batch_num_tokens']} exclude each other; set one of them to null"
-        )
+        value = select(config, key)
+        check_value(key, value, f"{annotation} | None")
+        is_part = key in STEPS_OR_SHARES and isinstance(value, float) and value > 1 and value != int(value)
+        refuse(is_part, f"{key}={value}: above 1 it counts steps, in whole numbers; below 1 it is a share of all")
+    sizes = {f"loss.{key}": config["loss"].get(key) for key in ("mini_batch_size", "mini_batch_num_tokens")}
+    both = " and ".join(f"{key}={value}" for key, value in sizes.items())
+    refuse(None not in sizes.values(), f"{both} exclude each other; set one of them to null")
 
 
 def _check_rest(config: dict[str, Any]) -> None:
-    if select(config, "evaluator.precisions") == []:
-        raise ConfigError("evaluator.precisions=[] : name at least one, e.g. evaluator.precisions=[float32]")
+    said = "evaluator.precisions=[] : name at least one, e.g. evaluator.precisions=[float32]"
+    refuse(select(config, "evaluator.precisions") == [], said)
     resume = select(config, "trainer.resume")
-    if resume not in (None, "auto") and not (Path(resume).expanduser() / "run.json").is_file():
-        raise ConfigError(
-            f"trainer.resume={resume}: no run's directory (no run.json there); type auto, null or a directory"
-        )
-    if select(config, "trainer.hub_token") is not None:
-        raise ConfigError(
-            "trainer.hub_token would be written into the run's records; set HF_TOKEN in the environment instead, "
-            "or run `hf auth login`"
-        )
+    is_run = resume in (None, "auto") or (Path(resume).expanduser() / "run.json").is_file()
+    said = f"trainer.resume={resume}: no run's directory (no run.json there); type auto, null or a directory"
+    refuse(not is_run, said)
+    said = "trainer.hub_token would be written into the run's records; set HF_TOKEN in the environment instead"
+    refuse(select(config, "trainer.hub_token") is not None, f"{said}, or run `hf auth login`")
     country = select(config, "tracking.country_iso_code")
-    if country is not None and not re.fullmatch("[A-Z]{3}", country):
-        raise ConfigError(f"tracking.country_iso_code={country}: expected three capital letters (ISO 3166), e.g. DEU")
+    said = f"tracking.country_iso_code={country}: expected three capital letters (ISO 3166), e.g. DEU"
+    refuse(country is not None and not re.fullmatch("[A-Z]{3}", country), said)

@@ -5,12 +5,12 @@ Asked before a library spends a minute on retries, and once for each source: wha
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +23,9 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import httpx, validate_repo_id
 
-from experiments.config.errors import ConfigError, one_line
-from experiments.config.model_location import local_folder
+from experiments.config.errors import ConfigError, one_line, refuse
+from experiments.config.model_files import are_renamed, check_parts, local_folder, weights_here
+from experiments.config.signatures import signature
 
 TIMEOUT_S = 3.0
 TRIES = 5  # of a question that the Hub is too busy to answer
@@ -35,10 +36,9 @@ OFFLINE_DATA = f"{OFFLINE} (data.path=FOLDER, written by save_to_disk)"
 COPY = "give a local copy of its repository (data.path=FOLDER)"  # of a data set that is streamed
 LOGIN = "run `hf auth login`"
 
-# The loaders of ours that take a name on the Hub.
-_MODEL_LOADERS = ("load_embedder", "load_encoder", "make_reranker", "load_reranker")
-_DATA_LOADERS = ("hub.load", "doodles.load", "multilingual.load")
-_INSTEAD = defaultdict(lambda: OFFLINE, hub=OFFLINE_DATA, doodles=OFFLINE_DATA, multilingual=COPY)  # by their files
+_STREAMED = (
+    "experiments.data.sources.multilingual.load",
+)  # sources whose data `datasets` doesn't prepare in its cache
 
 # Of this process's run, which loads one commit of a name, by name, revision and kind.
 _commits: dict[tuple[str, str | None, str], str] = {}
@@ -50,51 +50,61 @@ logger = logging.getLogger(__name__)
 def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[str, str]:
     """Make sure, before anything heavy is imported or downloaded, that the Hub gives what a config names.
 
-    Args:
-        config: The resolved config.
-        begun_with: What this returned for the run that is gone on with: its commits are taken again.
-
-    Returns:
-        The commit of each source, which will be loaded, by its name (a data set's second one with its revision).
+    Returns the commit of each source, which will be loaded, by its name (a data set's second one with its revision).
+    Those that it returned for the run that is gone on with (`begun_with`) are taken again.
 
     Raises:
-        ConfigError: At the first source that it doesn't give.
+        ConfigError: At the first source that it doesn't give, and for a part that its model hasn't got.
     """
     found = {}
     for key, node in sources(config):
-        name, kind = node.get("path") or node["name"], "dataset" if "path" in node else "model"
-        parts = [node.get(part) for part in ("train", "eval")] if kind == "dataset" else []
-        revisions = [part.get("revision") for part in parts if isinstance(part, dict)] or [node.get("revision")]
-        instead = _INSTEAD[str(node["_target_"]).split(".")[-2]]
+        name, kind = (node["path"], "dataset") if key.endswith(".path") else (node["name"], "model")
+        instead = COPY if node["_target_"] in _STREAMED else OFFLINE_DATA if kind == "dataset" else OFFLINE
+        splits = [node.get(split) for split in ("train", "eval")] if kind == "dataset" else []
+        revisions = [split.get("revision") for split in splits if isinstance(split, dict)] or [node.get("revision")]
         for number, revision in enumerate(dict.fromkeys(revisions)):
             label = f"{name}@{revision}" if number else name
             taken = begun_with.get(label, revision)
             found[label] = commit(f"{key}={name}", name, taken, kind=kind, instead=instead)
             _commits[name, revision, kind] = found[label]
+    check_parts(config.get("model", {}), _weights)
     return found
 
 
 def sources(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the nodes of a config that name something on the Hub, with the key that holds the name."""
+    """Yield the nodes of a config that name something on the Hub, with the key that holds the name.
+
+    Of `data` that is what takes a `path`; of anything else what takes a `name` and a `revision`.
+    """
     if not isinstance(node, dict):
         return
-    target = str(node.get("_target_")).split(".")
-    source = "name" if target[-1] in _MODEL_LOADERS else "path" if ".".join(target[-2:]) in _DATA_LOADERS else None
-    if source and isinstance(name := node.get(source), str) and local_folder(name) is None:
+    takes = signature(node["_target_"]).parameters if "_target_" in node else {}
+    source = "path" if key.partition(".")[0] == "data" else "name" if "revision" in takes else ""
+    if source in takes and isinstance(name := node.get(source), str) and local_folder(name) is None:
         yield f"{key}.{source}", node
     for part, inside in node.items():
         yield from sources(inside, f"{key}.{part}" if key else str(part))
 
 
+def _weights(name: str, revision: str | None) -> list[str] | None:
+    """Return the names of the weights that the Hub has of a model; None where it isn't asked or doesn't tell."""
+    found = _commits.get((name, revision, "model"))
+    if found is None or constants.HF_HUB_OFFLINE or weights_here(name, found) is not None:
+        return None
+    api = huggingface_hub.HfApi()
+    try:
+        config = json.loads(Path(api.hf_hub_download(name, "config.json", revision=found)).read_text())
+        renamed = are_renamed(config)
+        return None if renamed else [*api.get_safetensors_metadata(name, revision=found).weight_map]
+    except (OSError, *_UNREACHED, errors.NotASafetensorsRepoError, errors.SafetensorsParsingError):
+        return None  # what is wrong shows as it is loaded
+
+
 def commit(what: str, name: str, revision: str | None = None, *, kind: str = "model", instead: str = OFFLINE) -> str:
     """Return the commit that a name on the Hub stands for, asked once; from the cache where the Hub can't be reached.
 
-    Args:
-        what: What is asked for, named as the user typed it: "model.name=a/b".
-        name: OWNER/NAME.
-        revision: Branch, tag or commit; None: the main branch.
-        kind: "model" or "dataset".
-        instead: What the user can do without the Hub.
+    `what` is asked for as the user typed it (`model.name=a/b`), at a branch, tag or commit (None: the main branch);
+    `kind` is "model" or "dataset", and `instead` what the user can do without the Hub.
 
     Raises:
         ConfigError: If the Hub refuses, or can't be reached and the cache hasn't got it either.
@@ -125,13 +135,8 @@ def why_offline() -> str:
 
 
 def require_hub(what: str, instead: str = OFFLINE) -> None:
-    """Raise at once if something needs the Hub and the Hub cannot be reached.
-
-    Raises:
-        ConfigError: No connection to the Hub (HF_ENDPOINT) within three seconds.
-    """
-    if reason := unreachable():
-        raise ConfigError(f"{what}: could not reach the Hub ({reason}): connect, or {instead}")
+    """Raise a ConfigError at once if something needs the Hub, and no connection comes about within three seconds."""
+    refuse(reason := unreachable(), f"{what}: could not reach the Hub ({reason}): connect, or {instead}")
 
 
 def unreachable() -> str | None:
@@ -150,11 +155,7 @@ def unreachable() -> str | None:
 
 @contextmanager
 def one_line_errors(what: str, name: str, instead: str = OFFLINE, kind: str = "model") -> Iterator[None]:
-    """Say in one line what the Hub answered, and what to do.
-
-    Raises:
-        ConfigError: If it refuses: no such repository or revision, no access, too busy.
-    """
+    """Raise a ConfigError that says in one line why the Hub refused, and what to do."""
     try:
         yield
     except Exception as error:
@@ -166,29 +167,31 @@ def one_line_errors(what: str, name: str, instead: str = OFFLINE, kind: str = "m
 def refusal(error: BaseException, name: str, instead: str = OFFLINE, kind: str = "model") -> str | None:
     """Return what the Hub's answer behind an error means, and what to do; None if it isn't the Hub's."""
     causes = [each for each in _causes(error) if not isinstance(each, errors.RemoteEntryNotFoundError)]
-    kinds = (errors.HfHubHTTPError, _UNREACHED)
-    found = next((each for kind in kinds for each in causes if isinstance(each, kind)), None)
-    status = found.response.status_code if isinstance(found, errors.HfHubHTTPError) else None
-    match found:
-        case None:
-            return None
+    for each in causes:
+        if isinstance(each, errors.HfHubHTTPError):
+            return _in_words(each, f"{constants.ENDPOINT}/{'datasets/' * (kind == 'dataset')}{name}", instead)
+    if not any(isinstance(each, _UNREACHED) for each in causes):
+        return None
+    if constants.HF_HUB_OFFLINE:
+        return f"it is not whole in the cache, and {why_offline()}, or {instead}"
+    return f"the connection to the Hub was lost ({one_line(str(_causes(error)[-1]), 160)}): type the same line again"
+
+
+def _in_words(error: errors.HfHubHTTPError, page: str, instead: str) -> str:
+    status = error.response.status_code
+    match error:
         case errors.GatedRepoError():
-            return f"the Hub gives it to those alone who were granted access: ask at {_page(name, kind)}, then {LOGIN}"
+            return f"the Hub gives it to those alone who were granted access: ask at {page}, then {LOGIN}"
         case errors.RepositoryNotFoundError():
             return f"the Hub has no such repository, or shows it to others alone: check the name, or {LOGIN}"
         case errors.RevisionNotFoundError():
-            return f"the Hub has no such revision of it: see {_page(name, kind)}"
-        case errors.HfHubHTTPError() if status == 401:
-            return f"the Hub doesn't accept the token (401): {LOGIN}"
-        case errors.HfHubHTTPError() if status == 403:
-            return f"the token may not do that (403): see what it permits, or {LOGIN} with another"
-        case errors.HfHubHTTPError() if status == 429:
-            return f"the Hub is asked too often (429): try again in a few minutes, or {LOGIN}, which allows more"
-        case errors.HfHubHTTPError():
-            return f"the Hub answers {status}: try again later, or {instead}"
-    if constants.HF_HUB_OFFLINE:
-        return f"it is not whole in the cache, and {why_offline()}, or {instead}"
-    return f"the connection to the Hub was lost ({one_line(str(_deepest(error)), 160)}): type the same line again"
+            return f"the Hub has no such revision of it: see {page}"
+    statuses = {
+        401: f"the Hub doesn't accept the token (401): {LOGIN}",
+        403: f"the token may not do that (403): see what it permits, or {LOGIN} with another",
+        429: f"the Hub is asked too often (429): try again in a few minutes, or {LOGIN}, which allows more",
+    }
+    return statuses.get(status, f"the Hub answers {status}: try again later, or {instead}")
 
 
 _UNREACHED = (
@@ -213,11 +216,10 @@ def _patiently(ask: Callable[[], str]) -> str:
         try:
             return ask()
         except (errors.HfHubHTTPError, errors.RevisionResolutionError) as error:
-            answer = next((each for each in _causes(error) if isinstance(each, errors.HfHubHTTPError)), None)
-            status = answer.response.status_code if answer else None
-            if answer is None or status not in (408, 429, 500, 502, 503, 504):
+            answers = [each.response for each in _causes(error) if isinstance(each, errors.HfHubHTTPError)]
+            if not answers or (status := answers[0].status_code) not in (408, 429, 500, 502, 503, 504):
                 raise
-            asked = answer.response.headers.get("Retry-After", "")
+            asked = answers[0].headers.get("Retry-After", "")
             wait_s = float(asked) if asked.isdigit() else 2.0 ** (number - 1)
             if wait_s > LONGEST_WAIT_S:
                 raise
@@ -247,21 +249,13 @@ def _go_offline(reason: str) -> None:
         config.HF_HUB_OFFLINE = config.HF_DATASETS_OFFLINE = True  # type: ignore[attr-defined]
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it came from."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """Return an error and what it came from, the deepest last."""
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
         error = error.__cause__ or error.__context__
-
-
-def _deepest(error: BaseException) -> BaseException:
-    return [*_causes(error)][-1]
-
-
-def _page(name: str, kind: str) -> str:
-    return f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{name}"
+    return found
 
 
 def _connection_failure(host: str, port: int) -> str | None:

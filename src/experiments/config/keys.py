@@ -1,6 +1,6 @@
-"""What a config key means beyond its constructor: bounds of a library's, and its part in a result and its cost.
+"""What a config key means beyond its constructor: its part in a result and in its cost.
 
-Types, bounds and choices of our own constructors stand in their annotations. `*` in a key is any one part of it.
+Types are in the constructors' annotations, bounds and choices where `bounds.py` says. `*` in a key is any one part.
 """
 
 from __future__ import annotations
@@ -10,42 +10,10 @@ import hashlib
 import json
 from collections.abc import Iterator
 from enum import Flag, auto
+from fnmatch import fnmatchcase
 from typing import Any
 
 from experiments.config.json_values import plain
-
-_SHARE = "Annotated[float, Ge(0)]"
-_STEPS = "Annotated[float, Gt(0)]"
-_WHEN = "Literal['no', 'steps', 'epoch']"
-# Of keys that constructors of the libraries take, as an annotation would have it.
-OF_LIBRARIES = {
-    "seed": "Annotated[int, Ge(0)]",
-    "trainer.seed": "Annotated[int, Ge(0)]",
-    "trainer.dataloader_num_workers": "Annotated[int, Ge(0)]",
-    "trainer.per_device_train_batch_size": "Annotated[int, Ge(1)]",
-    "trainer.per_device_eval_batch_size": "Annotated[int, Ge(1)]",
-    "trainer.gradient_accumulation_steps": "Annotated[int, Ge(1)]",
-    "trainer.save_total_limit": "Annotated[int, Ge(1)]",
-    "trainer.learning_rate": "Annotated[float, Gt(0)]",
-    "trainer.num_train_epochs": "Annotated[float, Gt(0)]",
-    "trainer.weight_decay": _SHARE,
-    "trainer.max_grad_norm": _SHARE,
-    "trainer.warmup_steps": _SHARE,
-    "trainer.eval_steps": _STEPS,
-    "trainer.save_steps": _STEPS,
-    "trainer.logging_steps": _STEPS,
-    "trainer.eval_strategy": _WHEN,
-    "trainer.logging_strategy": _WHEN,
-    "trainer.save_strategy": "Literal['no', 'steps', 'epoch', 'best']",
-    "trainer.multi_dataset_batch_sampler": "Literal['proportional', 'round_robin']",
-    "loss.scale": "Annotated[float, Gt(0)]",
-    "loss.mini_batch_size": "Annotated[int, Ge(1)]",
-    "loss.mini_batch_num_tokens": "Annotated[int, Ge(1)]",
-    "loss.directions": "list[Literal['query_to_doc', 'query_to_query', 'doc_to_query', 'doc_to_doc']]",
-    "loss.partition_mode": "Literal['joint', 'per_direction']",
-    "loss.hardness_mode": "Literal['in_batch_negatives', 'hard_negatives', 'all_negatives']",
-}
-STEPS_OR_SHARES = tuple(f"trainer.{key}" for key in ("eval_steps", "save_steps", "logging_steps", "warmup_steps"))
 
 
 class Role(Flag):
@@ -61,90 +29,56 @@ class Role(Flag):
     FILES = auto()  # may name files, whose content decides the result
 
 
-_ROLES = {
-    "run_name": Role.NO_EFFECT,
-    "tracking": Role.NO_EFFECT,
-    "experiment": Role.NO_EFFECT,
-    "cache_dir": Role.NO_EFFECT,
-    "seed": Role.SEED,  # data.seed is none: that is another data set
-    "model._target_": Role.SAME_COST,
-    "model.name": Role.SAME_COST | Role.FILES,
-    "model.transformer_task": Role.SAME_COST,
-    "model.embedding_dim": Role.SAME_COST,
-    "model.min_pixels": Role.SCALES_COST,
-    "model.max_pixels": Role.SCALES_COST | Role.MEMORY,
-    "model.seed": Role.SEED,
-    "model.cache_dir": Role.NO_EFFECT,
-    "model.name.seed": Role.SEED,
-    "model.name.cache_dir": Role.NO_EFFECT,
-    "model.encoders.*.name.seed": Role.SEED,
-    "model.encoders.*.name.cache_dir": Role.NO_EFFECT,
-    "data._target_": Role.SAME_COST,
-    "data.path": Role.SAME_COST | Role.FILES,
-    "data.path.cache_dir": Role.NO_EFFECT,
-    "data.name": Role.SAME_COST,
-    "data.train": Role.SAME_COST | Role.FILES,
-    "data.eval": Role.FILES,
-    "data.num_train_rows": Role.SCALES_COST,
-    "data.num_eval_rows": Role.SCALES_COST,
-    "data.num_negatives": Role.SCALES_COST,
-    "data.page_size": Role.SCALES_COST,
-    "data.cache_dir": Role.NO_EFFECT,
-    "loss.mini_batch_size": Role.MEMORY,
-    "loss.mini_batch_num_tokens": Role.MEMORY,
-    "loss.default_num_tokens": Role.MEMORY,
-    "loss.scale": Role.NO_COST,
-    "matryoshka.truncate_dim": Role.NO_COST,
-    "evaluator._target_": Role.METRICS,
-    "evaluator.num_candidates": Role.METRICS,
-    "evaluator.retriever": Role.METRICS,
-    "evaluator.retriever.seed": Role.SEED,
-    "evaluator.retriever.cache_dir": Role.NO_EFFECT,
-    "evaluator.seed": Role.SEED,
-    "evaluator.batch_size": Role.MEMORY,
-    "evaluator.num_workers": Role.NO_EFFECT,
-    "evaluator.show_progress_bar": Role.NO_EFFECT,
-    "evaluator.cache_dir": Role.NO_EFFECT,
-    "trainer.seed": Role.SEED,
-    "trainer.data_seed": Role.SEED,
-    "trainer.per_device_train_batch_size": Role.MEMORY,
-    "trainer.per_device_eval_batch_size": Role.MEMORY,
-    "trainer.num_train_epochs": Role.SCALES_COST,
-    "trainer.max_steps": Role.SCALES_COST,
-    "trainer.eval_strategy": Role.SCALES_COST,
-    "trainer.eval_steps": Role.SCALES_COST,
-    **dict.fromkeys(
-        (
-            *(f"trainer.{key}" for key in ("learning_rate", "lr_scheduler_type", "warmup_steps", "weight_decay")),
-            *(f"trainer.{key}" for key in ("adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm")),
-        ),
-        Role.NO_COST,
+def _in(group: str, keys: str) -> tuple[str, ...]:
+    return tuple(f"{group}.{key}" for key in keys.split())
+
+
+_KEYS: dict[Role, tuple[str, ...]] = {
+    Role.SEED: (  # data.seed is none: that is another data set
+        *("seed", *_in("model", "seed name.seed encoders.*.name.seed")),
+        *(*_in("evaluator", "retriever.seed seed"), *_in("trainer", "seed data_seed")),
     ),
-    **dict.fromkeys(
-        (
-            *(f"trainer.dataloader_{key}" for key in ("num_workers", "prefetch_factor", "pin_memory")),
-            *(f"trainer.logging_{key}" for key in ("steps", "strategy", "first_step")),
-            *(f"trainer.{key}" for key in ("dataloader_persistent_workers", "disable_tqdm", "report_to", "run_name")),
-            *(f"trainer.{key}" for key in ("output_dir", "resume", "push_to_hub")),
-            *(f"trainer.hub_{key}" for key in ("model_id", "private_repo", "revision", "token")),
-        ),
-        Role.NO_EFFECT,
+    Role.NO_EFFECT: (
+        *("run_name", "tracking", "experiment", "cache_dir"),
+        *_in("model", "cache_dir name.cache_dir encoders.*.name.cache_dir"),
+        *_in("data", "path.cache_dir cache_dir"),
+        *_in("evaluator", "retriever.cache_dir num_workers show_progress_bar cache_dir"),
+        *_in("trainer", "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory"),
+        *_in("trainer", "dataloader_persistent_workers logging_steps logging_strategy logging_first_step"),
+        *_in("trainer", "disable_tqdm report_to run_name output_dir resume push_to_hub"),
+        *_in("trainer", "hub_model_id hub_private_repo hub_revision hub_token"),
     ),
+    Role.MEMORY: (
+        *("model.max_pixels", *_in("loss", "mini_batch_size mini_batch_num_tokens default_num_tokens")),
+        *("evaluator.batch_size", *_in("trainer", "per_device_train_batch_size per_device_eval_batch_size")),
+    ),
+    Role.NO_COST: (
+        *("loss.scale", "matryoshka.truncate_dim"),
+        *_in("trainer", "learning_rate lr_scheduler_type warmup_steps weight_decay"),
+        *_in("trainer", "adam_beta1 adam_beta2 adam_epsilon max_grad_norm"),
+    ),
+    Role.SCALES_COST: (
+        *_in("model", "min_pixels max_pixels"),
+        *_in("data", "num_train_rows num_eval_rows num_negatives page_size"),
+        *_in("trainer", "num_train_epochs max_steps eval_strategy eval_steps"),
+    ),
+    Role.SAME_COST: (
+        *_in("model", "_target_ name transformer_task embedding_dim"),
+        *_in("data", "_target_ path name train"),
+    ),
+    Role.METRICS: _in("evaluator", "_target_ num_candidates retriever"),
+    Role.FILES: ("model.name", *_in("data", "path train eval")),
 }
 
 
 def keys_of(role: Role) -> list[str]:
     """Return the keys that play one of the parts."""
-    return [key for key, roles in _ROLES.items() if roles & role]
+    return [*dict.fromkeys(key for each, keys in _KEYS.items() if each & role for key in keys)]
 
 
 def plays(key: str, role: Role) -> bool:
     """Return whether a key of a config plays one of the parts."""
-    parts = key.split(".")
-    found = (each.split(".") for each in keys_of(role))
-    return any(
-        len(each) == len(parts) and all(a in ("*", b) for a, b in zip(each, parts, strict=True)) for each in found
-    )
+    return any(key.count(".") == each.count(".") and fnmatchcase(key, each) for each in keys_of(role))
 
 
 def values_of(config: dict[str, Any], role: Role) -> dict[str, Any]:
@@ -153,12 +87,7 @@ def values_of(config: dict[str, Any], role: Role) -> dict[str, Any]:
 
 
 def effective(config: dict[str, Any], without: Role = Role.NO_EFFECT) -> dict[str, Any]:
-    """Return a copy of a resolved config without the keys that cannot change weights or metrics.
-
-    Args:
-        config: The resolved config.
-        without: More to leave out, such as `Role.SEED`.
-    """
+    """Return a copy of a resolved config without the keys that cannot change weights or metrics, and `without`."""
     kept = copy.deepcopy(config)
     for _, node, last in [*_places(kept, Role.NO_EFFECT | without)]:
         node.pop(last, None)

@@ -10,13 +10,9 @@ CONFIG_NAME = "config"  # the primary config in it
 
 
 def config_groups(config_dir: str | None = None) -> dict[str, list[str]]:
-    """Return the options of each group but Hydra's own: those of `conf/` and those of the user's folder.
-
-    Args:
-        config_dir: The user's folder, as `--config-dir` names it.
-    """
+    """Return the options of each group but Hydra's own: of `conf/` and of the folder that `--config-dir` names."""
     options: dict[str, list[str]] = {}
-    folders = [CONF, *([Path(config_dir)] if config_dir else [])]
-    for file in (file for folder in folders for file in folder.glob("*/*.yaml")):
-        options.setdefault(file.parent.name, []).append(file.stem)
+    for folder in [CONF, *([Path(config_dir)] if config_dir else [])]:
+        for file in folder.glob("*/*.yaml"):
+            options.setdefault(file.parent.name, []).append(file.stem)
     return {group: sorted({*options[group]}) for group in sorted(options) if group != "hydra"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,16 +33,22 @@ class Defect(NamedTuple):
 
 
 class HashedRows(Dataset):
-    """Rows that bring along the hash of each value, by column, shape (num_rows,) each, int64.
+    """Rows that bring along what one reading found: hashes of values, by column, (num_rows,) each, int64; and defects.
 
     Not a column of hashes: the library would put it on the model card and hand it to the loss, and adding one to rows
     with an indices mapping copies every page. What selects or maps rows returns a plain `Dataset`, which has no
     hashes; what selects columns or sets a transform keeps them.
     """
 
-    def __init__(self, rows: Dataset, hashes: dict[str, np.ndarray]) -> None:
+    def __init__(self, rows: Dataset, hashes: dict[str, np.ndarray], defects: Sequence[Defect] = ()) -> None:
         self.__dict__ = dict(vars(rows))  # the same table, indices and format
         self.hashes = hashes
+        self.found = defects
+
+    @property
+    def defects(self) -> list[Defect]:
+        """What cannot be used in these columns."""
+        return [defect for defect in self.found if defect.column in self.column_names]
 
     def rename_columns(self, column_mapping: dict[str, str], **kwargs: Any) -> HashedRows:
         """Rename the hashes, too."""
@@ -68,10 +74,7 @@ def content_hashes(dataset: Dataset) -> np.ndarray:
     """Return a hash of each value: of an image's encoded bytes (its file's, if only a path is stored) or of the text.
 
     Nothing is decoded. Two encodings of the same pixels have different hashes. What `HashedRows` bring along isn't
-    read again.
-
-    Returns:
-        `content_hash` of each value, shape (num_rows, num_columns), int64.
+    read again. The array has shape (num_rows, num_columns), int64.
 
     Raises:
         ConfigError: A page file is missing.
@@ -82,25 +85,27 @@ def content_hashes(dataset: Dataset) -> np.ndarray:
     return np.column_stack([known[name] for name in dataset.column_names])
 
 
-def hashes_and_defects(dataset: Dataset) -> tuple[dict[str, np.ndarray], list[Defect]]:
-    """Return each column's hashes and the values that are empty or no readable image, from one reading.
+def read(rows: Dataset) -> HashedRows:
+    """Read all values, the one time that every page is: it finds hashes, and what is empty or no readable image.
 
     Raises:
         ConfigError: A page file is missing.
     """
-    return _read(dataset, check=True)
+    return HashedRows(rows, *_read(rows, check=True))
 
 
 def _read(dataset: Dataset, check: bool) -> tuple[dict[str, np.ndarray], list[Defect]]:
-    names, images = dataset.column_names, _image_columns(dataset)
+    names = dataset.column_names
     hashes = np.zeros((len(names), len(dataset)), dtype=np.int64)
     defects = []
     for row, column, value in encoded_values(dataset):
         hashes[column, row] = content_hash(NOTHING if value is None else value)
-        if check:
-            reason = EMPTY if value is None else image_defect(value) if column in images else None
-            if reason is not None:
-                defects.append(Defect(row, names[column], reason))
+        if not check:
+            continue
+        if value is None:
+            defects.append(Defect(row, names[column], EMPTY))
+        elif isinstance(dataset.features[names[column]], Image) and (reason := image_defect(value)):
+            defects.append(Defect(row, names[column], reason))
     return dict(zip(names, hashes, strict=True)), defects
 
 
@@ -123,41 +128,21 @@ def image_defect(data: bytes | memoryview) -> str | None:
     return None
 
 
-def _image_columns(dataset: Dataset) -> set[int]:
-    return {i for i, column in enumerate(dataset.column_names) if isinstance(dataset.features[column], Image)}
-
-
 def encoded_values(dataset: Dataset) -> Iterator[tuple[int, int, bytes | memoryview | None]]:
     """Yield (row, column number, value) for all values: encoded image, UTF-8 text, or None where there is none."""
-    images = _image_columns(dataset)
-    what = "pages" if images else "texts"
+    what = "pages" if any(isinstance(feature, Image) for feature in dataset.features.values()) else "texts"
     with tqdm(total=len(dataset), desc=f"reading {what}", unit="row", delay=2, disable=None, leave=False) as bar:
         start = 0
         for table in dataset.with_format("arrow").iter(batch_size=ROWS_AT_ONCE):
             for column, name in enumerate(dataset.column_names):
-                if column in images:
-                    values = _encoded_images(table[name], start, name)
-                else:
-                    values = (_content(value) for value in _storage(table[name]))
-                for offset, value in enumerate(values):
-                    yield start + offset, column, value
+                for row, value in enumerate(_storage(table[name]), start):
+                    try:
+                        yield row, column, _content(value)
+                    except OSError as error:
+                        where = f"row {row} (from 0) of column {name}"
+                        raise ConfigError(f"{where}: no page file {error.filename} ({error.strerror})") from error
             start += len(table)
             bar.update(len(table))
-
-
-def _encoded_images(values: pa.ChunkedArray, start: int, name: str) -> Iterator[bytes | memoryview | None]:
-    """Yield each image's bytes: as they lie in the table, or read from the file that it names."""
-    row = start
-    for chunk in values.chunks:
-        fields = dict(zip([field.name for field in chunk.type], chunk.flatten(), strict=True))
-        for data, path in zip(fields["bytes"], fields["path"], strict=True):
-            if data.is_valid:
-                yield memoryview(data.as_buffer())
-            elif path.is_valid:
-                yield _read_page(path.as_py(), row, name)
-            else:
-                yield None
-            row += 1
 
 
 def _storage(values: pa.ChunkedArray) -> Iterator[pa.Scalar]:
@@ -165,14 +150,16 @@ def _storage(values: pa.ChunkedArray) -> Iterator[pa.Scalar]:
         yield from chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
 
 
-def _content(value: pa.Scalar) -> bytes | None:
+def _content(value: pa.Scalar) -> bytes | memoryview | None:
     """Return bytes that equal values share: a media file's for its name; None where there is none, or half of one."""
     if not value.is_valid:
         return None
     if isinstance(value, pa.StructScalar):
-        if set(value) == {"bytes", "path"}:
+        if value.type.get_field_index("bytes") >= 0:  # a file's, or its path
             data, path = value["bytes"], value["path"]
-            return data.as_py() if data.is_valid else Path(path.as_py()).read_bytes() if path.is_valid else None
+            if data.is_valid:
+                return memoryview(data.as_buffer())
+            return Path(path.as_py()).read_bytes() if path.is_valid else None
         parts = {name: _content(value[name]) for name in sorted(value)}
         if set(parts) <= MODALITIES and None in parts.values():
             return None
@@ -187,10 +174,3 @@ def _content(value: pa.Scalar) -> bytes | None:
         return b"".join(_content(item) or NOTHING for item in array)
     text = str(value.as_py())
     return Path(text).read_bytes() if text.lower().endswith(AUDIO + VIDEO) and Path(text).is_file() else text.encode()
-
-
-def _read_page(path: str, row: int, name: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"row {row} (from 0) of column {name}: no page file {path} ({error.strerror})") from error

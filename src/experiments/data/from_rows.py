@@ -7,16 +7,17 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from datasets import Dataset, Image, Value, concatenate_datasets
 from datasets.exceptions import DatasetGenerationError
 
+from experiments.config.bounds import OnBadImage
 from experiments.config.errors import ConfigError
-from experiments.data.encoded_pages import EMPTY, Defect, HashedRows, content_hashes, content_id, hashes_and_defects
-from experiments.data.media import kind_of, readable
+from experiments.data.encoded_pages import EMPTY, Defect, HashedRows, content_hashes, content_id, read
+from experiments.data.media import Origin, kind_of, readable, with_files
+from experiments.data.options import ColumnOptions
 from experiments.data.types import ONE_DIRECTION, Data, Direction
 
 logger = logging.getLogger(__name__)
@@ -29,18 +30,9 @@ def first_rows(
 ) -> tuple[Dataset, Dataset]:
     """Limit both parts to their first rows; without an evaluation part take it from the end of the training rows.
 
-    Args:
-        train: Training rows.
-        eval: Evaluation rows; None: the last `num_eval_rows` (100 if None too) of `train`, then never trained on.
-        num_train_rows: Training rows to keep; None: all.
-        num_eval_rows: Evaluation rows to keep; None: all.
-
     Raises:
-        ConfigError: A number below 1, or too few rows to take an evaluation from.
+        ConfigError: There are too few rows to take an evaluation from.
     """
-    for key, number in (("num_train_rows", num_train_rows), ("num_eval_rows", num_eval_rows)):
-        if number is not None and number < 1:
-            raise ConfigError(f"data.{key}={number}: give 1 or more, or null for all")
     _require_rows(train, "training")
     if eval is None:
         num_eval_rows = num_eval_rows or DEFAULT_EVAL_ROWS
@@ -67,27 +59,26 @@ def loading_error(error: Exception) -> str:
     return "the data set is empty: it has no row" if "corresponds to no data" in text else text
 
 
-@dataclass(frozen=True)
-class Part:
-    """Training or evaluation rows, read once: columns in use, hashes of their values, and what cannot be used."""
+def build_stored(
+    train: Dataset,
+    eval: Dataset | None,
+    origins: tuple[Origin, Origin],
+    num_train_rows: int | None = None,
+    num_eval_rows: int | None = None,
+    **options: Unpack[ColumnOptions],
+) -> Data:
+    """Make a `Data` out of rows as they are stored, where a column of texts may name files; see `RowOptions`.
 
-    rows: HashedRows
-    defects: list[Defect]
-
-    def columns(self, names: Sequence[str]) -> Part:
-        """Return some of the columns, in this order."""
-        rows = HashedRows(self.rows.select_columns([*names]), self.rows.hashes)
-        return Part(rows, [each for each in self.defects if each.column in names])
-
-
-def read(rows: Dataset) -> Part:
-    """Read all values: the one time that every page is, and none is decoded.
+    Without evaluation rows they are taken from the end of the training rows. The origins are of both.
 
     Raises:
-        ConfigError: A page file is missing.
+        ConfigError: A file is missing, there are too few rows, or `build` can't use them.
     """
-    hashes, defects = hashes_and_defects(rows)
-    return Part(HashedRows(rows, hashes), defects)
+    train_rows, eval_rows = first_rows(train, eval, num_train_rows, num_eval_rows)
+    columns, first_eval_row = options["columns"], 0 if eval is not None else len(train) - len(eval_rows)
+    names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
+    train_rows = with_files(train_rows, names, origins[0])
+    return build(train_rows, with_files(eval_rows, names, origins[1], first_eval_row), **options)
 
 
 def build(
@@ -100,97 +91,86 @@ def build(
     num_eval_negatives: int | None = None,
     num_corpus_negatives: int | None = None,
     deduplicate: bool = True,
-    on_bad_image: str = "error",
+    on_bad_image: OnBadImage = "error",
 ) -> Data:
-    """Make training rows and a retrieval evaluation out of two sets of rows; see `assemble` for the evaluation.
+    """Make training rows and a retrieval evaluation out of two sets of rows; see `ColumnOptions` and `assemble`.
 
-    Args:
-        train: Training rows; needs the query, the positive and the first `num_negatives` negative columns.
-        eval: Evaluation rows; needs all columns named, or `num_corpus_negatives` of the negatives.
-        columns: `query`, `positive` (column names) and `negatives` (a list of them).
-        name: Of the evaluation, in metrics and reports.
-        num_negatives: Negatives in a training row.
-        num_eval_negatives: Negatives in a row of the evaluation loss; None: as in a training row.
-        num_corpus_negatives: Negatives of an evaluation row that are in the corpus; None: all that are named.
-        deduplicate: Equal items (by encoded bytes) are one: pages of the corpus, queries of the evaluation; and
-            training rows holding an item of the evaluation are dropped. False: all rows as they stand.
-        on_bad_image: `error`, or `skip` to leave out rows with an unreadable page or an empty cell.
+    Of the negatives the training rows need the first `num_negatives`; the evaluation rows need, and bring into the
+    corpus, the first `num_corpus_negatives` (None: all that are named).
 
     Raises:
         ConfigError: A column is missing or of the wrong kind, a page cannot be read, or no row is left.
     """
     negatives = list(columns.get("negatives") or [])
     num_eval_negatives = num_negatives if num_eval_negatives is None else num_eval_negatives
+    for key, number in (("num_negatives", num_negatives), ("num_eval_negatives", num_eval_negatives)):
+        if not 0 <= number <= len(negatives):
+            raise ConfigError(
+                f"data.{key}={number}, but data.columns.negatives names {len(negatives)} "
+                f"({', '.join(negatives) or 'none'}): give a number from 0 to that, or name more columns"
+            )
     names = [columns["query"], columns["positive"], *negatives]
-    numbers = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
-    check_options(names, negatives, numbers, on_bad_image)
-    in_corpus = names if num_corpus_negatives is None else names[: 2 + num_corpus_negatives]
+    require_one_role(names)
     train = with_columns(train, names[: 2 + num_negatives], "training")
-    eval = with_columns(eval, in_corpus, "evaluation")
-    _check_kinds(eval)
+    end = None if num_corpus_negatives is None else 2 + num_corpus_negatives
+    eval = with_columns(eval, names[:end], "evaluation")
+    _, positive, *others = eval.column_names
+    for column in others:
+        if (kind := kind_of(eval.features[positive])) != (other := kind_of(eval.features[column])):
+            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
     return assemble(read(train), read(eval), name, names[: 2 + num_eval_negatives], deduplicate, on_bad_image)
 
 
 def assemble(
-    train: Part, eval: Part, name: str, eval_kept: Sequence[str], deduplicate: bool, on_bad_image: str
+    train: HashedRows,
+    eval: HashedRows,
+    name: str,
+    eval_kept: Sequence[str],
+    deduplicate: bool = True,
+    on_bad_image: OnBadImage = "error",
 ) -> Data:
     """Make training rows and an evaluation out of rows that are read: query, positive and negatives.
 
     The evaluation corpus holds the positives and the negatives of the evaluation rows, its ids being hashes of the
     content and its order that of the ids, so that neither tells what is relevant. Pages are neither decoded nor
-    copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once.
-
-    Args:
-        train: Training rows.
-        eval: Evaluation rows.
-        name: Of the evaluation, in metrics and reports.
-        eval_kept: The columns for the evaluation loss.
-        deduplicate: Whether equal items are one.
-        on_bad_image: `error` or `skip`.
+    copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once. Of the
+    evaluation rows the columns `eval_kept` are for the evaluation loss.
 
     Raises:
         ConfigError: A page cannot be read, or no row is left.
     """
-    train_rows = _readable_rows(train.rows, train.defects, "training", on_bad_image)
-    train_hashes, eval_hashes = content_hashes(train.rows), content_hashes(eval.rows)
+    train_rows = _readable_rows(train, train.defects, "training", on_bad_image)
+    train_hashes, eval_hashes = content_hashes(train), content_hashes(eval)
     # A page may have fewer negatives than there are columns; only what the loss reads must be there.
     spare = {(d.row, d.column) for d in eval.defects if d.reason == EMPTY and d.column not in eval_kept}
     defects = [d for d in eval.defects if (d.row, d.column) not in spare]
-    eval_rows = _readable_rows(eval.rows, defects, "evaluation", on_bad_image)
+    eval_rows = _readable_rows(eval, defects, "evaluation", on_bad_image)
+    is_there = np.ones(eval_hashes.shape, dtype=bool)
+    for row, column in spare:
+        is_there[row, eval.column_names.index(column)] = False
     if deduplicate:
-        in_evaluation = _items(eval.rows, eval_rows, eval_hashes, spare)
-        train_rows = _drop_leaks(train_rows, train_hashes, in_evaluation)
+        train_rows = _drop_leaks(train_rows, train_hashes, eval_hashes[eval_rows][is_there[eval_rows]])
 
-    corpus, ids = _corpus(eval.rows, eval_rows, eval_hashes[:, 1:], spare, deduplicate)
-    queries, query_ids = _queries(eval.rows, eval_rows, eval_hashes[:, 0], deduplicate)
+    corpus, ids = _corpus(eval, eval_rows, eval_hashes[:, 1:], is_there[:, 1:], deduplicate)
+    queries, query_ids = _queries(eval, eval_rows, eval_hashes[:, 0], deduplicate)
     relevant_docs: dict[str, set[str]] = {}
     for row in eval_rows:
         relevant_docs.setdefault(query_ids[row], set()).add(ids[row])
     relevance = (list(corpus["corpus_id"]), [(query, sorted(found)) for query, found in relevant_docs.items()])
     return Data(
         name,
-        _select(train.rows, train_rows),
-        _select(eval.columns(eval_kept).rows, eval_rows),
+        _select(train, train_rows),
+        _select(eval.select_columns([*eval_kept]), eval_rows),
         {ONE_DIRECTION: Direction(queries, corpus, relevant_docs)},
         _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance),
         _fingerprint([eval_hashes[eval_rows, :1]], relevance),
     )
 
 
-def check_options(
-    names: Sequence[str], negatives: Sequence[str], numbers: Mapping[str, int], on_bad_image: str
-) -> None:
-    """Refuse numbers of negatives beyond the columns, a column with two roles, and an unknown `on_bad_image`."""
-    for key, number in numbers.items():
-        if not 0 <= number <= len(negatives):
-            raise ConfigError(
-                f"data.{key}={number}, but data.columns.negatives names {len(negatives)} "
-                f"({', '.join(negatives) or 'none'}): give a number from 0 to that, or name more columns"
-            )
+def require_one_role(names: Sequence[str]) -> None:
+    """Refuse a column that is named twice."""
     if twice := [column for column, number in Counter(names).items() if number > 1]:
         raise ConfigError(f"data.columns names {twice[0]!r} twice: each column has one role")
-    if on_bad_image not in ("error", "skip"):
-        raise ConfigError(f"data.on_bad_image={on_bad_image}: choose error or skip")
 
 
 def _require_rows(dataset: Dataset, part: str) -> None:
@@ -199,15 +179,10 @@ def _require_rows(dataset: Dataset, part: str) -> None:
 
 
 def with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
-    """Return the named columns in their order, each as text or as an image that decodes on access.
-
-    Args:
-        dataset: With these columns: texts, images, sounds, videos, arrays of them, or dicts of several modalities.
-        names: Of the columns.
-        part: `training` or `evaluation`, for messages.
+    """Return the named columns in their order, each as text, as an image that decodes on access, or as other media.
 
     Raises:
-        ConfigError: A column is missing or of no such kind, or there is no row.
+        ConfigError: A column is missing or of no such kind, or there is no row; it names the part.
     """
     _require_rows(dataset, part)
     for column in names:
@@ -222,26 +197,16 @@ def with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
         feature = dataset.features[column]
         # Parquet written without the datasets library holds pages as plain binary or {bytes, path}.
         is_binary = isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
-        if isinstance(feature, Image):
-            image = Image(mode=feature.mode)
-        elif is_binary or (isinstance(feature, dict) and set(feature) == {"bytes", "path"}):
-            image = Image()
-        elif kind_of(feature):
-            continue
-        else:
+        if (
+            is_binary
+            or isinstance(feature, Image)
+            or (isinstance(feature, dict) and set(feature) == {"bytes", "path"})
+        ):
+            dataset = dataset.cast_column(column, Image(mode=getattr(feature, "mode", None)))
+        elif not kind_of(feature):
             what = "neither text nor images, sound or video"
             raise ConfigError(f"column {column!r} of the {part} data set holds {feature}: {what}")
-        if feature != image:
-            dataset = dataset.cast_column(column, image)
     return dataset
-
-
-def _check_kinds(eval: Dataset) -> None:
-    positive, *negatives = eval.column_names[1:]
-    for column in negatives:
-        kind, other = kind_of(eval.features[positive]), kind_of(eval.features[column])
-        if kind != other:
-            raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
 
 
 def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_bad_image: str) -> list[int]:
@@ -261,14 +226,6 @@ def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_ba
     return list(range(len(dataset)))
 
 
-def _items(dataset: Dataset, rows: Sequence[int], hashes: np.ndarray, absent: set[tuple[int, str]]) -> np.ndarray:
-    """Return the hashes of all values in these rows but the absent ones, shape (num_items,)."""
-    present = np.ones(hashes.shape, dtype=bool)
-    for row, column in absent:
-        present[row, dataset.column_names.index(column)] = False
-    return np.unique(hashes[rows][present[rows]])
-
-
 def _drop_leaks(rows: Sequence[int], hashes: np.ndarray, in_evaluation: np.ndarray) -> list[int]:
     leaks = np.asarray(np.isin(hashes[rows], in_evaluation).any(axis=1))
     clean = np.asarray(rows)[~leaks].tolist()
@@ -284,14 +241,9 @@ def _drop_leaks(rows: Sequence[int], hashes: np.ndarray, in_evaluation: np.ndarr
 
 
 def _corpus(
-    eval: Dataset, rows: Sequence[int], hashes: np.ndarray, absent: set[tuple[int, str]], deduplicate: bool
+    eval: Dataset, rows: Sequence[int], hashes: np.ndarray, is_there: np.ndarray, deduplicate: bool
 ) -> tuple[HashedRows, list[str]]:
-    """Return the documents of these rows and the corpus id of each row's positive.
-
-    Returns:
-        A data set with columns corpus_id and document in the order of the ids; the ids of the positives by row,
-        shape (num_rows,).
-    """
+    """Return the documents of these rows (corpus_id and document, in the order of the ids) and each row's positive."""
     names = eval.column_names[1:]
     feature = eval.features[names[0]]
     parts = [eval.select_columns([column]) for column in names]
@@ -299,7 +251,7 @@ def _corpus(
     parts = [part if part.features["document"] == feature else part.cast_column("document", feature) for part in parts]
     documents = concatenate_datasets(parts)
     # Position of a document: column by column, each with all rows.
-    positions = [k * len(eval) + row for k, column in enumerate(names) for row in rows if (row, column) not in absent]
+    positions = [k * len(eval) + row for k in range(len(names)) for row in rows if is_there[row, k]]
     contents = hashes.T.ravel()
     ids = [content_id(content) for content in contents.tolist()]
     if deduplicate:
@@ -325,15 +277,17 @@ def _queries(
     eval: Dataset, rows: Sequence[int], hashes: np.ndarray, deduplicate: bool
 ) -> tuple[HashedRows, dict[int, str]]:
     """Return the queries (columns query_id and query, in row order) and each row's query id."""
-    first: dict[int, int] = {}  # content -> row; with deduplicate=False each row is its own
+    query_of = hashes.tolist() if deduplicate else range(len(eval))
+    first: dict[int, int] = {}  # query -> row
     for row in rows:
-        first.setdefault(int(hashes[row]) if deduplicate else row, row)
-    names = {row: f"q{number:04d}" for number, row in enumerate(first.values())}
-    ids = {row: names[first[int(hashes[row]) if deduplicate else row]] for row in rows}
+        first.setdefault(query_of[row], row)
+    names = {query: f"q{number:04d}" for number, query in enumerate(first)}
+    ids = {row: names[query_of[row]] for row in rows}
+    chosen = list(first.values())
     queries = eval.select_columns([eval.column_names[0]]).rename_columns({eval.column_names[0]: "query"})
-    queries = queries.add_column("query_id", [names.get(row, "") for row in range(len(eval))])
-    queries = queries.select_columns(["query_id", "query"]).select(list(names))
-    return HashedRows(readable(queries), {"query": hashes[list(names)]}), ids
+    queries = queries.add_column("query_id", [ids.get(row, "") for row in range(len(eval))])
+    queries = queries.select_columns(["query_id", "query"]).select(chosen)
+    return HashedRows(readable(queries), {"query": hashes[chosen]}), ids
 
 
 def _select(rows: HashedRows, chosen: Sequence[int]) -> HashedRows:

@@ -7,13 +7,12 @@ is read as a text. Here such a name is refused instead.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -21,6 +20,7 @@ from datasets import Audio, Dataset, Image, LargeList, List, Sequence, Value, Vi
 from datasets.features.features import _ArrayXD
 
 from experiments.config.errors import ConfigError
+from experiments.runs.files import replacing
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 AUDIO = (".wav", ".mp3", ".flac", ".ogg", ".aac")
@@ -42,21 +42,23 @@ def file_kind(text: str, folder: Path) -> str | None:
     return kind if kind and (not re.search(r"\s", text) or (folder / text).is_file()) else None
 
 
-def with_files(dataset: Dataset, names: list[str], folder: Path, where: str, first_row: int = 0) -> Dataset:
+class Origin(NamedTuple):
+    """Where rows come from: the folder that names of files in them start from, and what the rows are, for messages."""
+
+    folder: Path
+    where: str
+
+
+def with_files(dataset: Dataset, names: list[str], origin: Origin, first_row: int = 0) -> Dataset:
     """Turn columns of file names into images that are read from their files, or into full paths of other media.
 
-    Images given by URLs are downloaded, once; other media by URLs are left to the library.
-
-    Args:
-        dataset: Rows.
-        names: The columns in use; those that are missing are left to `from_rows.build`.
-        folder: Where relative names start from.
-        where: What the rows are of, for messages.
-        first_row: Number there of the first row.
+    Images given by URLs are downloaded, once; other media by URLs are left to the library, and columns that are
+    missing to `from_rows.build`. The first row is number `first_row` in its origin.
 
     Raises:
         ConfigError: A file is missing, or only some of a column's values name files of one kind.
     """
+    folder, where = origin
     for column in [name for name in names if name in dataset.column_names]:
         if not isinstance(feature := dataset.features[column], Value) or "string" not in feature.dtype:
             continue
@@ -65,17 +67,16 @@ def with_files(dataset: Dataset, names: list[str], folder: Path, where: str, fir
         kind = next(filter(None, kinds), None)
         if kind is None:
             continue
+        what = "page" if kind == "image" else kind
         files: list[str | None] = []
         for row, (value, found) in enumerate(zip(values, kinds, strict=True), start=first_row):
             if value is not None and found != kind:
-                name = "page" if kind == "image" else kind
                 raise ConfigError(
                     f"{where}, row {row} (from 0) of column {column}: {value!r} is no {kind} file, while other rows "
-                    f"have one; a column holds files or texts, a {name}'s name ends in {', '.join(EXTENSIONS[kind])}"
+                    f"have one; a column holds files or texts, a {what}'s name ends in {', '.join(EXTENSIONS[kind])}"
                 )
             file = value if value is None or is_url(value) else str((folder / value).absolute())
             if file is not None and not is_url(file) and not Path(file).is_file():
-                what = "page" if kind == "image" else kind
                 raise ConfigError(f"{where}, row {row} (from 0) of column {column}: no {what} file {file}")
             files.append(file)
         if kind == "image":
@@ -99,13 +100,12 @@ def _download(url: str, where: str) -> str:
     file = Path(config.HF_DATASETS_CACHE) / "pages" / hashlib.sha256(url.encode()).hexdigest()
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
         try:
             with urlopen(Request(url, headers={"User-Agent": "experiments"}), timeout=60) as answer:
-                unfinished.write_bytes(answer.read())
+                with replacing(file) as unfinished:
+                    unfinished.write_bytes(answer.read())
         except (OSError, ValueError, HTTPException) as error:
             raise ConfigError(f"{where}: could not download {url} ({error})") from error
-        os.replace(unfinished, file)
     return str(file)
 
 
@@ -123,32 +123,28 @@ def kind_of(feature: Any) -> str | None:
     if isinstance(feature, _ArrayXD):
         return "arrays"
     if isinstance(feature, List | LargeList | Sequence):
-        leaf = feature
-        while isinstance(leaf, List | LargeList | Sequence):
-            leaf = leaf.feature
+        leaf = _leaf(feature)
         numbers = isinstance(leaf, Value) and leaf.dtype.startswith(("int", "uint", "float"))
         return "arrays" if numbers else "frames" if isinstance(leaf, Image) else None
     return None
 
 
-class ReadArrays:
-    """A transform of datasets: lists of numbers come out as arrays, lists of images and video files as videos.
+def _leaf(feature: Any) -> Any:
+    return _leaf(feature.feature) if isinstance(feature, List | LargeList | Sequence) else feature
+
+
+def _with_arrays(batch: dict[str, list], columns: dict[str, str | None]) -> dict[str, list]:
+    """Return the batch with lists of numbers as arrays, lists of images and video files as videos.
 
     Args:
+        batch: Values by column.
         columns: Those that hold them, with the type of their numbers, None for images, "file" for video files.
     """
-
-    def __init__(self, columns: dict[str, str | None]) -> None:
-        self.columns = columns
-
-    def __call__(self, batch: dict[str, list]) -> dict[str, list]:
-        """Return the batch with its arrays."""
-        read = {
-            column: [None if value is None else _array(value, dtype) for value in batch[column]]
-            for column, dtype in self.columns.items()
-            if column in batch
-        }
-        return batch | read
+    return batch | {
+        column: [None if value is None else _array(value, dtype) for value in batch[column]]
+        for column, dtype in columns.items()
+        if column in batch
+    }
 
 
 def _array(value: Any, dtype: str | None) -> Any:
@@ -185,11 +181,9 @@ def readable(dataset: Dataset) -> Dataset:
     columns = {}
     for name, feature in dataset.features.items():
         if kind_of(feature) in ("arrays", "frames"):
-            leaf = feature["array"] if isinstance(feature, dict) else feature
-            while isinstance(leaf, List | LargeList | Sequence):
-                leaf = leaf.feature
+            leaf = _leaf(feature["array"] if isinstance(feature, dict) else feature)
             dtype = getattr(leaf, "dtype", None) if not isinstance(leaf, Image) else None
             columns[name] = "float32" if dtype == "float64" else dtype
         elif _holds_video_files(dataset, name):
             columns[name] = "file"
-    return dataset.with_transform(ReadArrays(columns)) if columns else dataset
+    return dataset.with_transform(partial(_with_arrays, columns=columns)) if columns else dataset

@@ -5,28 +5,29 @@ from __future__ import annotations
 import hashlib
 import random
 from itertools import chain
+from typing import Unpack
 
 import numpy as np
 from datasets import Dataset, concatenate_datasets, disable_progress_bars, enable_progress_bars
 
 from experiments.config.errors import ConfigError
 from experiments.data import from_rows
-from experiments.data.encoded_pages import HashedRows, content_hashes
+from experiments.data.encoded_pages import HashedRows, content_hashes, read
+from experiments.data.options import ItemOptions
 from experiments.data.types import Data
 
 
 def build(
     train: Dataset,
     eval: Dataset,
-    *,
     image: str,
     text: str,
     name: str,
+    *,
     num_negatives: int,
     seed: int,
-    deduplicate: bool = True,
-    on_bad_image: str = "error",
     labelled: bool = True,
+    **options: Unpack[ItemOptions],
 ) -> Data:
     """Make training rows and an evaluation, in both directions, out of two sets of captioned images.
 
@@ -40,39 +41,30 @@ def build(
         name: Of the evaluation, in metrics and reports.
         num_negatives: Documents sampled for each row that don't match its query.
         seed: Of the sampling.
-        deduplicate: See `from_rows.build`.
-        on_bad_image: See `from_rows.build`.
         labelled: Rows for rerankers (`label`), or, if false, for losses with in-batch negatives (`add_negatives`).
+        **options: See `ItemOptions`.
 
     Raises:
         ConfigError: As `from_rows.build`, or if there are too few different documents to sample from.
     """
-    from_rows.check_options([image, text], [], {}, on_bad_image)
-    train, eval = (
-        from_rows.with_columns(rows, [image, text], part) for rows, part in ((train, "training"), (eval, "evaluation"))
-    )
-    read_train, read_eval = from_rows.read(train), from_rows.read(eval)
+    columns = [image, text]
+    from_rows.require_one_role(columns)
+    train = from_rows.with_columns(train, columns, "training")
+    eval = from_rows.with_columns(eval, columns, "evaluation")
+    all_train, all_eval = read(train), read(eval)
     found = {}
     for direction, names in {"image_to_text": [image, text], "text_to_image": [text, image]}.items():
-        parts = read_train.columns(names), read_eval.columns(names)
-        found[direction] = from_rows.assemble(*parts, name, names, deduplicate, on_bad_image)
+        in_order = all_train.select_columns(names), all_eval.select_columns(names)
+        found[direction] = from_rows.assemble(*in_order, name, names, **options)
     make = label if labelled else add_negatives
-    pairs = {
-        part: {
-            direction: make(getattr(data, part), num_negatives, f"{seed}/{part}/{direction}")
-            for direction, data in found.items()
-        }
+    train_pairs, eval_pairs = (
+        {way: make(getattr(data, part), num_negatives, f"{seed}/{part}/{way}") for way, data in found.items()}
         for part in ("train", "eval")
-    }
-    directions = {direction: data.direction for direction, data in found.items()}
-    return Data(
-        name,
-        pairs["train"],
-        pairs["eval"],
-        directions,
-        _digest(labelled, num_negatives, seed, *(data.fingerprint for data in found.values())),
-        _digest(*(data.evaluation_fingerprint for data in found.values())),
     )
+    directions = {direction: data.direction for direction, data in found.items()}
+    fingerprint = _digest(labelled, num_negatives, seed, *(data.fingerprint for data in found.values()))
+    evaluation_fingerprint = _digest(*(data.evaluation_fingerprint for data in found.values()))
+    return Data(name, train_pairs, eval_pairs, directions, fingerprint, evaluation_fingerprint)
 
 
 def label(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
@@ -85,9 +77,6 @@ def label(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
 
     Returns:
         Columns query, document, label; the pairs of a row stand together.
-
-    Raises:
-        ConfigError: If there are too few different documents.
     """
     negatives = _sample(rows, num_negatives, seed)
     documents = np.column_stack([np.arange(len(rows)), negatives]).ravel()
@@ -100,18 +89,9 @@ def label(rows: Dataset, num_negatives: int, seed: str) -> Dataset:
 
 
 def add_negatives(rows: Dataset, num_negatives: int, seed: str) -> HashedRows:
-    """Return each row with documents sampled from other rows.
+    """Return each row with documents sampled from other rows, as losses with in-batch negatives take them.
 
-    Args:
-        rows: Two columns: query and document.
-        num_negatives: Of a row, all different.
-        seed: Of the sampling.
-
-    Returns:
-        Columns query, positive, negative_1, negative_2 and so on, as losses with in-batch negatives take them.
-
-    Raises:
-        ConfigError: If there are too few different documents.
+    The columns are query, positive, negative_1, negative_2 and so on; see `label` for the arguments.
     """
     negatives = _sample(rows, num_negatives, seed)
     query, document = rows.column_names
@@ -137,29 +117,31 @@ def _side_by_side(*parts: Dataset) -> Dataset:
 
 
 def _sample(rows: Dataset, num_negatives: int, seed: str) -> np.ndarray:
-    """Return for each row the rows whose documents are its negatives, shape (num_rows, num_negatives)."""
-    sampler = random.Random(seed)
-    hashes = content_hashes(rows)
-    found = [_negatives(row, hashes, num_negatives, sampler) for row in range(len(rows))]
-    return np.array(found, dtype=np.int64).reshape(len(rows), num_negatives)
+    """Return for each row the rows whose documents are its negatives, shape (num_rows, num_negatives).
 
+    They share neither query nor document with it, and no two of them a document.
 
-def _negatives(row: int, hashes: np.ndarray, number: int, sampler: random.Random) -> list[int]:
-    """Sample rows that share neither query nor document with this one, no two with the same document."""
-    seen, chosen = {hashes[row, 1]}, list[int]()
-    # As many draws find enough unless most rows are alike; then every row is looked at.
-    for other in chain(sampler.choices(range(len(hashes)), k=4 * number), range(len(hashes))):
-        if len(chosen) == number:
-            break
-        if hashes[other, 0] != hashes[row, 0] and hashes[other, 1] not in seen:
-            seen.add(hashes[other, 1])
-            chosen.append(other)
-    if len(chosen) < number:
-        raise ConfigError(
-            f"data.num_negatives={number}: row {row} finds {len(chosen)} different documents among "
-            f"{len(hashes):,} rows; type data.num_negatives={len(chosen)} or take more rows"
-        )
-    return chosen
+    Raises:
+        ConfigError: There are too few different documents.
+    """
+    sampler, hashes = random.Random(seed), content_hashes(rows)
+    found = np.zeros((len(rows), num_negatives), dtype=np.int64)
+    for row, (query, document) in enumerate(hashes):
+        seen, chosen = {document}, list[int]()
+        # As many draws find enough unless most rows are alike; then every row is looked at.
+        for other in chain(sampler.choices(range(len(rows)), k=4 * num_negatives), range(len(rows))):
+            if len(chosen) == num_negatives:
+                break
+            if hashes[other, 0] != query and hashes[other, 1] not in seen:
+                seen.add(hashes[other, 1])
+                chosen.append(other)
+        if len(chosen) < num_negatives:
+            raise ConfigError(
+                f"data.num_negatives={num_negatives}: row {row} finds {len(chosen)} different documents among "
+                f"{len(rows):,} rows; type data.num_negatives={len(chosen)} or take more rows"
+            )
+        found[row] = chosen
+    return found
 
 
 def _digest(*parts: object) -> str:

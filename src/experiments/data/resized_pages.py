@@ -10,9 +10,11 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
+from weakref import WeakSet
 
 import torch
 from datasets import Dataset, Value
@@ -23,7 +25,7 @@ from torch import nn
 from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
 from transformers import Qwen2VLImageProcessor
 
-from experiments.data.encoded_pages import content_hash, content_hashes
+from experiments.data.encoded_pages import HashedRows, content_hash, content_hashes
 
 _TEXT_BATCHES = 64  # read at once: enough to be sorted by length, few enough for a progress bar
 Rows = TypeVar("Rows", Dataset, dict[str, Dataset])
@@ -44,13 +46,12 @@ class PageStore:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._places: dict[Hashable, tuple[BinaryIO, int, tuple[int, int]]] = {}  # key -> file, offset, size
         self._open()
 
     def _open(self) -> None:
-        self._process = os.getpid()
-        self._file = tempfile.TemporaryFile()  # as long as this object lives
-        self._places: dict[Hashable, tuple[int, tuple[int, int]]] = {}  # key -> offset, size
-        self._end = 0
+        self._process, self._end = os.getpid(), 0
+        self._file: BinaryIO = tempfile.TemporaryFile()  # as long as this object lives
 
     def __del__(self) -> None:
         """Give the disk back."""
@@ -65,13 +66,7 @@ class PageStore:
         return self
 
     def read(self, content: int, processor: Qwen2VLImageProcessor, decode: Callable[[], Image.Image]) -> Image.Image:
-        """Return a page at the size that the processor gives it.
-
-        Args:
-            content: Its `content_hash`.
-            processor: The model's.
-            decode: Returns the page as it is, where it hasn't been read before.
-        """
+        """Return the page of a `content_hash` at the processor's size; `decode` gives one that wasn't read before."""
         key = (content, bounds(processor))
         if (page := self._get(key)) is None:
             page = resize(decode(), processor)
@@ -80,12 +75,12 @@ class PageStore:
 
     def _get(self, key: Hashable) -> Image.Image | None:
         with self._lock:
-            if self._process != os.getpid():  # a worker process writes a file of its own
+            if self._process != os.getpid():  # a worker process writes a file of its own, and reads both
                 self._open()
-            if key not in self._places:
-                return None
-            offset, (width, height) = self._places[key]
-        pixels = os.pread(self._file.fileno(), 3 * width * height, offset)
+        if key not in self._places:
+            return None
+        file, offset, (width, height) = self._places[key]
+        pixels = os.pread(file.fileno(), 3 * width * height, offset)
         return Image.frombytes("RGB", (width, height), pixels)
 
     def _put(self, key: Hashable, page: Image.Image) -> None:
@@ -93,25 +88,25 @@ class PageStore:
         with self._lock:
             offset, self._end = self._end, self._end + len(pixels)
         if os.pwrite(self._file.fileno(), pixels, offset) == len(pixels):
-            self._places[key] = (offset, page.size)
+            self._places[key] = (self._file, offset, page.size)
+
+
+_stores: WeakSet[PageStore] = WeakSet()
+
+
+def shared_store() -> PageStore:
+    """Return the store that the evaluation and its loss share: the one still held in this process, or a new one."""
+    store = next(iter(_stores), None) or PageStore()
+    _stores.add(store)
+    return store
 
 
 class ResizedPages:
-    """A column of pages by row, at the size that the model sees.
-
-    Args:
-        dataset: With a column of images.
-        column: Its name.
-        processor: The model's.
-        store: Keeps the pages.
-    """
+    """A column of pages by row, at the size that the model sees, kept in a store."""
 
     def __init__(self, dataset: Dataset, column: str, processor: Qwen2VLImageProcessor, store: PageStore) -> None:
-        self.dataset = dataset
-        self.column = column
-        self.processor = processor
+        self.dataset, self.column, self.processor, self.store = dataset, column, processor, store
         self.bounds = bounds(processor)
-        self.store = store
         self._contents = content_hashes(dataset.select_columns([column]))[:, 0].tolist()
 
     def __getitem__(self, row: int) -> Image.Image:
@@ -144,20 +139,13 @@ def batches(
         yield [item.result() for item in waiting.popleft()]
 
 
+@dataclass(frozen=True)
 class ReadResized:
-    """A transform of datasets: encoded pages in, resized ones out.
+    """A transform of datasets: encoded pages in, resized ones out."""
 
-    Args:
-        processor: The model's.
-        columns: Those that hold pages.
-        store: Keeps the pages for the next time. A row comes without its number, so their hash is computed again, for
-            a hundredth of what decoding costs. None: nothing is kept.
-    """
-
-    def __init__(self, processor: Qwen2VLImageProcessor, columns: list[str], store: PageStore | None) -> None:
-        self.processor = processor
-        self.columns = columns
-        self.store = store
+    processor: Qwen2VLImageProcessor
+    columns: list[str]  # those that hold pages
+    store: PageStore | None  # keeps the pages for the next time, by their hash, which `KeptRows` know
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
         """Return the batch with its pages decoded and resized, in threads unless this is a worker process."""
@@ -174,8 +162,24 @@ class ReadResized:
         """Return one page."""
         if self.store is None:
             return resize(ImageFeature().decode_example(encoded), self.processor)
-        content = content_hash(encoded["bytes"] or Path(encoded["path"]).read_bytes())
+        content = encoded.get("content")
+        if content is None:
+            content = content_hash(encoded["bytes"] or Path(encoded["path"]).read_bytes())
         return self.store.read(content, self.processor, lambda: ImageFeature().decode_example(encoded))
+
+
+class KeptRows(HashedRows):
+    """Rows whose pages are kept: a data loader asks for them by number, so that no page is hashed to be found."""
+
+    def __getitems__(self, keys: list[int]) -> list[dict[str, Any]]:
+        """Return several rows."""
+        batch = self.with_format(None)[keys]
+        for column, contents in self.hashes.items():
+            if isinstance(self.features[column], ImageFeature):
+                for page, content in zip(batch[column], contents[keys].tolist(), strict=True):
+                    page["content"] = content
+        batch = self.format["format_kwargs"]["transform"](batch)
+        return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
 
 
 def resized_rows(dataset: Rows, processor: Any, store: PageStore | None = None) -> Rows:
@@ -188,6 +192,8 @@ def resized_rows(dataset: Rows, processor: Any, store: PageStore | None = None) 
     rows = dataset
     for column in columns:
         rows = rows.cast_column(column, ImageFeature(decode=False))
+    if store is not None:
+        rows = KeptRows(rows, dict(zip(rows.column_names, content_hashes(rows).T, strict=True)))
     return rows.with_transform(ReadResized(processor, columns, store))
 
 

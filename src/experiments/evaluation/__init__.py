@@ -1,4 +1,1 @@
-"""How good a model is: embed once, score every dimension and precision; metrics, rankings, TREC files, their cache.
-
-What becomes of the numbers on paper is in `reports`.
-"""
+"""How good a model is: embed once, score every dimension and precision; metrics, rankings, TREC files, their cache."""

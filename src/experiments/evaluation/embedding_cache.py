@@ -16,14 +16,15 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from importlib import metadata
-from itertools import chain
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from experiments.config.keys import digest
-from experiments.runs.files import locked
+from experiments.runs.files import locked, replacing
+from experiments.runs.provenance import code_hash, cpu
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,11 +33,7 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 2 * 2**30  # of a folder; beyond it the entries that were used least recently are deleted
 
 EMBEDS = ("data", "models", "evaluation")  # rooms whose code decides embeddings
-_PACKAGES = (
-    *("torch", "torchvision", "transformers", "tokenizers", "sentence-transformers"),
-    *("datasets", "pillow", "numpy"),
-)
-_TOOLS = ("processor", "tokenizer")  # that a module may have; the first includes the second
+_PACKAGES = "torch torchvision transformers tokenizers sentence-transformers datasets pillow numpy".split()
 _LEFTOVER_S = 86_400.0  # a temporary file of this age belongs to a process that was killed
 
 logger = logging.getLogger(__name__)
@@ -47,22 +44,13 @@ Embeddings = tuple[np.ndarray, np.ndarray]  # queries and documents, each of sha
 def load_or_compute(
     folder: Path, parts: dict[str, Any], compute: Callable[[], Embeddings]
 ) -> tuple[Embeddings, Path | None]:
-    """Return the embeddings of this key: read, or else computed and kept for the next process that asks.
-
-    Args:
-        folder: Of the cache; it is made if it isn't there.
-        parts: What the embeddings depend on, from `key_parts`.
-        compute: Computes them.
-
-    Returns:
-        Embeddings of queries and documents, and the file that they were read from (None: they were computed).
-    """
+    """Return the embeddings of a key, and the file that they were read from; None: they were computed, and kept."""
     path = folder / f"{digest(parts)}.npz"
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = locked(path.with_suffix(".lock"), "Another run computes the same embeddings: waiting for them")
-            stack.enter_context(lock)
+            if_taken = "Another run computes the same embeddings: waiting for them"
+            stack.enter_context(locked(path.with_suffix(".lock"), if_taken))
         except OSError as error:  # no reason for a run to fail
             logger.warning("The cache of embeddings is not used: %s", error)
             return compute(), None
@@ -70,7 +58,8 @@ def load_or_compute(
             return found, path
         embeddings = compute()
         try:
-            _store(path, embeddings, parts)
+            with replacing(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, queries=embeddings[0], documents=embeddings[1], key=json.dumps(parts))
             _prune(folder, keep=path)
         except OSError as error:
             logger.warning("The embeddings are not kept: %s", error)
@@ -78,20 +67,12 @@ def load_or_compute(
 
 
 def key_parts(
-    model: SentenceTransformer,
-    queries: Dataset,
-    corpus: Dataset,
-    batch_size: int,
-    query_prompt_name: str | None = None,
+    model: SentenceTransformer, queries: Dataset, corpus: Dataset, batch_size: int, query_prompt_name: str | None
 ) -> dict[str, Any]:
     """Return everything that can change a bit of the embeddings, by name; it takes a second for some gigabytes.
 
-    Args:
-        model: Its weights in memory count, not where they come from.
-        queries: What is embedded as queries.
-        corpus: What is embedded as documents.
-        batch_size: Inputs embedded at once: sums of another shape may round differently.
-        query_prompt_name: Which of the model's prompts comes before the queries; None: its own for queries.
+    The model's weights in memory count, not where they come from. Its prompt of the given name comes before the
+    queries; None: its own for queries.
     """
     return {
         "weights": _hash_weights(model),
@@ -101,7 +82,7 @@ def key_parts(
         "truncate_dim": model.truncate_dim,
         "queries": _hash_rows(queries),
         "corpus": _hash_rows(corpus),
-        "batch_size": batch_size,
+        "batch_size": batch_size,  # sums of another shape may round differently
         "device": _device(model),
         "versions": {name: metadata.version(name) for name in _PACKAGES},
         "source": _hash_source(model),
@@ -151,7 +132,7 @@ def _hash_processors(model: SentenceTransformer) -> str:
     """Return a hash of the files that the processors would save: tokenizer, chat template, pixel bounds."""
     files: list[bytes] = []
     for module in model.modules():
-        processor: Any = next((getattr(module, name) for name in _TOOLS if hasattr(module, name)), None)
+        processor: Any = getattr(module, "processor", getattr(module, "tokenizer", None))  # the first has the second
         if not hasattr(processor, "save_pretrained"):
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -176,8 +157,6 @@ def _device(model: SentenceTransformer) -> dict[str, Any]:
     import torch
     from sentence_transformers.util.distributed import get_world_size
 
-    from experiments.runs.provenance import cpu
-
     return {
         "type": model.device.type,
         "name": torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else cpu(),
@@ -191,8 +170,6 @@ def _device(model: SentenceTransformer) -> dict[str, Any]:
 
 def _hash_source(model: SentenceTransformer) -> str:
     """Return a hash of our rooms that embed and of the files that define the model's modules."""
-    from experiments.runs.provenance import code_hash
-
     paths = set()
     for kind in {type(module) for module in model.modules()}:
         with suppress(TypeError, OSError):  # made at run time: no file
@@ -215,22 +192,10 @@ def _load(path: Path) -> Embeddings | None:
     return found
 
 
-def _store(path: Path, embeddings: Embeddings, parts: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, queries=embeddings[0], documents=embeddings[1], key=json.dumps(parts))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _prune(folder: Path, keep: Path) -> None:
     """Delete the entries used least recently beyond the limit, and what killed processes left."""
-    used = sorted(((path.stat().st_mtime, path) for path in folder.glob("*.npz")), reverse=True)
-    size = keep.stat().st_size
-    for _, path in used:
-        size += path.stat().st_size if path != keep else 0
+    entries = sorted(folder.glob("*.npz"), key=lambda path: (path == keep, path.stat().st_mtime), reverse=True)
+    for path, size in zip(entries, accumulate(path.stat().st_size for path in entries), strict=True):
         if size > LIMIT_BYTES and path != keep:
             path.unlink(missing_ok=True)
     for path in folder.glob(".*.tmp"):

@@ -15,48 +15,31 @@ import numpy as np
 CUTOFFS = (1, 3, 5, 10)  # of accuracy, precision and recall
 DEPTH = 100  # documents kept per query: what MAP@100 looks at
 
-_LOW_BITS = 0xFFFFFFFF
 
+def rank(chunks: Iterable[np.ndarray], depth: int = DEPTH) -> tuple[np.ndarray, np.ndarray]:
+    """Return each query's best documents, columns and scores, best first, shape (num_queries, depth, or all) each.
 
-def rank(scores: np.ndarray, depth: int = DEPTH) -> tuple[np.ndarray, np.ndarray]:
-    """Return the columns of each query's best documents and their scores, best first.
-
-    Args:
-        scores: Similarities without NaN, shape (num_queries, num_documents), rounded to float32 if they are not.
-        depth: Documents to keep per query.
-
-    Returns:
-        Columns (int64) and scores (float32), both of shape (num_queries, min(depth, num_documents)).
+    The chunks are similarities without NaN of some documents at a time: float32, shape (num_queries, any) each.
     """
-    return _unpack(_largest(_sort_keys(scores, 0), depth))
-
-
-def search(queries: np.ndarray, chunks: Iterable[np.ndarray], depth: int = DEPTH) -> tuple[np.ndarray, np.ndarray]:
-    """Return what `rank` returns for the dot products, holding the scores of one chunk of documents at a time.
-
-    Args:
-        queries: Shape (num_queries, dim).
-        chunks: The documents in column order, each of shape (any, dim).
-        depth: Documents to keep per query.
-    """
-    best = np.empty((len(queries), 0), dtype=np.int64)
-    first_column = 0
+    scores, columns, num_seen = [], [], 0
     for chunk in chunks:
-        keys = _sort_keys(queries @ chunk.T, first_column)
-        best = _largest(np.concatenate([best, keys], axis=1), depth)
-        first_column += len(chunk)
-    return _unpack(best)
+        scores.append(chunk)
+        columns.append(np.broadcast_to(np.arange(num_seen, num_seen + chunk.shape[1]), chunk.shape))
+        num_seen += chunk.shape[1]
+        joined = np.concatenate(scores, axis=1)
+        best = np.argsort(-joined, axis=1, kind="stable")[:, :depth]  # of equal scores the lower column stays first
+        scores = [np.take_along_axis(joined, best, axis=1)]
+        columns = [np.take_along_axis(np.concatenate(columns, axis=1), best, axis=1)]
+    return columns[0], scores[0]
 
 
 def per_query_metrics(hits: np.ndarray, num_relevant: np.ndarray) -> dict[str, np.ndarray]:
     """Return every metric of every query, shape (num_queries,) each, under Sentence Transformers' names.
 
-    nDCG has binary gains and a log2 discount (Järvelin and Kekäläinen 2002). MAP@100 divides by the number of relevant
-    documents, as trec_eval's map_cut_100 does; Sentence Transformers divides by at most 100.
-
-    Args:
-        hits: Whether the document at each rank is relevant, best rank first, shape (num_queries, depth).
-        num_relevant: Relevant documents of each query, at least 1, shape (num_queries,).
+    Hits are whether the document at each rank is relevant, best rank first, shape (num_queries, depth); relevant are
+    at least 1 for each query, shape (num_queries,). nDCG has binary gains and a log2 discount (Järvelin and Kekäläinen
+    2002). MAP@100 divides by the number of relevant documents, as trec_eval's map_cut_100 does; Sentence Transformers
+    divides by at most 100.
     """
     depth = hits.shape[1]
     ranks = np.arange(1, depth + 1)
@@ -66,35 +49,27 @@ def per_query_metrics(hits: np.ndarray, num_relevant: np.ndarray) -> dict[str, n
     dcg = hits[:, :10] @ discounts[:depth]
     ideal_dcg = np.cumsum(discounts)[np.minimum(num_relevant, 10) - 1]
     first_rank = np.argmax(hits, axis=1) + 1
-    in_first_10 = hits[:, :10].any(axis=1)
     return {
         **{f"accuracy@{k}": (found_at[k] > 0).astype(float) for k in CUTOFFS},
         **{f"precision@{k}": found_at[k] / k for k in CUTOFFS},
         **{f"recall@{k}": found_at[k] / num_relevant for k in CUTOFFS},
         "ndcg@10": dcg / ideal_dcg,
-        "mrr@10": np.where(in_first_10, 1 / first_rank, 0.0),
+        "mrr@10": np.where(hits[:, :10].any(axis=1), 1 / first_rank, 0.0),
         "map@100": (hits * found / ranks)[:, :100].sum(axis=1) / num_relevant,
     }
 
 
 def order(ids: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return documents and their scores, best first; of equal scores the higher id comes first, as in trec_eval.
-
-    Args:
-        ids: Of the documents, shape (num_documents,).
-        scores: Float32, shape (num_documents,).
-    """
-    by_id = np.argsort(ids)[::-1]
-    columns, ranked = rank(scores[by_id][None], depth=len(ids))
-    return ids[by_id][columns[0]], ranked[0]
+    """Return documents and their scores, best first; of equal scores the higher id comes first, as in trec_eval."""
+    best = np.lexsort((ids, scores))[::-1]
+    return ids[best], scores[best]
 
 
 def reranking_metrics(rankings: Sequence[np.ndarray], relevant: Sequence[set[str]]) -> dict[str, np.ndarray]:
     """Return nDCG@10, MRR@10, MAP and accuracy@1 of each query, shape (num_queries,) each.
 
-    Args:
-        rankings: The ids of each query's documents, best first; they may be few, and lack what is relevant.
-        relevant: The documents that answer each query, at least one.
+    A ranking holds the ids of a query's documents, best first; they may be few, and lack some of those that are
+    relevant, at least one.
     """
     hits = np.zeros((len(rankings), max(10, *map(len, rankings))), dtype=bool)
     for row, ids in enumerate(rankings):
@@ -113,12 +88,8 @@ def reranking_metrics(rankings: Sequence[np.ndarray], relevant: Sequence[set[str
 def bootstrap_interval(values: np.ndarray, num_resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of the mean (Efron 1979).
 
-    The resamples depend on the seed and the number of values only, so that two models are resampled alike.
-
-    Args:
-        values: One value per query, shape (num_queries,).
-        num_resamples: Resamples of the queries, with replacement.
-        seed: Of the resampling.
+    Values are one per query, shape (num_queries,). The queries are resampled with replacement, depending on the seed
+    and the number of values only, so that two models are resampled alike.
     """
     generator = np.random.default_rng(seed)
     # One resample at a time: all of them together would be (num_resamples, num_queries) numbers.
@@ -144,20 +115,15 @@ class Difference(NamedTuple):
 def paired_difference(
     first: np.ndarray, second: np.ndarray, num_resamples: int = 2000, num_flips: int = 10_000, seed: int = 0
 ) -> Difference:
-    """Return how far the second setting lies above the first on the same queries.
+    """Return how far the second setting lies above the first, by a metric between 0 and 1 of the same queries.
+
+    Each has the shape (num_runs, num_queries), a run per seed, with the queries in the same order.
 
     The interval is the paired percentile bootstrap over queries of the means over runs. Where a setting has several
     runs, which differ in their seeds, it is stretched to hold another draw of seeds too: by the variance between runs
     (pooled over both settings) beyond what their queries' scatter explains, and by Student's t for how few runs tell
     it, with Satterthwaite's (1946) degrees of freedom. The test flips the signs of the queries' differences
     (Smucker, Allan and Carterette 2007); it asks about these runs and knows nothing of other seeds.
-
-    Args:
-        first: A metric between 0 and 1 of each query, shape (num_runs, num_queries); a run per seed.
-        second: Of the other setting, shape (any number of runs, num_queries), the same queries in the same order.
-        num_resamples: Resamples of the queries, with replacement.
-        num_flips: Random flips of the signs.
-        seed: Of both.
     """
     generator = np.random.default_rng(seed)
     differences = second.mean(axis=0) - first.mean(axis=0)
@@ -205,38 +171,10 @@ def _portions(num: int, most: int = 500) -> list[int]:
     return [min(most, num - start) for start in range(0, num, most)]
 
 
-def _sort_keys(scores: np.ndarray, first_column: int) -> np.ndarray:
-    """Return one int64 per score that sorts by score and then by descending column; no two of a row are equal."""
-    # Adding 0 makes -0.0 and 0.0 equal. The bits of a positive float32 sort as integers do; those of a negative one
-    # the other way round, until all but the sign are flipped.
-    bits = (np.asarray(scores, dtype=np.float32) + np.float32(0)).view(np.int32)
-    columns = np.arange(first_column, first_column + scores.shape[1])
-    return (_flip_negative(bits).astype(np.int64) << 32) | (_LOW_BITS - columns)
-
-
-def _unpack(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    keys = -np.sort(-keys, axis=1)
-    scores = _flip_negative((keys >> 32).astype(np.int32)).view(np.float32)
-    return _LOW_BITS - (keys & _LOW_BITS), scores
-
-
-def _flip_negative(bits: np.ndarray) -> np.ndarray:
-    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
-
-
-def _largest(keys: np.ndarray, depth: int) -> np.ndarray:
-    if keys.shape[1] <= depth:
-        return keys
-    return np.partition(keys, -depth, axis=1)[:, -depth:]
-
-
 def code(embeddings: np.ndarray, *, precision: str, ranges: np.ndarray) -> np.ndarray:
-    """Return vectors whose dot product is the similarity at a precision.
+    """Return vectors whose dot product is the similarity at a precision: float32, int8 or binary.
 
-    Args:
-        embeddings: Of unit length, shape (num, dim).
-        precision: float32, int8 or binary.
-        ranges: The documents' least and largest value in each dimension, shape (2, dim).
+    Embeddings are of unit length, shape (num, dim); ranges: the documents' least and largest values, shape (2, dim).
     """
     from sentence_transformers.util.quantization import quantize_embeddings  # seconds, not for those who only compare
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -13,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from experiments.config.errors import ConfigError
-from experiments.evaluation.metrics import bootstrap_interval
-from experiments.evaluation.primary_metric import primary_metric
-from experiments.runs.metrics_file import EVALUATE_AGAIN, best_measured, parts
+from experiments.runs.files import replacing
+from experiments.runs.metrics_file import EVALUATE_AGAIN, best_measured, parts, primary_metric
 from experiments.runs.run import Run
 
 
@@ -32,12 +30,6 @@ class Part:
     def metrics(self) -> dict[str, float]:
         """The means over the queries."""
         return _means(self.values)
-
-    def add_intervals(self, metric: str, num_bootstrap: int, seed: int) -> None:
-        """Add the intervals of the primary metric, and of those that are named after it."""
-        for name, values in self.values.items():
-            if name.endswith(metric):
-                self.intervals[name] = bootstrap_interval(values, num_bootstrap, seed)
 
     def to_json(self) -> dict[str, Any]:
         """Return what stands in metrics.json: metrics, intervals, and the metrics by other precisions."""
@@ -66,22 +58,17 @@ def _joined(values: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def save_query_values(path: Path, sections: Mapping[str, Mapping[Any, Part]]) -> None:
-    """Write every metric of every query, whole or not at all.
+    """Write every metric of every query of the parts, which are in the sections of metrics.json, to an `.npz` file.
 
-    Args:
-        path: An `.npz` file; `dimensions/96/cosine_ndcg@10` in it has shape (num_queries,), and
-            `dimensions/96/query_ids` names the queries.
-        sections: The parts by name, in the sections of metrics.json.
+    `dimensions/96/cosine_ndcg@10` in it has shape (num_queries,), and `dimensions/96/query_ids` names the queries.
     """
     arrays: dict[str, Any] = {}
     for section, found in sections.items():
         for key, part in found.items():
             for name, values in {"query_ids": np.array(part.query_ids), **part.values}.items():
                 arrays[f"{section}/{key}/{name}"] = values
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with unfinished.open("wb") as file:
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
         np.savez_compressed(file, **arrays)
-    os.replace(unfinished, path)
 
 
 def read_query_values(run: Run) -> dict[str, Part]:

@@ -15,19 +15,14 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from experiments.config.bounds import NotNegative, Positive
-from experiments.config.errors import ConfigError
 from experiments.data.types import Direction
 from experiments.evaluation import metrics
-from experiments.evaluation.pages import PagesOfModel
-from experiments.evaluation.primary_metric import RERANKING_METRIC
+from experiments.evaluation.embedding import KeptPages
 from experiments.evaluation.query_values import Part, pool
-from experiments.evaluation.results import Evaluation, Ranking
+from experiments.evaluation.results import Evaluation, say
 from experiments.evaluation.retrieval import RetrievalEvaluator
-from experiments.evaluation.saying import say
-
-END_TO_END = "end_to_end_"  # before the name of a metric that counts what the retriever missed
-RETRIEVER = "retriever_"  # before that of the retriever's own order
-ALL = "all"  # the queries of all directions together
+from experiments.evaluation.trec import Ranking
+from experiments.runs.metrics_file import RANKED_BY
 
 
 @dataclass(frozen=True)
@@ -57,15 +52,10 @@ class RerankingEvaluator(BaseEvaluator):
         num_bootstrap: Resamples of the queries behind the 95% interval.
         seed: Of the resampling and of candidates drawn at random.
         show_progress_bar: None: if standard error is a terminal.
-
-    Raises:
-        ConfigError: If a number is out of range.
     """
 
-    metric = RERANKING_METRIC
-    description = (
-        "Cross Encoder Reranking"  # the task's name on the model card, as the library's own evaluator gives it
-    )
+    metric = RANKED_BY
+    description = "Cross Encoder Reranking"  # the task on the model card, as the library's own evaluator names it
 
     def __init__(
         self,
@@ -80,8 +70,6 @@ class RerankingEvaluator(BaseEvaluator):
         show_progress_bar: bool | None = None,
     ) -> None:
         super().__init__()
-        if num_candidates is not None and not 1 <= num_candidates <= (metrics.DEPTH if retriever else 10**6):
-            raise ConfigError(f"evaluator.num_candidates={num_candidates}: with a retriever type 1 to {metrics.DEPTH}")
         self.directions = directions
         self.name = name
         self.retriever = retriever
@@ -89,11 +77,11 @@ class RerankingEvaluator(BaseEvaluator):
         self.batch_size = batch_size
         self.num_bootstrap = num_bootstrap
         self.seed = seed
-        self.show_progress_bar = show_progress_bar
-        self.primary_metric = f"{name}_{RERANKING_METRIC}" if name else RERANKING_METRIC
+        self._hide_bar = None if show_progress_bar is None else not show_progress_bar
+        self.primary_metric = f"{name}_{RANKED_BY}" if name else RANKED_BY
         self.columns: dict[str, BaseEvaluator] = {}  # of the model card, one for each direction
         self.candidates: dict[str, Candidates] = {}
-        self._pages = PagesOfModel()
+        self._pages = KeptPages()
 
     def __call__(  # type: ignore[override]
         self, model: CrossEncoder, output_path: str | None = None, epoch: int = -1, steps: int = -1
@@ -120,7 +108,7 @@ class RerankingEvaluator(BaseEvaluator):
                 self.candidates[name] = self._choose(name, direction)
             found[name] = self._rank(evaluation, name, self._score(model, name, direction))
         self.retriever = None  # its candidates are known now
-        evaluation.directions = {ALL: pool(found)} | found
+        evaluation.directions = {"all": pool(found)} | found
         return evaluation
 
     def _choose(self, name: str, direction: Direction) -> Candidates:
@@ -130,29 +118,22 @@ class RerankingEvaluator(BaseEvaluator):
         right = [sorted(row_of[id_] for id_ in direction.relevant_docs[query_id]) for query_id in query_ids]
         everything = list(range(len(row_of)))
         if self.retriever is not None:
-            found = RetrievalEvaluator(
-                {name: direction},
-                name=f"retriever, {name}",
-                truncate_dims=[],
-                precisions=["float32"],
-                num_bootstrap=1,
-                batch_size=self.batch_size,
-            ).evaluate(self.retriever)
-            [ranking] = [by_direction[name] for by_direction in found.rankings.values()]
-            ids = ranking.document_ids
-            retrieved = [[row_of[id_] for id_ in row[: self.num_candidates]] for row in ids]
-            return Candidates(
-                retrieved, [[*dict.fromkeys([*a, *b])] for a, b in zip(retrieved, right, strict=True)], True
-            )
+            options: Any = {"truncate_dims": [], "precisions": ["float32"], "num_bootstrap": 1}
+            options |= {"name": f"retriever, {name}", "batch_size": self.batch_size}
+            retrieval = RetrievalEvaluator({name: direction}, **options)
+            [rankings] = retrieval.evaluate(self.retriever).rankings.values()
+            retrieved = [[row_of[id_] for id_ in ids[: self.num_candidates]] for ids in rankings[name].document_ids]
+            scored = [[*dict.fromkeys([*found, *rows])] for found, rows in zip(retrieved, right, strict=True)]
+            return Candidates(retrieved, scored, ordered=True)
         if self.num_candidates is None or self.num_candidates >= len(everything):
-            return Candidates([everything] * len(right), [everything] * len(right), False)
+            return Candidates([everything] * len(right), [everything] * len(right), ordered=False)
         rng = np.random.default_rng(self.seed)
         drawn = []
         for rows in right:
             wrong = np.setdiff1d(everything, rows)
             number = min(max(self.num_candidates - len(rows), 0), len(wrong))
             drawn.append([*rows, *rng.choice(wrong, number, replace=False).tolist()])
-        return Candidates(None, drawn, False)
+        return Candidates(None, drawn, ordered=False)
 
     def _score(self, model: CrossEncoder, name: str, direction: Direction) -> list[np.ndarray]:
         """Return the scores of each query's candidates, in their order, float32."""
@@ -160,10 +141,9 @@ class RerankingEvaluator(BaseEvaluator):
         pairs = [(query, document) for query, documents in enumerate(scored) for document in documents]
         query = self._reader(model, name, direction.queries, "query")
         document = self._reader(model, name, direction.corpus, "document")
-        hide_bar = None if self.show_progress_bar is None else not self.show_progress_bar
         scores = np.empty(len(pairs), dtype=np.float32)
         size = self.batch_size * get_world_size()
-        for start in tqdm(range(0, len(pairs), size), desc=f"Reranking {name}", leave=False, disable=hide_bar):
+        for start in tqdm(range(0, len(pairs), size), desc=f"Reranking {name}", leave=False, disable=self._hide_bar):
             inputs = [(query(i), document(j)) for i, j in pairs[start : start + size]]
             scores[start : start + size] = model.predict(
                 inputs,
@@ -182,8 +162,7 @@ class RerankingEvaluator(BaseEvaluator):
             return dataset[column][:].__getitem__
         if (resized := self._pages.resized(model, name, dataset, column)) is not None:
             return resized.__getitem__
-        # The pairs of a query stand together.
-        return lru_cache(maxsize=2 * self.batch_size)(lambda row: dataset[row][column])
+        return lru_cache(2 * self.batch_size)(lambda row: dataset[row][column])  # the pairs of a query stand together
 
     def _rank(self, evaluation: Evaluation, name: str, scores: list[np.ndarray]) -> Part:
         """Add the rankings of a direction and return the metrics of its queries."""
@@ -191,17 +170,17 @@ class RerankingEvaluator(BaseEvaluator):
         ids = np.array(direction.corpus["corpus_id"])
         query_ids = list(direction.queries["query_id"])
         relevant = [direction.relevant_docs[query_id] for query_id in query_ids]
-        ordered = [metrics.order(ids[rows], values) for rows, values in zip(candidates.scored, scores, strict=True)]
-        evaluation.rankings[name] = {name: Ranking(query_ids, *zip(*ordered, strict=True))}
-        values = metrics.reranking_metrics([each[0] for each in ordered], relevant)
-        if candidates.retrieved is None:
-            return Part(query_ids, values)
-        kept = [np.isin(each[0], ids[rows]) for each, rows in zip(ordered, candidates.retrieved, strict=True)]
-        found = [(each[0][mask], each[1][mask]) for each, mask in zip(ordered, kept, strict=True)]
-        evaluation.rankings[f"{name}_end_to_end"] = {name: Ranking(query_ids, *zip(*found, strict=True))}
-        end_to_end = metrics.reranking_metrics([each[0] for each in found], relevant)
-        values |= {f"{END_TO_END}{key}": value for key, value in end_to_end.items()}
-        if candidates.ordered:
-            before = metrics.reranking_metrics([ids[rows] for rows in candidates.retrieved], relevant)
-            values |= {f"{RETRIEVER}{key}": value for key, value in before.items()}
+        ranked = [metrics.order(ids[rows], values) for rows, values in zip(candidates.scored, scores, strict=True)]
+        evaluation.rankings[name] = {name: Ranking(query_ids, *zip(*ranked, strict=True))}
+        orders = {"": [documents for documents, _ in ranked]}  # by what is before the metrics' names
+        if candidates.retrieved is not None:
+            retrieved = [ids[rows] for rows in candidates.retrieved]
+            kept = [np.isin(documents, found) for documents, found in zip(orders[""], retrieved, strict=True)]
+            found = [(documents[mask], values[mask]) for (documents, values), mask in zip(ranked, kept, strict=True)]
+            evaluation.rankings[f"{name}_end_to_end"] = {name: Ranking(query_ids, *zip(*found, strict=True))}
+            orders["end_to_end_"] = [documents for documents, _ in found]
+            if candidates.ordered:
+                orders["retriever_"] = retrieved
+        by_order = {prefix: metrics.reranking_metrics(documents, relevant) for prefix, documents in orders.items()}
+        values = {f"{prefix}{key}": value for prefix, found in by_order.items() for key, value in found.items()}
         return Part(query_ids, values)

@@ -1,19 +1,23 @@
-"""What an evaluation of an embedder or a reranker found: metrics by part, rankings, TREC files, samples."""
+"""What an evaluation of an embedder or a reranker found, and what the log, the trainer and the model card are told."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-import numpy as np
-from datasets import Dataset
+from sentence_transformers.base.model import BaseModel
 
-from experiments.data.types import Data
+from experiments.data.types import Data, Direction
+from experiments.evaluation.metrics import bootstrap_interval
 from experiments.evaluation.query_values import Part, save_query_values
-from experiments.evaluation.trec import write_qrels, write_run
+from experiments.evaluation.trec import Ranking, write_qrels, write_run
+from experiments.runs.metrics_file import metric_label
+
+logger = logging.getLogger(__name__)
 
 
 class Evaluator(Protocol):
@@ -25,25 +29,11 @@ class Evaluator(Protocol):
         """Return everything that one pass over the evaluation tells; cached: from what an earlier run kept of it."""
 
 
-class Ranking(NamedTuple):
-    """The first documents of each query of a direction, best first: a row for each query."""
-
-    query_ids: list[str]
-    document_ids: np.ndarray | Sequence[np.ndarray]  # str; rows may differ in their depth
-    scores: np.ndarray | Sequence[np.ndarray]  # float32
-
-    def rows(self) -> Iterator[tuple[str, Iterator[tuple[str, np.float32]]]]:
-        """Yield each query's id with its documents' ids and scores."""
-        for query_id, ids, scores in zip(*self, strict=True):
-            yield query_id, zip(ids, scores, strict=True)
-
-
 @dataclass
 class Evaluation:
-    """What a model scored: an embedder's dimensions, the full one first, and directions, by themselves.
+    """What a model scored: an embedder's dimensions, the full one first, and directions, where there are several.
 
-    Directions are there where there are several: an embedder's at the full dimension, a reranker's with all together
-    first.
+    An embedder's are at the full dimension; of a reranker's the first is all together.
     """
 
     relevant_docs: dict[str, dict[str, set[str]]]  # by direction: query_id -> corpus_ids
@@ -52,8 +42,6 @@ class Evaluation:
     # By the end of the file's name ("dim0096", "image_to_text_end_to_end"), then by direction; the best first.
     rankings: dict[str, dict[str, Ranking]] = field(default_factory=dict)
     attributes: dict[str, float] | None = None  # share of queries whose page beats the one that differs in it
-    # Of encode_queries, encode_documents and score.
-    seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     cache_file: Path | None = None  # where the embeddings were read, if they were
 
     @property
@@ -63,100 +51,96 @@ class Evaluation:
         return {name: parts for name, parts in found.items() if parts}
 
     def add_intervals(self, metric: str, num_bootstrap: int, seed: int) -> None:
-        """Add the intervals of the primary metric to every part."""
-        for parts in self.sections.values():
-            for part in parts.values():
-                part.add_intervals(metric, num_bootstrap, seed)
+        """Add to every part the intervals of the primary metric, and of those that are named after it."""
+        for part in (part for parts in self.sections.values() for part in parts.values()):
+            for name, values in part.values.items():
+                if name.endswith(metric):
+                    part.intervals[name] = bootstrap_interval(values, num_bootstrap, seed)
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Return what stands under `base` or `final` in metrics.json."""
-        return {
-            section: {str(key): part.to_json() for key, part in parts.items()}
-            for section, parts in self.sections.items()
-        }
+        sections = self.sections.items()
+        return {name: {str(key): part.to_json() for key, part in parts.items()} for name, parts in sections}
 
     def samples(self, data: Data, num: int = 8) -> list[dict[str, Any]]:
         """Return a few queries of each direction; see `sample_retrievals`."""
         ranked: dict[str, Ranking] = {}
-        for by_direction in self.rankings.values():
-            ranked = by_direction | ranked  # of a direction the first: at the full dimension
-        found = []
-        for name, each in data.directions.items():
-            rows = {query_id: [id_ for id_, _ in documents] for query_id, documents in ranked[name].rows()}
-            found += sample_retrievals(rows, each.queries, each.corpus, each.relevant_docs, num // len(ranked))
-        return found
+        for by_direction in reversed(self.rankings.values()):
+            ranked |= by_direction  # of a direction the first stays: at the full dimension
+        found = ((ranked[name], direction) for name, direction in data.directions.items())
+        return [sample for each in found for sample in sample_retrievals(*each, num // len(ranked))]
 
     def write(self, folder: Path, tag: str) -> None:
         """Write the rankings and the metrics of each query, each file whole or not at all.
 
         `{tag}_dim0096.trec` is a TREC run file of a dimension, `{tag}_image_to_text.trec` of a reranker's direction,
-        `qrels.trec` or `qrels_image_to_text.trec` what is relevant there; where several directions share a file, ids
-        have theirs before them. trec_eval gives the reported metrics from them: the scores have the digits that tell
-        one float32 from another, and ties are broken as it breaks them. `{tag}.npz` holds those metrics by query.
+        `qrels.trec` or `qrels_image_to_text.trec` what is relevant there. trec_eval gives the reported metrics from
+        them: the scores have the digits that tell one float32 from another, and ties are broken as it breaks them.
+        `{tag}.npz` holds those metrics by query.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for name, by_direction in self.rankings.items():
-            rows = ((_before(by_direction, direction), each.rows()) for direction, each in by_direction.items())
-            ranked = (
-                (f"{before}{query_id}", ((f"{before}{id_}", score) for id_, score in documents))
-                for before, queries in rows
-                for query_id, documents in queries
-            )
-            write_run(folder, f"{tag}_{name}", ranked)
-        together = {"qrels": self.relevant_docs}
-        if not self.dimensions:
-            together = {f"qrels_{name}": {name: relevant} for name, relevant in self.relevant_docs.items()}
-        for name, by_name in together.items():
-            relevant_docs = {
-                f"{_before(by_name, direction)}{query_id}": {f"{_before(by_name, direction)}{id_}" for id_ in ids}
-                for direction, relevant in by_name.items()
-                for query_id, ids in relevant.items()
-            }
-            write_qrels(folder, name, relevant_docs)
+            write_run(folder, f"{tag}_{name}", by_direction)
+        if self.dimensions:
+            write_qrels(folder, "qrels", self.relevant_docs)
+        else:
+            for name, relevant_docs in self.relevant_docs.items():
+                write_qrels(folder, f"qrels_{name}", {name: relevant_docs})
         save_query_values(folder / f"{tag}.npz", self.sections)
 
 
-def _before(directions: Mapping[str, Any], direction: str) -> str:
-    """Return what is before the ids of a direction in a file: its name, where there are several."""
-    return f"{direction}/" if len(directions) > 1 else ""
-
-
-def sample_retrievals(
-    ranked: Mapping[str, Sequence[str]],
-    queries: Dataset,
-    corpus: Dataset,
-    relevant_docs: dict[str, set[str]],
-    num: int = 8,
-    top: int = 5,
-) -> list[dict[str, Any]]:
+def sample_retrievals(ranking: Ranking, direction: Direction, num: int) -> list[dict[str, Any]]:
     """Return a few queries with what was ranked first: first misses, then hits, in query order.
 
-    Args:
-        ranked: query_id -> corpus_ids, best first.
-        queries: Columns `query_id` and `query`.
-        corpus: Columns `corpus_id` and `document`.
-        relevant_docs: query_id -> the corpus_ids that answer it.
-        num: Queries.
-        top: Documents of each.
-
-    Returns:
-        One dict a query: `query`, `right` (its best ranked relevant document), `right_rank` (from 1, or None if below
-        the ranking's end), `top` (the first documents, each with whether it is relevant). Images come decoded.
+    Each is a dict of `query`, `right` (its best ranked relevant document), `right_rank` (from 1, or None if below the
+    ranking's end) and `top` (the first five documents, each with whether it is relevant). Images come decoded.
     """
-    query_rows = {query_id: row for row, query_id in enumerate(queries["query_id"])}
-    document_rows = {corpus_id: row for row, corpus_id in enumerate(corpus["corpus_id"])}
-    hits = {query_id: ids[0] in relevant_docs[query_id] for query_id, ids in ranked.items()}
+    query_rows = {query_id: row for row, query_id in enumerate(direction.queries["query_id"])}
+    document_rows = {corpus_id: row for row, corpus_id in enumerate(direction.corpus["corpus_id"])}
+
+    def document(id_: str) -> Any:
+        return direction.corpus[document_rows[id_]]["document"]
+
+    ranked = {query_id: ids.tolist() for query_id, ids in zip(ranking.query_ids, ranking.document_ids, strict=True)}
+    hits = {query_id: ids[0] in direction.relevant_docs[query_id] for query_id, ids in ranked.items()}
     samples = []
     for query_id in sorted(ranked, key=hits.__getitem__)[:num]:  # stable: misses first, each kind in query order
-        ids, right_ids = ranked[query_id], relevant_docs[query_id]
+        ids, right_ids = ranked[query_id], direction.relevant_docs[query_id]
         right_rank = next((rank for rank, id_ in enumerate(ids, start=1) if id_ in right_ids), None)
-        right_id = ids[right_rank - 1] if right_rank else min(right_ids)
         samples.append(
             {
-                "query": queries[query_rows[query_id]]["query"],
-                "right": corpus[document_rows[right_id]]["document"],
+                "query": direction.queries[query_rows[query_id]]["query"],
+                "right": document(ids[right_rank - 1] if right_rank else min(right_ids)),
                 "right_rank": right_rank,
-                "top": [(corpus[document_rows[id_]]["document"], id_ in right_ids) for id_ in ids[:top]],
+                "top": [(document(id_), id_ in right_ids) for id_ in ids[:5]],
             }
         )
     return samples
+
+
+def say(
+    model: BaseModel, evaluator: Any, evaluation: Evaluation, epoch: int = -1, steps: int = -1
+) -> dict[str, float]:
+    """Put an evaluation into the log and on the model card, a column for each part; return all metrics by name.
+
+    What runs are ranked by is named as the evaluator, `pages_cosine_ndcg@10`, the other parts after it:
+    `pages-48d_cosine_ndcg@10`, `pages-image_to_text_cosine_ndcg@10`. The card knows the parts by the evaluator's
+    `columns`, from call to call.
+    """
+    named: dict[str, float] = {}
+    parts = {f"{dim}d": part for dim, part in evaluation.dimensions.items()} | evaluation.directions
+    for index, (name, part) in enumerate(parts.items()):
+        column = evaluator
+        if index:  # an evaluator of its own, as far as the card is concerned
+            column = evaluator.columns.setdefault(name, copy(evaluator))
+            column.name = f"{evaluator.name}-{name}" if evaluator.name else name
+            column.primary_metric = f"{column.name}_{evaluator.metric}"
+        of_part = column.prefix_name_to_metrics(part.metrics, column.name)
+        column.store_metrics_in_model_card_data(model, of_part, epoch, steps)
+        named |= of_part
+    scores = {name: f"{part.metrics[evaluator.metric]:.3f}" for name, part in parts.items()}
+    dims = ", ".join(f"{scores.pop(f'{dim}d')} at {dim}" for dim in evaluation.dimensions)
+    directions = ", ".join(f"{score} {name}" for name, score in scores.items())
+    said = "; ".join(filter(None, [dims and f"{dims} dimensions", directions]))
+    logger.info("%s: %s %s", evaluator.name or evaluator.description, metric_label(evaluator.metric), said)
+    return named

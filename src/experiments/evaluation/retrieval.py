@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from time import perf_counter
 
 import numpy as np
 from sentence_transformers import SentenceTransformer
@@ -14,14 +13,15 @@ from sentence_transformers.base.evaluation import BaseEvaluator
 from experiments.config.bounds import NotNegative, Positive, Precision
 from experiments.config.errors import ConfigError
 from experiments.data.types import Direction
-from experiments.evaluation import embedding_cache, metrics
-from experiments.evaluation.primary_metric import PRIMARY_METRIC
+from experiments.evaluation import metrics
+from experiments.evaluation.embedding import Embedder
+from experiments.evaluation.embedding_cache import Embeddings, key_parts, load_or_compute
 from experiments.evaluation.query_values import Part, pool
-from experiments.evaluation.results import Evaluation
-from experiments.evaluation.retrieval_direction import Embedder, RetrievalDirection
-from experiments.evaluation.saying import say
+from experiments.evaluation.results import Evaluation, say
+from experiments.evaluation.trec import Ranking
+from experiments.runs.metrics_file import PRIMARY_METRIC
 
-PRECISIONS: tuple[Precision, ...] = ("float32", "int8", "binary")
+_SCORES_AT_ONCE = 2**22  # similarities; ranking them takes about 100 MB
 
 
 class RetrievalEvaluator(BaseEvaluator):
@@ -51,7 +51,7 @@ class RetrievalEvaluator(BaseEvaluator):
         cache_dir: Where embeddings are kept for other runs, if `evaluate` is told to; None: nowhere.
 
     Raises:
-        ConfigError: If a dimension or a precision makes no sense, or a direction has nothing to evaluate.
+        ConfigError: If a direction has nothing to evaluate.
     """
 
     metric = PRIMARY_METRIC
@@ -65,7 +65,7 @@ class RetrievalEvaluator(BaseEvaluator):
         truncate_dims: Sequence[int] | None = None,
         saved_dim: int | None = None,
         batch_size: Positive = 32,
-        precisions: Sequence[Precision] = PRECISIONS,
+        precisions: Sequence[Precision] = ("float32", "int8", "binary"),
         num_workers: NotNegative = 0,
         num_bootstrap: NotNegative = 1000,
         seed: NotNegative = 0,
@@ -73,7 +73,6 @@ class RetrievalEvaluator(BaseEvaluator):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        _check_options(truncate_dims, precisions)
         self.directions = [RetrievalDirection(direction, each) for direction, each in directions.items()]
         self.name = name
         self.truncate_dims = truncate_dims
@@ -95,9 +94,7 @@ class RetrievalEvaluator(BaseEvaluator):
     def evaluate(self, model: SentenceTransformer, *, cached: bool = False) -> Evaluation:
         """Return everything that one pass over queries and documents tells.
 
-        Args:
-            model: What is evaluated.
-            cached: Take the embeddings from `cache_dir`, or keep them there: for weights that other runs have too.
+        If cached, embeddings are taken from `cache_dir`, or kept there: for weights that other runs have too.
 
         Raises:
             ConfigError: If a dimension is above the model's.
@@ -114,9 +111,8 @@ class RetrievalEvaluator(BaseEvaluator):
         wins: dict[str, list[bool]] = {}
         files: list[Path | None] = []
         for direction in self.directions:
-            (queries, documents), file = self._embed(model, direction, evaluation.seconds, cached)
+            (queries, documents), file = self._embed(model, direction, cached)
             files.append(file)
-            started = perf_counter()
             for dim in self._dims(queries.shape[1]):
                 vectors = metrics.normalize(queries[:, :dim]), metrics.normalize(documents[:, :dim])
                 ranking, values = direction.rank(*vectors)
@@ -125,10 +121,9 @@ class RetrievalEvaluator(BaseEvaluator):
                 for precision in self.precisions if everything else ():
                     if precision == "int8" or (precision == "binary" and dim % 8 == 0):
                         part.precisions[precision] = direction.rank(*vectors, precision)[1]
-            if everything:
-                for attribute, won in direction.attribute_wins(queries, documents).items():
-                    wins.setdefault(attribute, []).extend(won)
-            evaluation.seconds["score"] += perf_counter() - started
+            if everything and direction.attribute_negatives:
+                for attribute, won in direction.attribute_wins(queries, documents):
+                    wins.setdefault(attribute, []).append(won)
         evaluation.dimensions = {dim: pool(parts) for dim, parts in found.items()}
         if len(self.directions) > 1:
             evaluation.directions = next(iter(found.values()))  # at the full dimension
@@ -137,23 +132,26 @@ class RetrievalEvaluator(BaseEvaluator):
         return evaluation
 
     def _embed(
-        self, model: SentenceTransformer, direction: RetrievalDirection, seconds: defaultdict[str, float], cached: bool
-    ) -> tuple[embedding_cache.Embeddings, Path | None]:
+        self, model: SentenceTransformer, direction: RetrievalDirection, cached: bool
+    ) -> tuple[Embeddings, Path | None]:
         """Return the embeddings of queries and documents, and the file that they were read from, if they were."""
+        prompt_name = direction.name if direction.name in model.prompts else None  # None: its own for queries
 
-        def compute() -> embedding_cache.Embeddings:
-            return direction.embed(model, self.embedder, self._dims, seconds)
+        def compute() -> Embeddings:
+            encode_query = partial(model.encode_query, prompt_name=prompt_name)
+            queries = self.embedder.embed(model, encode_query, direction.name, direction.queries, "query")
+            self._dims(queries.shape[1])  # fails before the documents, which take longer
+            documents = self.embedder.embed(model, model.encode_document, direction.name, direction.corpus, "document")
+            return queries, documents[direction.rows]
 
         if not cached or self.cache_dir is None:
             return compute(), None
-        data = (direction.queries, direction.corpus, self.embedder.batch_size, direction.prompt_name(model))
-        return embedding_cache.load_or_compute(self.cache_dir, embedding_cache.key_parts(model, *data), compute)
+        key = key_parts(model, direction.queries, direction.corpus, self.embedder.batch_size, prompt_name)
+        return load_or_compute(self.cache_dir, key, compute)
 
     def _dims(self, full_dim: int) -> list[int]:
         """Return the dimensions to score, each once, the full one first: the one place where they come together."""
-        dims = {dim for dim in (full_dim // 2, full_dim // 4, full_dim // 8) if dim}
-        if self.truncate_dims is not None:
-            dims = {*self.truncate_dims}
+        dims = {full_dim // part for part in (2, 4, 8)} - {0} if self.truncate_dims is None else {*self.truncate_dims}
         if self.saved_dim is not None:
             dims.add(self.saved_dim)
         if above := sorted(dim for dim in dims if dim > full_dim):
@@ -163,9 +161,50 @@ class RetrievalEvaluator(BaseEvaluator):
         return sorted({full_dim, *dims}, reverse=True)
 
 
-def _check_options(truncate_dims: Sequence[int] | None, precisions: Sequence[str]) -> None:
-    dims = list(truncate_dims or [])
-    if any(dim < 1 for dim in dims):
-        raise ConfigError(f"evaluator.truncate_dims={dims}: give numbers above 0")
-    if unknown := [precision for precision in precisions if precision not in PRECISIONS]:
-        raise ConfigError(f"evaluator.precisions: {unknown} unknown; choose from {list(PRECISIONS)}")
+class RetrievalDirection:
+    """Queries that have an answer, and documents as columns in descending order of id: the lower wins a tie."""
+
+    def __init__(self, name: str, direction: Direction) -> None:
+        query_ids = direction.queries["query_id"]
+        answered = [row for row, query_id in enumerate(query_ids) if direction.relevant_docs.get(query_id)]
+        if not answered:
+            raise ConfigError("the evaluation has no query with a relevant document; give data.eval some rows")
+        self.name = name
+        self.queries = direction.queries if len(answered) == len(query_ids) else direction.queries.select(answered)
+        self.query_ids: list[str] = list(self.queries["query_id"])
+        self.corpus = direction.corpus
+        ids = list(self.corpus["corpus_id"])
+        self.rows = sorted(range(len(ids)), key=ids.__getitem__, reverse=True)  # of the corpus, by column
+        self._document_ids = np.array([ids[row] for row in self.rows])
+        self._column = {id_: column for column, id_ in enumerate(self._document_ids.tolist())}
+        assert len(self._column) == len(ids), "a corpus_id occurs twice"
+        self.relevant_docs = {query_id: direction.relevant_docs[query_id] for query_id in self.query_ids}
+        self._relevant = [[self._column[id_] for id_ in self.relevant_docs[query_id]] for query_id in self.query_ids]
+        self.attribute_negatives = direction.attribute_negatives or {}
+
+    def rank(
+        self, queries: np.ndarray, documents: np.ndarray, precision: str = "float32"
+    ) -> tuple[Ranking, dict[str, np.ndarray]]:
+        """Return the first documents of each query, and every metric of every query.
+
+        Embeddings are of unit length, shape (num_queries, dim) and, by column, (num_documents, dim).
+        """
+        ranges = np.stack([documents.min(axis=0), documents.max(axis=0)])
+        code = partial(metrics.code, precision=precision, ranges=ranges)
+        coded, size = code(queries), max(1, _SCORES_AT_ONCE // len(queries))
+        starts = range(0, len(documents), size)
+        columns, scores = metrics.rank(coded @ code(documents[start : start + size]).T for start in starts)
+        hits = np.stack([np.isin(row, right) for row, right in zip(columns, self._relevant, strict=True)])
+        values = metrics.per_query_metrics(hits, np.array([len(right) for right in self._relevant]))
+        ranking = Ranking(self.query_ids, self._document_ids[columns], scores)
+        return ranking, {f"cosine_{name}": value for name, value in values.items()}
+
+    def attribute_wins(self, queries: np.ndarray, documents: np.ndarray) -> Iterator[tuple[str, bool]]:
+        """Yield attributes, and whether a query's right page beats the one that differs from it in that alone."""
+        queries, documents = metrics.normalize(queries), metrics.normalize(documents)
+        for query_id, query, right in zip(self.query_ids, queries, self._relevant, strict=True):
+            # Products summed row by row: equal pages get equal scores, however many are scored at once.
+            right_score = (documents[right] * query).sum(axis=1).max()
+            for attribute, negative in self.attribute_negatives.get(query_id, {}).items():
+                negative_score = (documents[self._column[negative]] * query).sum()
+                yield attribute, bool(right_score > negative_score)

@@ -1,40 +1,54 @@
-"""TREC files of rankings and relevant documents, from which anyone can recompute a metric."""
+"""Rankings, and TREC files of them and of relevant documents, from which anyone can recompute a metric.
+
+Where several directions share a file, ids have their direction before them: `image_to_text/…`.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.runs.files import replacing
 
-def write_run(folder: Path, name: str, ranked: Iterable[tuple[str, Iterable[tuple[str, np.float32]]]]) -> None:
-    """Write a TREC run file, `{name}.trec`.
 
-    Args:
-        folder: Where it goes.
-        name: Of the run.
-        ranked: Each query's id with its documents' ids and scores, best first; a float32 is written with the digits
-            that tell it from others.
-    """
+class Ranking(NamedTuple):
+    """The first documents of each query of a direction, best first: a row for each query."""
+
+    query_ids: list[str]
+    document_ids: np.ndarray | Sequence[np.ndarray]  # str; rows may differ in their depth
+    scores: np.ndarray | Sequence[np.ndarray]  # float32
+
+
+def write_run(folder: Path, name: str, rankings: Mapping[str, Ranking]) -> None:
+    """Write rankings by direction as a TREC run file, `{name}.trec`; its scores have digits enough for a float32."""
     lines = (
-        f"{query_id} Q0 {document_id} {rank} {score} {name}"
-        for query_id, documents in ranked
-        for rank, (document_id, score) in enumerate(documents, start=1)
+        f"{before}{query_id} Q0 {before}{document_id} {rank} {score} {name}"
+        for before, ranking in _with_prefixes(rankings)
+        for query_id, ids, scores in zip(*ranking, strict=True)
+        for rank, (document_id, score) in enumerate(zip(ids, scores, strict=True), start=1)
     )
     _write_lines(folder / f"{name}.trec", lines)
 
 
-def write_qrels(folder: Path, name: str, relevant_docs: Mapping[str, set[str]]) -> None:
-    """Write a TREC file of relevant documents, `{name}.trec`."""
-    lines = (f"{query_id} 0 {id_} 1" for query_id, ids in relevant_docs.items() for id_ in sorted(ids))
+def write_qrels(folder: Path, name: str, relevant_docs: Mapping[str, Mapping[str, set[str]]]) -> None:
+    """Write the relevant documents of each query, by direction, as a TREC file, `{name}.trec`."""
+    lines = (
+        f"{before}{query_id} 0 {before}{id_} 1"
+        for before, by_query in _with_prefixes(relevant_docs)
+        for query_id, ids in by_query.items()
+        for id_ in sorted(ids)
+    )
     _write_lines(folder / f"{name}.trec", lines)
 
 
+def _with_prefixes(by_direction: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for direction, found in by_direction.items():
+        yield f"{direction}/" if len(by_direction) > 1 else "", found
+
+
 def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file, whole or not at all."""
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with unfinished.open("w", encoding="utf-8") as file:
+    with replacing(path) as unfinished, unfinished.open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in lines)
-    os.replace(unfinished, path)

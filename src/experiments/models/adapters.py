@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sentence_transformers.base.model import BaseModel
 
 from experiments.config.errors import ConfigError
-from experiments.config.hints import hint, show
+from experiments.config.hints import show
+from experiments.config.model_files import no_part
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -25,20 +26,19 @@ def add_peft(model: BaseModel, peft: PeftConfig | None) -> None:
     was saved with goes on being trained. What is saved is the adapter, with the absolute path or the Hub name of the
     model that it belongs to.
 
-    Args:
-        model: With a single transformer.
-        peft: For instance `peft.LoraConfig`; None: no new adapter.
-
     Raises:
         ConfigError: If it fits no module of the model, or the model has an adapter already.
     """
     backbone: Any = model.transformers_model
-    if getattr(backbone, "_hf_peft_config_loaded", False):
-        if peft is not None:
-            raise ConfigError(
-                "model.peft: this model has an adapter already, which is trained on; type model.peft=null"
-            )
-        _train_adapter(model)
+    has_adapter = getattr(backbone, "_hf_peft_config_loaded", False)
+    if has_adapter and peft is not None:
+        raise ConfigError("model.peft: this model has an adapter already, which is trained on; type model.peft=null")
+    if has_adapter:
+        from peft.functional import set_requires_grad
+
+        for name, config in backbone.peft_config.items():  # PEFT takes one that was loaded for finished
+            config.inference_mode = False
+            set_requires_grad(backbone, name, requires_grad=True)
     if peft is None:
         return
     try:
@@ -54,11 +54,7 @@ def add_peft(model: BaseModel, peft: PeftConfig | None) -> None:
 
 
 def freeze_parts(model: BaseModel, parts: Sequence[str]) -> None:
-    """Keep parts of a model as they are.
-
-    Args:
-        model: Any; the choice isn't saved with it.
-        parts: Names of modules, or the last parts of their dotted names: `visual`, `text.0`.
+    """Keep parts of a model as they are: modules by their names, or by the last parts of them (`visual`, `text.0`).
 
     Raises:
         ConfigError: If there is no such module, or nothing is left to train.
@@ -67,8 +63,7 @@ def freeze_parts(model: BaseModel, parts: Sequence[str]) -> None:
     for part in parts:
         found = [module for name, module in modules.items() if f".{name}".endswith(f".{part}")]
         if not found:
-            short = sorted({name.rpartition(".")[2] for name in modules if name.count(".") < 4} - {""})
-            raise ConfigError(f"model.freeze: the model has no part {part}; {hint(part, [*modules, *short], short)}")
+            raise no_part(part, modules)
         for module in found:
             module.requires_grad_(False)
     if parts and not any(parameter.requires_grad for parameter in model.parameters()):
@@ -92,13 +87,3 @@ def merge_adapter(model: BaseModel) -> None:
     backbone._weight_conversions = None  # those of the adapter's file, if it was loaded, would rename the weights
     backbone.requires_grad_(True)
     logger.info("Adapter merged into the model's weights")
-
-
-def _train_adapter(model: BaseModel) -> None:
-    """Train the adapter that was loaded, which PEFT takes for finished."""
-    from peft.functional import set_requires_grad
-
-    backbone: Any = model.transformers_model
-    for name, config in backbone.peft_config.items():
-        config.inference_mode = False
-        set_requires_grad(backbone, name, requires_grad=True)

@@ -11,11 +11,11 @@ from sentence_transformers.sentence_transformer.modules import Normalize
 
 from experiments.config.bounds import Positive
 from experiments.config.errors import ConfigError
-from experiments.config.model_location import untrusted
+from experiments.config.model_files import untrusted
 from experiments.models.loading import described, load_saved
-from experiments.models.options import LoadingOptions, Options, PoolingMode, TwinOptions
+from experiments.models.options import LoadingOptions, ModalityConfig, PoolingMode, TwinOptions
 from experiments.models.ready import ready
-from experiments.models.routers import encoder
+from experiments.models.routers import load_encoder
 from experiments.models.tiny.cache import built
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def load_embedder(
     *,
     embedding_dim: Positive | None = None,
     pooling: PoolingMode | None = None,
-    modality_config: dict[str, dict[str, Any]] | None = None,
+    modality_config: ModalityConfig | None = None,
     module_output_name: str | None = None,
     processing_kwargs: dict[str, dict[str, Any]] | None = None,
     needs_remote_code: bool = False,
@@ -40,35 +40,32 @@ def load_embedder(
         pooling: Put this pooling and unit length on the bare transformer; None: as the model was saved, and the
             library's choice for a checkpoint that was never saved as an embedder.
         modality_config: See `routers.load_encoder`; instead of what the model was saved with.
-        module_output_name: See `routers.load_encoder`.
+        module_output_name: See there.
         processing_kwargs: Arguments of each call of the processor, by modality, added to those saved with the model.
         needs_remote_code: The model can't be loaded without code that comes with it.
         **options: See `LoadingOptions`.
 
     Raises:
-        ConfigError: If the Hub can't be reached, flash attention isn't there, or the dimension or the pixel bounds
-            differ from what was asked for.
+        ConfigError: If it can't be loaded, or the dimension or the pixel bounds differ from what was asked for.
     """
-    given = Options(**options)
-    if needs_remote_code and not given.trust_remote_code:
+    if needs_remote_code and not options.get("trust_remote_code"):
         raise ConfigError(untrusted(name))
     if pooling is None and modality_config is None:
-        model = load_saved(SentenceTransformer, name, given)
+        model = load_saved(SentenceTransformer, name, options)
     else:
-        modules: list[Any] = encoder(name, given, pooling, modality_config, module_output_name=module_output_name)
-        model = SentenceTransformer(modules=[*modules, Normalize()], **described(SentenceTransformer, given))
+        fresh: dict[str, Any] = {"pooling": pooling, "modality_config": modality_config, **options}
+        modules: list[Any] = load_encoder(name, module_output_name=module_output_name, **fresh)
+        model = SentenceTransformer(modules=[*modules, Normalize()], **described(SentenceTransformer, options))
     if processing_kwargs:
-        first: Any = model[0]
-        first.processing_kwargs |= {
-            key: first.processing_kwargs.get(key, {}) | new for key, new in processing_kwargs.items()
-        }
+        saved: Any = model[0].processing_kwargs
+        saved |= {modality: saved.get(modality, {}) | new for modality, new in processing_kwargs.items()}
     if model.truncate_dim is not None:
         logger.info("The model was saved with truncate_dim %d: loaded with all its dimensions", model.truncate_dim)
         model.truncate_dim = None
     actual_dim = model.get_embedding_dimension()
     if embedding_dim is not None and actual_dim != embedding_dim:
         raise ConfigError(f"model.embedding_dim={embedding_dim}: {name} has {actual_dim} dimensions; type that")
-    return ready(model, name, given)
+    return ready(model, name, **options)
 
 
 def qwen3vl_tiny(

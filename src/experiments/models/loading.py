@@ -1,99 +1,64 @@
-"""What every loader of a checkpoint does alike: find it, choose attention and dtype, fail in one line.
-
-What follows once it is loaded is in `ready.py`.
-"""
+"""What all loaders of checkpoints do: find one, choose attention and dtype, fail in one line. Next is `ready.py`."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.model import BaseModel
-from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
-from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
-from transformers import PreTrainedModel
+from sentence_transformers.base.modules import Transformer
 
 from experiments.config import hub
 from experiments.config.errors import ConfigError
-from experiments.config.model_location import local_folder, untrusted
-from experiments.models.options import Options
+from experiments.config.model_files import local_folder, untrusted
+from experiments.models.options import CardOptions, CheckpointOptions, LoadingOptions, refuse_unknown
 
 Model = TypeVar("Model", SentenceTransformer, CrossEncoder)
-_CARDS: dict[type, type] = {
-    SentenceTransformer: SentenceTransformerModelCardData,
-    CrossEncoder: CrossEncoderModelCardData,
-}
 
 
-def load_saved(kind: type[Model], name: str, options: Options) -> Model:
-    """Load a model of the library.
-
-    Raises:
-        ConfigError: If it can't be loaded.
-    """
-    path, shared = _locate(name, options)
-    weights = _weights(options)
-    with one_line_errors(name):
-        model = kind(path, **shared, **described(kind, options), model_kwargs=weights)
-    return model
+def load_saved(kind: type[Model], name: str, options: LoadingOptions) -> Model:
+    """Load a model of the library; a ConfigError says in one line why it can't be loaded."""
+    path, shared, weights = _locate(name, options)
+    with _one_line_errors(name):
+        return kind(path, **shared, **described(kind, options), model_kwargs=weights)
 
 
-def load_transformer(kind: type[Any], name: str, options: Options, **more: Any) -> Any:
-    """Load a transformers checkpoint as the library's module; `more` are its other arguments.
-
-    Raises:
-        ConfigError: If it can't be loaded.
-    """
-    path, shared = _locate(name, options)
-    weights = shared | _weights(options)
-    with one_line_errors(name):
-        transformer = kind(path, model_kwargs=weights, processor_kwargs=shared, config_kwargs=shared, **more)
-    return transformer
+def load_transformer(name: str, options: CheckpointOptions, **more: Any) -> Any:
+    """Load a transformers checkpoint as the library's module, which takes `more`; fails as `load_saved` does."""
+    path, shared, weights = _locate(name, options)
+    with _one_line_errors(name):
+        return Transformer(path, model_kwargs=shared | weights, processor_kwargs=shared, config_kwargs=shared, **more)
 
 
-def described(kind: type[BaseModel], options: Options) -> dict[str, Any]:
+def described(kind: type[BaseModel], options: CardOptions) -> dict[str, Any]:
     """Return the prompts and the card of a model as the library takes them."""
-    prompts = None if options.prompts is None else dict(options.prompts)
-    return {"prompts": prompts, "model_card_data": _CARDS[kind](**(options.card or {}))}
+    prompts = options.get("prompts")
+    card = kind.model_card_data_class(**(options.get("card") or {}))
+    return {"prompts": None if prompts is None else dict(prompts), "model_card_data": card}
 
 
-def _locate(name: str, options: Options) -> tuple[str, dict[str, Any]]:
-    """Return where to load a model from, and the arguments that its config, weights and processor share.
-
-    Raises:
-        ConfigError: If it is on the Hub and the Hub refuses or can't be reached, or its package isn't installed.
-    """
-    folder, revision = local_folder(name), options.revision
+def _locate(name: str, options: CheckpointOptions) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return where to load a model from, what config, weights and processor share, and how the weights are held."""
+    refuse_unknown(options)
+    folder, revision = local_folder(name), options.get("revision")
     if folder is None:
         revision = hub.commit(f"model.name={name}", name, revision)  # of all that is loaded, even if the branch moves
-    shared = {"revision": revision, "trust_remote_code": options.trust_remote_code}
-    return str(folder or name), shared | {"local_files_only": folder is not None}
-
-
-def _weights(options: Options) -> dict[str, Any]:
-    dtype = choose_dtype(options.dtype)
-    return {"attn_implementation": choose_attention(options.attn_implementation, dtype), "dtype": dtype}
-
-
-def ask_no_hub(model: BaseModel) -> None:
-    """Keep the model card from asking the Hub about a model that didn't come from there."""
-    names = [module.config._name_or_path for module in model.modules() if isinstance(module, PreTrainedModel)]
-    card: Any = model.model_card_data
-    card.local_files_only = all(Path(name).exists() for name in names)
+    shared = {"revision": revision, "trust_remote_code": options.get("trust_remote_code", False)}
+    dtype = options.get("dtype", "auto")
+    if dtype == "auto":
+        dtype = "bfloat16" if has_bfloat16() else "float32"
+    attention = _choose_attention(options.get("attn_implementation", "auto"), dtype)
+    weights = {"attn_implementation": attention, "dtype": getattr(torch, dtype)}
+    return str(folder or name), shared | {"local_files_only": folder is not None}, weights
 
 
 @contextmanager
-def one_line_errors(name: str) -> Iterator[None]:
-    """Say in one line why a model can't be loaded.
-
-    Raises:
-        ConfigError: If its files aren't there, or it needs code of its own that isn't trusted.
-    """
+def _one_line_errors(name: str) -> Iterator[None]:
+    """Say in one line why a model can't be loaded: its files aren't there, or its own code isn't trusted."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -107,31 +72,20 @@ def one_line_errors(name: str) -> Iterator[None]:
         raise ConfigError(f"model.name={name} can't be loaded ({reason}); check the name, or {hub.OFFLINE}") from error
 
 
-def choose_attention(attn_implementation: str, dtype: torch.dtype) -> str:
-    """Resolve `auto` to flash attention where it is installed, the GPU has it and the weights are half, else to sdpa.
-
-    Raises:
-        ConfigError: If flash attention is asked for by name and can't run here.
-    """
-    if dtype == torch.float32:
-        if attn_implementation == "flash_attention_2":
-            raise ConfigError("model.attn_implementation=flash_attention_2 needs model.dtype=bfloat16; or type auto")
-        return "sdpa" if attn_implementation == "auto" else attn_implementation
-    installed = importlib.util.find_spec("flash_attn") is not None
-    capable = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
-    if attn_implementation == "auto":
-        return "flash_attention_2" if installed and capable else "sdpa"
-    if attn_implementation == "flash_attention_2" and not (installed and capable):
-        missing = "pip install -e '.[flash-attn]'" if not installed else "a GPU of the Ampere generation or later"
+def _choose_attention(asked: str, dtype: str) -> str:
+    """Resolve `auto`; flash attention that is asked for by name and can't run here is refused."""
+    missing = None
+    if dtype == "float32":
+        missing = "model.dtype=bfloat16"
+    elif importlib.util.find_spec("flash_attn") is None:
+        missing = "pip install -e '.[flash-attn]'"
+    elif not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
+        missing = "a GPU of the Ampere generation or later"
+    if asked == "flash_attention_2" and missing:
         raise ConfigError(f"model.attn_implementation=flash_attention_2 needs {missing}; or type auto")
-    return attn_implementation
-
-
-def choose_dtype(dtype: str) -> torch.dtype:
-    """Resolve `auto` to bfloat16 where the GPU has it, else to float32."""
-    if dtype == "auto":
-        return torch.bfloat16 if has_bfloat16() else torch.float32
-    return getattr(torch, dtype)
+    if asked == "auto":
+        return "sdpa" if missing else "flash_attention_2"
+    return asked
 
 
 def has_bfloat16() -> bool:

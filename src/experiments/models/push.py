@@ -20,11 +20,7 @@ class PushError(RuntimeError):
 
 
 def check(trainer: dict[str, Any], name: str) -> None:
-    """Make sure, before the work, that the finished model could be pushed.
-
-    Args:
-        trainer: The config's node.
-        name: Of the run.
+    """Make sure, before the work, that a run's finished model could be pushed as its `trainer` node asks.
 
     Raises:
         ConfigError: If the Hub can't be reached, nobody is logged in, or who is may not write there.
@@ -36,11 +32,10 @@ def check(trainer: dict[str, Any], name: str) -> None:
 
     from experiments.config.hub import LOGIN, one_line_errors, require_hub
 
+    key = "trainer.push_to_hub=true"
     require_hub("pushing the model", instead="type trainer.push_to_hub=false")
     if constants.HF_HUB_OFFLINE:
-        raise ConfigError(
-            "trainer.push_to_hub=true: HF_HUB_OFFLINE is set; unset it, or type trainer.push_to_hub=false"
-        )
+        raise ConfigError(f"{key}: HF_HUB_OFFLINE is set; unset it, or type trainer.push_to_hub=false")
     repo_id = repository(trainer, name)
     try:
         validate_repo_id(repo_id)
@@ -48,10 +43,10 @@ def check(trainer: dict[str, Any], name: str) -> None:
         raise ConfigError(f"trainer.hub_model_id={repo_id}: {error}") from error
     api = HfApi()
     try:
-        with one_line_errors("trainer.push_to_hub=true", repo_id):
+        with one_line_errors(key, repo_id):
             user = api.whoami()
     except errors.LocalTokenNotFoundError as error:
-        raise ConfigError(f"trainer.push_to_hub=true: nobody is logged in; {LOGIN} first") from error
+        raise ConfigError(f"{key}: nobody is logged in; {LOGIN} first") from error
     owner, _, rest = repo_id.rpartition("/")
     owners = [user["name"], *(each["name"] for each in user.get("orgs", []))]
     if owner and owner not in owners:
@@ -59,9 +54,9 @@ def check(trainer: dict[str, Any], name: str) -> None:
             f"trainer.hub_model_id={repo_id}: you are {owners[0]}; type one of {', '.join(owners)}/{rest}"
         )
     if user.get("auth", {}).get("accessToken", {}).get("role") == "read":
-        raise ConfigError(f"trainer.push_to_hub=true: the token can only read; {LOGIN} with one that can write")
+        raise ConfigError(f"{key}: the token can only read; {LOGIN} with one that can write")
     whole = repo_id if owner else f"{owners[0]}/{rest}"
-    with one_line_errors("trainer.push_to_hub=true", whole):
+    with one_line_errors(key, whole):
         exists = api.repo_exists(whole)
         if not exists:  # made now: what is refused at the end would have cost the whole training
             api.create_repo(whole, private=trainer.get("hub_private_repo"), exist_ok=True)
@@ -69,13 +64,9 @@ def check(trainer: dict[str, Any], name: str) -> None:
 
 
 def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> str:
-    """Push a saved model as a new commit and return its address; a repository that isn't there yet is made.
+    """Push the folder of a run's saved model as a new commit and return its address; `trainer` is the config's node.
 
-    Args:
-        model: What was saved; its card remembers the repository.
-        folder: Where it was saved: exactly these files are pushed.
-        trainer: The config's node: `hub_model_id`, `hub_private_repo`, `hub_revision`.
-        name: Of the run.
+    A repository that isn't there yet is made; the model's card remembers it.
 
     Raises:
         PushError: If the Hub refuses after all; the model is on disk.
@@ -84,13 +75,8 @@ def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> 
 
     repo_id = repository(trainer, name)
     try:
-        return model.push_to_hub(
-            repo_id,
-            private=trainer.get("hub_private_repo"),
-            revision=trainer.get("hub_revision"),
-            local_model_path=str(folder),
-            exist_ok=True,
-        )
+        where: dict[str, Any] = {"private": trainer.get("hub_private_repo"), "revision": trainer.get("hub_revision")}
+        return model.push_to_hub(repo_id, **where, local_model_path=str(folder), exist_ok=True)
     except Exception as error:
         reason = refusal(error, repo_id) or f"{type(error).__name__}: {error}"
         raise PushError(
@@ -100,4 +86,4 @@ def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> 
 
 def repository(trainer: dict[str, Any], name: str) -> str:
     """Return the Hub name to push to: the one given, or one made of the run's."""
-    return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96]
+    return trainer["hub_model_id"] or re.sub(r"[^\w.]+", "-", name).strip("-.")[:96].rstrip("-.")

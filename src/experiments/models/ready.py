@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, TypeVar, Unpack
 
 import torch
 from PIL import Image
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.model import BaseModel
 from torch import nn
+from transformers import PreTrainedModel
 
 from experiments.config.errors import ConfigError
 from experiments.data.resized_pages import image_processor
 from experiments.models import adapters
-from experiments.models.loading import ask_no_hub
-from experiments.models.options import Options
+from experiments.models.options import LoadingOptions
 
 logger = logging.getLogger(__name__)
 
@@ -23,24 +24,23 @@ PAGE_SIZE = (850, 1100)  # width, height in pixels: a US letter page at 100 dpi,
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def ready(model: Model, name: str, options: Options) -> Model:
-    """Apply the options to a model, make sure that they took effect, and log what it is.
-
-    Args:
-        model: As it was loaded.
-        name: Where from, for the log.
-        options: What was asked for.
+def ready(model: Model, name: str, **options: Unpack[LoadingOptions]) -> Model:
+    """Apply the options to a model as it was loaded, make sure that they took effect, and log what it is.
 
     Raises:
         ConfigError: If the pixel bounds, the adapter or a part to freeze doesn't fit the model.
     """
-    ask_no_hub(model)
-    set_pixel_bounds(model, options.min_pixels, options.max_pixels)
-    speed_up_patches(model)
-    if options.merge_adapter and options.peft is None:
+    loaded_from = [module.config._name_or_path for module in model.modules() if isinstance(module, PreTrainedModel)]
+    card: Any = model.model_card_data
+    card.local_files_only = all(Path(each).exists() for each in loaded_from)  # else the card would ask the Hub
+    set_pixel_bounds(model, options.get("min_pixels"), options.get("max_pixels"))
+    for module in model.modules():
+        if isinstance(module, nn.Conv3d) and module.stride == module.kernel_size:
+            module.__class__ = PatchProjection
+    if options.get("merge_adapter") and options.get("peft") is None:
         adapters.merge_adapter(model)
-    adapters.add_peft(model, options.peft)
-    adapters.freeze_parts(model, options.freeze)
+    adapters.add_peft(model, options.get("peft"))
+    adapters.freeze_parts(model, options.get("freeze", ()))
     logger.info("Model %s: %s", name, ", ".join(f"{key}={value}" for key, value in describe(model).items()))
     return model
 
@@ -59,13 +59,6 @@ class PatchProjection(nn.Conv3d):
         return nn.functional.linear(input.flatten(1), self.weight.flatten(1), self.bias)[:, :, None, None, None]
 
 
-def speed_up_patches(model: nn.Module) -> None:
-    """Project patches by one matrix product wherever a convolution's input is a single patch."""
-    for module in model.modules():
-        if isinstance(module, nn.Conv3d) and module.stride == module.kernel_size:
-            module.__class__ = PatchProjection
-
-
 def set_pixel_bounds(model: BaseModel, min_pixels: int | None, max_pixels: int | None) -> None:
     """Bound the pixels of a page, and prove it on a page larger and one smaller than the bounds.
 
@@ -77,19 +70,18 @@ def set_pixel_bounds(model: BaseModel, min_pixels: int | None, max_pixels: int |
     processor = image_processor(model)
     size = getattr(processor, "size", None)
     if not size or not {"shortest_edge", "longest_edge"} <= {key for key, value in dict(size).items() if value}:
-        raise ConfigError(
-            "model.max_pixels: this model's image processor has no pixel bounds; type model.max_pixels=null"
-        )
+        given = "min_pixels" if max_pixels is None else "max_pixels"
+        raise ConfigError(f"model.{given}: this model's image processor has no pixel bounds; type model.{given}=null")
     # The names notwithstanding, these are areas: the least and the most pixels of an image.
-    bounds = (min_pixels or size["shortest_edge"], max_pixels or size["longest_edge"])
-    processor.size = type(size)(shortest_edge=bounds[0], longest_edge=bounds[1])
-    side = int(bounds[1] ** 0.5) * 2
+    least, most = min_pixels or size["shortest_edge"], max_pixels or size["longest_edge"]
+    processor.size = type(size)(shortest_edge=least, longest_edge=most)
+    side = int(most**0.5) * 2
     _, seen = page_cost(model, (side, side))
-    if seen is None or seen > bounds[1]:
-        raise ConfigError(f"model.max_pixels={bounds[1]}: a larger page reached the model with {seen} pixels")
+    if seen is None or seen > most:
+        raise ConfigError(f"model.max_pixels={most}: a larger page reached the model with {seen} pixels")
     _, seen = page_cost(model, (8, 8))
-    if seen is None or seen < bounds[0]:
-        raise ConfigError(f"model.min_pixels={bounds[0]}: a smaller page reached the model with {seen} pixels")
+    if seen is None or seen < least:
+        raise ConfigError(f"model.min_pixels={least}: a smaller page reached the model with {seen} pixels")
 
 
 def page_cost(model: BaseModel, page_size: tuple[int, int] = PAGE_SIZE) -> tuple[int, int | None]:

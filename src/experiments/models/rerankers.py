@@ -11,7 +11,7 @@ from torch import nn
 
 from experiments.config.errors import ConfigError
 from experiments.models.loading import described, load_saved, load_transformer
-from experiments.models.options import LoadingOptions, Options
+from experiments.models.options import LoadingOptions
 from experiments.models.ready import ready
 
 USER_ONLY = 'message.role == "user"'
@@ -40,48 +40,35 @@ def make_reranker(
     Raises:
         ConfigError: If the model can't be loaded, an answer is no single token, or its chat template can't be taught.
     """
-    given = Options(**options)
-    processing: Any = {"chat_template": {"add_generation_prompt": True}}
-    transformer = load_transformer(
-        Transformer, name, given, transformer_task=transformer_task, processing_kwargs=processing
-    )
+    processing = {"chat_template": {"add_generation_prompt": True}}
+    transformer = load_transformer(name, options, transformer_task=transformer_task, processing_kwargs=processing)
     teach_pair_roles(transformer.processor)
-    true_id, false_id = (token_id(transformer, token) for token in (true_token, false_token))
+    true_id, false_id = (_token_id(transformer.tokenizer, token) for token in (true_token, false_token))
     if transformer_task == "any-to-any":
         head: list[nn.Module] = [LogitScore(true_token_id=true_id, false_token_id=false_id)]
     else:
         head = _linear_head(transformer, true_id, false_id)
-    model = CrossEncoder(modules=[transformer, *head], num_labels=1, **described(CrossEncoder, given))
-    return ready(model, name, given)
+    model = CrossEncoder(modules=[transformer, *head], num_labels=1, **described(CrossEncoder, options))
+    return ready(model, name, **options)
 
 
 def load_reranker(name: str, **options: Unpack[LoadingOptions]) -> CrossEncoder:
-    """Load a saved reranker.
-
-    Args:
-        name: A folder or a name on the Hub.
-        **options: See `LoadingOptions`.
+    """Load a saved reranker: a folder, `package:PACKAGE/FOLDER`, or a name on the Hub; options as in `LoadingOptions`.
 
     Raises:
-        ConfigError: If it can't be loaded, or is no reranker.
+        ConfigError: If it can't be loaded.
     """
-    given = Options(**options)
-    return ready(load_saved(CrossEncoder, name, given), name, given)
+    return ready(load_saved(CrossEncoder, name, options), name, **options)
 
 
-def token_id(transformer: Transformer, token: str) -> int:
-    """Return the id of an answer.
-
-    Raises:
-        ConfigError: If the tokenizer doesn't write it as a single token.
-    """
-    tokenizer: Any = transformer.tokenizer
+def _token_id(tokenizer: Any, token: str) -> int:
+    """Return the id of an answer, which has to be a single token."""
     ids = tokenizer.encode(token, add_special_tokens=False)
     if len(ids) != 1:
-        pieces = tokenizer.convert_ids_to_tokens(ids)
+        pieces = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ids)))
         raise ConfigError(
-            f"model.true_token and model.false_token: {token!r} is {len(ids)} tokens to this model "
-            f"({', '.join(map(repr, pieces))}); type single ones, such as 1 and 0"
+            f"model.true_token and model.false_token: {token!r} is {len(ids)} tokens to this model ({pieces}); "
+            "type single ones, such as 1 and 0"
         )
     return ids[0]
 
@@ -92,10 +79,10 @@ def teach_pair_roles(processor: Any) -> None:
     Raises:
         ConfigError: If the template knows neither these roles nor the place where Qwen's templates ask for the user's.
     """
-    template = processor.chat_template
-    if template and USER_ONLY in template:
+    template = processor.chat_template or ""
+    if USER_ONLY in template:
         processor.chat_template = template.replace(USER_ONLY, WITH_PAIRS)
-    elif not template or not all(f'"{role}"' in template or f"'{role}'" in template for role in ("query", "document")):
+    elif not all(f'"{role}"' in template or f"'{role}'" in template for role in ("query", "document")):
         raise ConfigError(
             f"model.name: the model's chat template has neither the roles query and document nor {USER_ONLY!r}, where "
             "they could be added; choose another model, or save this one with a template that has them"
@@ -104,14 +91,9 @@ def teach_pair_roles(processor: Any) -> None:
 
 def _linear_head(transformer: Transformer, true_id: int, false_id: int) -> list[nn.Module]:
     """Return what scores the last token's hidden state."""
-    pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
-    embeddings = transformer.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
-    dense = Dense(
-        pooling.get_embedding_dimension(),
-        1,
-        bias=False,
-        activation_function=nn.Identity(),  # the default would be tanh
-        init_weight=(embeddings[true_id] - embeddings[false_id]).unsqueeze(0).clone(),
-        module_output_name="scores",
-    )
-    return [pooling, dense]
+    dim = transformer.get_embedding_dimension()
+    answers = transformer.model.get_input_embeddings().weight.detach()  # type: ignore[operator]
+    start = (answers[true_id] - answers[false_id]).unsqueeze(0).clone()
+    linear = nn.Identity()  # the default would be tanh
+    dense = Dense(dim, 1, bias=False, activation_function=linear, init_weight=start, module_output_name="scores")
+    return [Pooling(dim, pooling_mode="lasttoken"), dense]

@@ -7,12 +7,12 @@ from typing import Any, Unpack
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Module
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router, Transformer
+from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Router
 
 from experiments.config.bounds import Positive
 from experiments.config.errors import ConfigError
 from experiments.models.loading import described, load_transformer
-from experiments.models.options import CardOptions, CheckpointOptions, Options, PoolingMode
+from experiments.models.options import CardOptions, CheckpointOptions, ModalityConfig, PoolingMode, refuse_unknown
 from experiments.models.ready import ready
 
 
@@ -21,7 +21,7 @@ def load_encoder(
     *,
     pooling: PoolingMode | None = None,
     project_to: Positive | None = None,
-    modality_config: dict[str, dict[str, Any]] | None = None,
+    modality_config: ModalityConfig | None = None,
     module_output_name: str | None = None,
     processing_kwargs: dict[str, dict[str, Any]] | None = None,
     **options: Unpack[CheckpointOptions],
@@ -41,24 +41,18 @@ def load_encoder(
     Raises:
         ConfigError: If it can't be loaded, or pooling is asked of a model that gives no tokens.
     """
-    more = {"module_output_name": module_output_name, "processing_kwargs": processing_kwargs}
-    modules = encoder(name, Options(**options), pooling, modality_config, **more)
+    more: dict[str, Any] = {"module_output_name": module_output_name, "processing_kwargs": processing_kwargs}
+    if modality_config is not None:  # the library wants `image+text` as a tuple
+        more["modality_config"] = {tuple(k.split("+")) if "+" in k else k: v for k, v in modality_config.items()}
+    transformer = load_transformer(name, options, **more)
+    modules: list[Module] = [transformer]
+    if transformer.module_output_name == "token_embeddings":
+        modules.append(Pooling(transformer.get_embedding_dimension(), pooling or "mean"))
+    elif pooling is not None:
+        raise ConfigError(f"model.pooling={pooling}: {name} gives one embedding an input, no tokens; type null")
     if project_to is not None:
         modules.append(Dense(_dimension(modules), project_to, activation_function=None))
     return modules
-
-
-def encoder(
-    name: str, options: Options, pooling: str | None, modality_config: dict[str, dict[str, Any]] | None, **more: Any
-) -> list[Module]:
-    """Load a Transformer with Pooling where it gives tokens; see `load_encoder`."""
-    modality_config = None if modality_config is None else modalities(modality_config)  # type: ignore[assignment]
-    transformer = load_transformer(Transformer, name, options, modality_config=modality_config, **more)
-    if transformer.module_output_name == "token_embeddings":
-        return [transformer, Pooling(transformer.get_embedding_dimension(), pooling or "mean")]
-    if pooling is not None:
-        raise ConfigError(f"model.pooling={pooling}: {name} gives one embedding an input, no tokens; type null")
-    return [transformer]
 
 
 def load_router(
@@ -80,7 +74,7 @@ def load_router(
     Raises:
         ConfigError: If the dimensions differ, a mapping leads nowhere, or a part to freeze isn't there.
     """
-    given = Options(**options)
+    refuse_unknown(options)
     dims = {route: _dimension(modules) for route, modules in encoders.items()}
     wanted = embedding_dim or next(iter(dims.values()))
     for route, dim in dims.items():
@@ -90,15 +84,10 @@ def load_router(
             )
     mappings: Any = {(each.get("task"), each.get("modality")): str(each["route"]) for each in route_mappings or []}
     router = Router(encoders, allow_empty_key=False, route_mappings=mappings)
-    model = SentenceTransformer(modules=[router, Normalize()], **described(SentenceTransformer, given))
-    return ready(model, "of routes", given)
+    model = SentenceTransformer(modules=[router, Normalize()], **described(SentenceTransformer, options))
+    return ready(model, "of routes", **options)
 
 
 def _dimension(modules: Sequence[Module]) -> int:
     found = (getattr(module, "get_embedding_dimension", None) for module in reversed(modules))
     return next(dimension() for dimension in found if dimension is not None)
-
-
-def modalities(config: dict[str, dict[str, Any]]) -> dict[str | tuple[str, ...], dict[str, Any]]:
-    """Return a modality_config with `image+text` as the tuple that the library wants."""
-    return {tuple(key.split("+")) if "+" in key else key: value for key, value in config.items()}

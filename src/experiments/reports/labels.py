@@ -11,13 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-_LINE: dict[str, Any] = {
-    "arrowstyle": "-",
-    "color": "#999999",
-    "linewidth": 0.6,
-    "shrinkA": 0,
-    "shrinkB": 5,
-}  # to the point
+# From a label to its point.
+_LINE: dict[str, Any] = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkA": 0, "shrinkB": 5}
 
 
 class Label(NamedTuple):
@@ -26,19 +21,20 @@ class Label(NamedTuple):
     text: str
     x: float
     y: float
-    interval: tuple[float, float] | None = None  # of y: the bar is kept free
+    interval: Sequence[float] | None = None  # of y: the bar is kept free
     color: str = "black"
+
+    def draw(self, axes: Axes, place: tuple[float, float], coordinates: str, **style: Any) -> Any:
+        """Write it at a place."""
+        point, style = (self.x, self.y), style | {"va": "center", "fontsize": 9, "color": self.color}
+        return axes.annotate(self.text, point, xytext=place, textcoords=coordinates, **style)
 
 
 def place_labels(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
     """Put each label beside its point where that is free, and the others in a column to the right of the axes.
 
-    Nothing may be drawn or moved afterwards; save the figure with `bbox_inches="tight"`.
-
-    Args:
-        figure: With everything on it.
-        axes: Their limits and scales set.
-        labels: Those that come first have the first choice of a place.
+    The labels that come first have the first choice of a place. Everything else must be on the figure, the limits and
+    scales set: nothing may be drawn or moved afterwards. The figure must be `tight` to hold the column.
     """
     figure.canvas.draw()
     figure.set_layout_engine("none")  # from here on nothing may move
@@ -46,31 +42,25 @@ def place_labels(figure: Figure, axes: Axes, labels: Sequence[Label]) -> None:
     legend = axes.get_legend()
     taken = [legend.get_window_extent(renderer)] if legend else []
     for label in labels:
-        x, y = axes.transData.transform((label.x, label.y))
-        edges = [(label.x, edge) for edge in label.interval or (label.y, label.y)]
-        (_, low), (_, high) = axes.transData.transform(edges)
+        low, high = label.interval or (label.y, label.y)
+        (x, y), (_, low), (_, high) = axes.transData.transform([(label.x, each) for each in (label.y, low, high)])
         taken += [Bbox.from_bounds(x - 9, y - 9, 18, 18), Bbox.from_extents(x - 2, low, x + 2, high)]
     frame = axes.get_window_extent(renderer)
     left_over = []
     for label in labels:
         for rise, side in itertools.product((0, 5, -5, 16, -16, 27, -27), (1, -1)):
-            drawn = axes.annotate(
-                label.text,
-                (label.x, label.y),
-                xytext=(side * 7, rise),
-                textcoords="offset points",
+            drawn = label.draw(
+                axes,
+                (side * 7, rise),
+                "offset points",
                 ha="left" if side > 0 else "right",
-                va="center",
                 bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5},  # above the lines
                 zorder=4,
                 arrowprops=_LINE | {"relpos": (0 if side > 0 else 1, 0.5)} if abs(rise) > 5 else None,
-                fontsize=9,
-                color=label.color,
             )
             drawn.update_positions(renderer)
             box = Text.get_window_extent(drawn, renderer)  # without the line
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1
-            if inside and not any(box.overlaps(other) for other in taken):
+            if frame.x0 <= box.x0 and box.x1 <= frame.x1 and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
             drawn.remove()
@@ -90,14 +80,5 @@ def _column_of_labels(axes: Axes, labels: Sequence[Label]) -> None:
     if labels and heights[-1] < 0:  # pushed off the bottom: up again, all together
         heights = [each - heights[-1] for each in heights]
     for label, y in zip(labels, heights[1:], strict=True):
-        axes.annotate(
-            label.text,
-            (label.x, label.y),
-            xytext=(1.03, y / extent.height),
-            textcoords="axes fraction",
-            va="center",
-            zorder=1,
-            arrowprops=_LINE | {"relpos": (0, 0.5)},
-            fontsize=9,
-            color=label.color,
-        )
+        arrow = _LINE | {"relpos": (0, 0.5)}
+        label.draw(axes, (1.03, y / extent.height), "axes fraction", zorder=1, arrowprops=arrow)

@@ -12,10 +12,10 @@ import yaml
 
 from experiments.config.hints import dotted_keys, select, show
 from experiments.config.keys import Role, effective, plays
-from experiments.evaluation.primary_metric import primary_metric
-from experiments.reports.run_report import counts, score
-from experiments.reports.tables import energy_text, markdown_table, metric_label, short_count, shown, time_text
-from experiments.runs.metrics_file import best_measured, dimensions, main_values, parts
+from experiments.reports import tables
+from experiments.reports.tables import counts, markdown_table, percent, score
+from experiments.runs import metrics_file
+from experiments.runs.metrics_file import best_measured, dimensions, main_values, metric_label, parts, primary_metric
 from experiments.runs.run import Run, duration_s
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
@@ -30,105 +30,91 @@ class Entry(NamedTuple):
     kind: str
     parameters: float
     value: float
-    interval: tuple[float, float] | None = None  # 95%
+    interval: Sequence[float] | None = None  # 95%
     base: float | None = None  # before training
     run: Run | None = None
 
 
-def groups(runs: Sequence[Run]) -> list[list[Run]]:
-    """Group runs by what they were evaluated on, each group best first: other queries can't be ranked together."""
-    found: dict[tuple[str, str], list[Run]] = {}
-    for run in sorted(runs, key=_value, reverse=True):
-        found.setdefault((run.metrics["evaluation"]["fingerprint"], primary_metric(run.metrics)), []).append(run)
-    return list(found.values())
+def boards(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
+    """Group runs, best first, by what they were evaluated on: other queries can't be ranked together.
 
-
-def titles(boards: Sequence[Sequence[Run]]) -> list[str]:
-    """Return a heading for each group: metric, name and size of the data, and its fingerprint where two are alike."""
-    names = []
-    for board in boards:
-        evaluation = board[0].metrics["evaluation"]
-        metric = primary_metric(board[0].metrics)
-        kind = "" if metric.startswith("cosine_") else ", reranked"
-        names.append(f"{metric_label(metric)} on {evaluation['name']}{kind}: {counts(evaluation)}")
-    prints = [board[0].metrics["evaluation"]["fingerprint"] for board in boards]
-    return [
-        f"{name} (data {data})" if names.count(name) > 1 else name for name, data in zip(names, prints, strict=True)
-    ]
-
-
-def _value(run: Run) -> float:
-    return main_values(best_measured(run.metrics))[primary_metric(run.metrics)]
+    Each group has a heading: metric, name and size of the data, and its fingerprint where two are alike.
+    """
+    groups: dict[tuple[str, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: _entry(run, _best(run), "").value, reverse=True):
+        groups.setdefault((primary_metric(run.metrics), run.metrics["evaluation"]["fingerprint"]), []).append(run)
+    titles = []
+    for (metric, _), (run, *_) in groups.items():
+        evaluation, kind = run.metrics["evaluation"], "" if metric.startswith("cosine_") else ", reranked"
+        titles.append(f"{metric_label(metric)} on {evaluation['name']}{kind}: {counts(evaluation)}")
+    prints = [f" (data {fingerprint})" for _, fingerprint in groups]
+    titles = [title + data * (titles.count(title) > 1) for title, data in zip(titles, prints, strict=True)]
+    return [*zip(titles, groups.values(), strict=True)]
 
 
 def entries(runs: Sequence[Run]) -> list[Entry]:
     """Return what was measured, best first: each run and, of trained ones, the model before, once for equal values."""
-    found = []
+    found, before, seen = [], [], set()
     for run, label in zip(runs, labels(runs), strict=True):
-        if run.metrics.get("final"):
-            base = main_values(run.metrics.get("base")).get(primary_metric(run.metrics))
-            found.append(_entry(run, "final", label)._replace(base=base, run=run))
-        else:
-            found.append(_entry(run, "base", label)._replace(run=run))
-    seen = {(entry.run.metrics["model"]["name"], entry.value) for entry in found if entry.run and entry.base is None}
-    before = []  # runs whose model as it was has no row yet
-    for run in [entry.run for entry in found if entry.run and entry.base is not None]:
-        model = run.metrics["model"]["name"]
-        if (key := (model, _entry(run, "base", model).value)) not in seen:
+        is_trained = _best(run) == "final"
+        base = main_values(run.metrics.get("base")).get(primary_metric(run.metrics)) if is_trained else None
+        found.append(_entry(run, _best(run), label)._replace(base=base, run=run))
+        if base is None:
+            seen.add((run.metrics["model"]["name"], found[-1].value))
+    for run, entry in zip(runs, found, strict=True):
+        if entry.base is not None and (key := (run.metrics["model"]["name"], entry.base)) not in seen:
             seen.add(key)
-            before.append(run)
-    names = _told_apart(before, [_model_label(run.metrics["model"]["name"]) for run in before], _OF_BASE)
+            before.append(run)  # its model as it was has no row yet
+    names = _told_apart(before, [_model_label(run) for run in before], _OF_BASE)
     found += [_entry(run, "base", name) for run, name in zip(before, names, strict=True)]
     return sorted(found, key=lambda entry: -entry.value)
+
+
+def _best(run: Run) -> str:
+    return "final" if run.metrics.get("final") else "base"
 
 
 def _entry(run: Run, tag: str, label: str) -> Entry:
     """Return the row of a run's model before (`base`) or after training (`final`)."""
     metric, values = primary_metric(run.metrics), main_values(run.metrics[tag])
-    low, high = values.get(f"{metric}_ci95") or (None, None)
-    interval = None if low is None or high is None else (low, high)
     kind = FINETUNED if tag == "final" else AS_IT_IS
-    return Entry(label, kind, run.metrics["model"]["parameters"], values[metric], interval)
+    return Entry(label, kind, run.metrics["model"]["parameters"], values[metric], values.get(f"{metric}_ci95"))
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """Return a name for each run: the one it was given, or its model's, and what tells it from others of that name."""
-    names = [
-        # A sweep names a run after what it swept.
-        (run.record["config"].get("run_name") or _model_label(run.metrics["model"]["name"])).removeprefix("model=")
-        for run in runs
-    ]
-    return _told_apart(runs, names)
+    names = [run.record["config"].get("run_name") or _model_label(run) for run in runs]
+    return _told_apart(runs, [name.removeprefix("model=") for name in names])  # a sweep names a run after its keys
 
 
-def _told_apart(runs: Sequence[Run], names: Sequence[str], within: tuple[str, ...] = ("",)) -> list[str]:
-    """Return the names, those that several runs have with what differs in the config, of keys that begin so."""
-    names = [*names]
-    for name in {name for name in names if names.count(name) > 1}:
-        alike = [i for i, other in enumerate(names) if other == name]
-        told = [_differences(runs[i], [runs[k] for k in alike], within) for i in alike]
-        for i, difference in zip(alike, told, strict=True):
-            if told.count(difference) > 1 or not difference:
-                start = datetime.fromisoformat(runs[i].record["start"])
-                difference = ", ".join(filter(None, [difference, f"{start:%m-%d %H:%M:%S}"]))
-            names[i] = f"{name} {difference}"
-    return names
-
-
-def _model_label(name: str) -> str:
-    """Return a model's name; of a run's folder the run's, which is the folder above `final`."""
+def _model_label(run: Run) -> str:
+    """Return the name of a run's model; of another run's folder that run's, which is the folder above `final`."""
+    name = run.metrics["model"]["name"]
     path = Path(name)
     if path.name == "final" and len(path.parts) > 1:
         return f"{path.parent.name}/final"
     return name if name.count("/") < 2 else path.name
 
 
+def _told_apart(runs: Sequence[Run], names: Sequence[str], within: tuple[str, ...] = ("",)) -> list[str]:
+    """Return the names, those that several runs have with what differs in the config, of keys that begin so."""
+    found = [*names]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = {index: run for index, run in enumerate(runs) if names[index] == name}
+        told = [_differences(run, [*alike.values()], within) for run in alike.values()]
+        for (index, run), difference in zip(alike.items(), told, strict=True):
+            if told.count(difference) > 1 or not difference:
+                start = f"{datetime.fromisoformat(run.record['start']):%m-%d %H:%M:%S}"
+                difference = f"{difference}, {start}" if difference else start
+            found[index] = f"{name} {difference}"
+    return found
+
+
 def _differences(run: Run, others: Sequence[Run], within: tuple[str, ...]) -> str:
     """Return the config keys, with their values, in which a run differs from any of the others."""
     configs = [effective(other.record["config"]) for other in others]
-    keys = dict.fromkeys(key for config in configs for key in dotted_keys(config) if key.startswith(within))
     found = {}
-    for key in keys:
+    for key in dict.fromkeys(key for config in configs for key in dotted_keys(config) if key.startswith(within)):
         # Not where a run's model lies, and each seed once.
         if key == "model.name" or key.startswith("model.card") or (plays(key, Role.SEED) and key != "seed"):
             continue
@@ -137,7 +123,7 @@ def _differences(run: Run, others: Sequence[Run], within: tuple[str, ...]) -> st
             found[key] = select(run.record["config"], key)
     if len(found) > 4:  # other options altogether
         return ""
-    return ", ".join(f"{key.rpartition('.')[2]}={show(value)}" for key, value in found.items())
+    return ", ".join(f"{tables.last_part(key)}={show(value)}" for key, value in found.items())
 
 
 def models_table(found: Sequence[Entry], metric: str) -> str:
@@ -145,19 +131,16 @@ def models_table(found: Sequence[Entry], metric: str) -> str:
     headers = ["model", "what", "parameters", f"{metric_label(metric)} [95% interval]", "dimensions"]
     rows = []
     for entry in found:
-        value = f"{entry.value:.3f}" + ("" if entry.interval is None else " [{:.3f}, {:.3f}]".format(*entry.interval))
-        row = [entry.label, entry.kind, short_count(entry.parameters), value]
-        rows.append([*row, *(_cost(entry.run) if entry.run else ["–"] * 4)])
+        value, cost = tables.score_text(entry.value, entry.interval), ["–"] * 4
+        if run := entry.run:
+            full, *_ = [*dimensions(best_measured(run.metrics)), None]
+            saved = run.metrics["model"].get("truncate_dim")
+            dimension = "–" if full is None else str(full) if saved in (None, full) else f"{full}, saved {saved}"
+            energy = (run.metrics.get("energy") or {}).get("energy_kwh")
+            cost = [tables.time_text(duration_s(run.record)), tables.known(energy, tables.energy_text)]
+            cost = [dimension, *cost, tables.shown(run.path)]
+        rows.append([entry.label, entry.kind, tables.short_count(entry.parameters), value, *cost])
     return markdown_table([*headers, "time", "energy", "run"], rows)
-
-
-def _cost(run: Run) -> list[str]:
-    dims = dimensions(best_measured(run.metrics))
-    saved = run.metrics["model"].get("truncate_dim")
-    dimension = "–" if not dims else str(dims[0]) if saved in (None, dims[0]) else f"{dims[0]}, saved {saved}"
-    energy = run.metrics.get("energy")
-    cost = energy_text(energy["energy_kwh"]) if energy else "–"
-    return [dimension, time_text(duration_s(run.record)), cost, shown(run.path)]
 
 
 def dimensions_table(run: Run, published: dict[str, Any] | None = None) -> str:
@@ -165,39 +148,33 @@ def dimensions_table(run: Run, published: dict[str, Any] | None = None) -> str:
     metric = primary_metric(run.metrics)
     base = "base" if run.metrics.get("final") else AS_IT_IS
     measured = {name: run.metrics[key] for key, name in (("base", base), ("final", FINETUNED)) if run.metrics.get(key)}
-    if published:
-        for k, name in enumerate(("base", FINETUNED)):
+    headers = [f"{name} [95% interval]" for name in measured]
+    for k, name in enumerate(("base", FINETUNED)):
+        if published:
+            headers.append(f"{AS_PUBLISHED} {name}")
             values = {str(dim): {metric: row[k]} for dim, row in published["dimensions"].items()}
-            measured[f"{AS_PUBLISHED} {name}"] = {"dimensions": values}
+            measured[headers[-1]] = {"dimensions": values}
     dims = _dims(measured.values())
-    headers, rows = ["dimensions"], [[str(dim)] for dim in dims]
-    for name, each in measured.items():
-        headers += [name if name.startswith(AS_PUBLISHED) else f"{name} [95% interval]", "% of full"]
+    rows = [[str(dim)] for dim in dims]
+    for each in measured.values():
+        shares = metrics_file.retention(each, metric)
         for dim, row in zip(dims, rows, strict=True):
-            row += [score(parts(each).get(str(dim)), metric, interval=True), _share(each, dim, metric)]
-    return markdown_table(headers, rows)
+            row += [score(parts(each).get(str(dim)), metric, interval=True), percent(shares.get(dim, math.nan))]
+    return markdown_table(["dimensions", *(header for name in headers for header in (name, "% of full"))], rows)
 
 
 def _dims(measured: Iterable[dict[str, Any]]) -> list[int]:
     return sorted({dim for each in measured for dim in dimensions(each)}, reverse=True)
 
 
-def _share(measured: dict[str, Any], dim: int, metric: str) -> str:
-    full = main_values(measured)[metric]
-    value = parts(measured).get(str(dim), {}).get(metric)
-    return "–" if value is None or not full or math.isnan(full) else f"{value / full:.1%}"
-
-
-def every_run_table(runs: Sequence[Run], names: Sequence[str]) -> str:
-    """Return each run's best metrics by dimension, with the share of its full one."""
-    best = [best_measured(run.metrics) for run in runs]
-    dims, rows = _dims(best), []
-    for run, name, each in zip(runs, names, best, strict=True):
-        metric, row = primary_metric(run.metrics), [name]
-        for dim in dims:
-            values = parts(each).get(str(dim))
-            row.append(f"{score(values, metric)} ({_share(each, dim, metric)})" if values else "–")
-        rows.append(row)
+def every_run_table(runs: Sequence[tuple[str, Run]]) -> str:
+    """Return the best metrics of runs, given with their names, by dimension, with the share of the full one."""
+    dims, rows = _dims(best_measured(run.metrics) for _, run in runs), []
+    for name, run in runs:
+        each, metric = best_measured(run.metrics), primary_metric(run.metrics)
+        shares = metrics_file.retention(each, metric)
+        cells = {dim: f"{score(parts(each)[str(dim)], metric)} ({percent(share)})" for dim, share in shares.items()}
+        rows.append([name, *(cells.get(dim, "–") for dim in dims)])
     return markdown_table(["model", *map(str, dims)], rows)
 
 
@@ -214,25 +191,25 @@ def published_entries(published: dict[str, Any]) -> list[Entry]:
 
 def why_not_published(run: Run, published: dict[str, Any]) -> str | None:
     """Return why the article's values don't compare with a run's evaluation; None if the data set is the same."""
-    evaluation, data = run.metrics["evaluation"], run.record["config"].get("data") or {}
-    theirs = published["data"]
-    wanted = f"{theirs['path']} ({theirs['eval']['name']}: {counts(theirs)}, {metric_label(published['metric'])})"
-    if data.get("path") != theirs["path"] or data.get("eval") != theirs["eval"]:
-        return f"published values not shown: they are of {wanted}, and these runs of {evaluation['name']}"
+    evaluation, data, theirs = run.metrics["evaluation"], run.record["config"].get("data") or {}, published["data"]
     # Deduplication, the default here, makes equal pages one document: somewhat fewer of the same pages.
     fewer = theirs["num_documents"] - evaluation["num_documents"]
     same_queries = theirs["num_queries"] * 0.98 <= evaluation["num_queries"] <= theirs["num_queries"]
-    if not same_queries or not 0 <= fewer <= theirs["num_documents"] * 0.1:
-        return f"published values not shown: they are of {wanted}, and these runs of {counts(evaluation)} of it"
-    if primary_metric(run.metrics) != published["metric"]:
-        return f"published values not shown: they are of {wanted}, and these runs are ranked by another metric"
-    return None
+    if data.get("path") != theirs["path"] or data.get("eval") != theirs["eval"]:
+        these = f"of {evaluation['name']}"
+    elif not same_queries or not 0 <= fewer <= theirs["num_documents"] * 0.1:
+        these = f"of {counts(evaluation)} of it"
+    elif primary_metric(run.metrics) != published["metric"]:
+        these = "are ranked by another metric"
+    else:
+        return None
+    wanted = f"{theirs['path']} ({theirs['eval']['name']}: {counts(theirs)}, {metric_label(published['metric'])})"
+    return f"Published values not shown: they are of {wanted}, and these runs {these}."
 
 
 def published_note(run: Run, published: dict[str, Any]) -> str:
     """Return where the published values come from, and in what the evaluation differs from the article's."""
-    evaluation, theirs = run.metrics["evaluation"], published["data"]
     note = f"Published: as reported in [{published['source']}]({published['url']}), not measured here."
-    if counts(evaluation) != counts(theirs):
-        note += f" The article has {counts(theirs)}: it keeps equal pages apart."
+    if (theirs := counts(published["data"])) != counts(run.metrics["evaluation"]):
+        note += f" The article has {theirs}: it keeps equal pages apart."
     return note

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import string
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from string import ascii_uppercase
 
 import numpy as np
 
 from experiments.config.errors import ConfigError
 from experiments.config.hints import select, show
 from experiments.config.keys import Role, digest, effective, keys_of, values_of
-from experiments.evaluation.primary_metric import primary_metric
 from experiments.evaluation.query_values import Part, read_query_values
 from experiments.reports.tables import shown
-from experiments.runs.metrics_file import best_measured, dimensions
+from experiments.runs.metrics_file import best_measured, dimensions, primary_metric
 from experiments.runs.run import Run, is_finished, load_run, read_record, run_dirs
 
 _DEFINING = keys_of(Role.METRICS)
+_LABELS = [*ascii_uppercase, *map("".join, itertools.product(ascii_uppercase, repeat=2))]  # A to Z, then AA and so on
 
 
 @dataclass
@@ -29,6 +29,11 @@ class Setting:
     label: str
     runs: list[Run] = field(default_factory=list)
     values: list[dict[str, Part]] = field(default_factory=list)  # of each run
+
+    @property
+    def listed(self) -> str:
+        """The runs and their seeds."""
+        return ", ".join(f"{shown(run.path)} (seed {run.record['seed']})" for run in self.runs)
 
     @property
     def keys(self) -> list[str]:
@@ -57,26 +62,31 @@ class Setting:
 
 
 def load_settings(paths: Sequence[Path]) -> list[Setting]:
-    """Return the settings in the order in which their runs are named.
+    """Return the settings in the order in which their runs are named: by directories that are runs or hold some.
 
-    Args:
-        paths: Directories of finished runs, or such that hold finished runs. A run of a seed that its setting has
-            already makes a setting of its own.
+    Runs of one config but for its seeds are one setting; a second run of a seed makes a setting of its own.
 
     Raises:
         ConfigError: If there are fewer than two runs, one isn't finished, or they can't be ranked together.
     """
     runs = _load(paths)
-    _refuse_different_evaluations(runs)
+    for run in runs[1:]:
+        _refuse_other_evaluation(runs[0], run)
     values = [read_query_values(run) for run in runs]
-    for run, each in zip(runs, values, strict=True):
-        if _main_queries(each) != _main_queries(values[0]):
+    settings: dict[tuple[str, int], Setting] = {}
+    seen: dict[tuple[str, str], int] = {}
+    main_queries, *others = (next(iter(each.values())).query_ids for each in values)
+    for run, query_ids in zip(runs[1:], others, strict=True):
+        if query_ids != main_queries:
             raise ConfigError(f"not ranked: {shown(runs[0].path)} and {shown(run.path)} were scored on other queries")
-    return _group(runs, values)
-
-
-def _main_queries(values: dict[str, Part]) -> list[str]:
-    return next(iter(values.values())).query_ids
+    for run, each in zip(runs, values, strict=True):
+        seeds = digest(values_of(run.record["config"], Role.SEED))
+        rest = digest([run.record["job"], effective(run.record["config"], Role.SEED)])
+        repeat = seen[rest, seeds] = seen.get((rest, seeds), -1) + 1
+        setting = settings.setdefault((rest, repeat), Setting(_LABELS[len(settings)]))
+        setting.runs.append(run)
+        setting.values.append(each)
+    return [*settings.values()]
 
 
 def _load(paths: Sequence[Path]) -> list[Run]:
@@ -98,45 +108,18 @@ def _load(paths: Sequence[Path]) -> list[Run]:
     return runs
 
 
-def _refuse_different_evaluations(runs: Sequence[Run]) -> None:
-    """Refuse runs that were measured on other data or by another metric; the data's name may differ."""
-    first, ours = runs[0], _measured(runs[0])
-    for run in runs[1:]:
-        theirs = _measured(run)
-        differ = [key for key in ours | theirs if key != "name" and ours.get(key) != theirs.get(key)]
-        if differ:
-            what = "metrics" if {*differ} <= {"metric", *_DEFINING} else "evaluation data"
-            one, other = (f"{each['name']} ({_listed(each, differ)})" for each in (ours, theirs))
-            raise ConfigError(
-                f"not ranked: the {what} differ: {shown(first.path)} was evaluated on {one}, "
-                f"{shown(run.path)} on {other}"
-            )
-
-
-def _measured(run: Run) -> dict[str, Any]:
-    """Return what a run's numbers are measured on and by."""
-    defining = {key: show(select(run.record["config"], key)) for key in _DEFINING}
-    return run.metrics["evaluation"] | {"metric": primary_metric(run.metrics)} | defining
-
-
-def _listed(measured: dict[str, Any], keys: Sequence[str]) -> str:
-    return ", ".join(f"{key.removeprefix('num_')} {measured.get(key)}" for key in keys)
-
-
-def _group(runs: Sequence[Run], values: Sequence[dict[str, Part]]) -> list[Setting]:
-    settings: dict[tuple[str, int], Setting] = {}
-    seen: dict[tuple[str, str], int] = {}
-    for run, each in zip(runs, values, strict=True):
-        seeds = digest(values_of(run.record["config"], Role.SEED))
-        rest = digest([run.record["job"], effective(run.record["config"], Role.SEED)])
-        repeat = seen[rest, seeds] = seen.get((rest, seeds), -1) + 1
-        setting = settings.setdefault((rest, repeat), Setting(_label(len(settings))))
-        setting.runs.append(run)
-        setting.values.append(each)
-    return [*settings.values()]
-
-
-def _label(index: int) -> str:
-    """Return A to Z, then AA and so on."""
-    letters = string.ascii_uppercase
-    return letters[index] if index < 26 else letters[index // 26 - 1] + letters[index % 26]
+def _refuse_other_evaluation(first: Run, run: Run) -> None:
+    """Refuse a run that was measured on other data or by another metric than the first; the data's name may differ."""
+    both = [
+        each.metrics["evaluation"]
+        | {"metric": primary_metric(each.metrics)}
+        | {key: show(select(each.record["config"], key)) for key in _DEFINING}
+        for each in (first, run)
+    ]
+    keys = [key for key in both[0] | both[1] if key != "name" and both[0].get(key) != both[1].get(key)]
+    if keys:
+        what = "metrics" if {*keys} <= {"metric", *_DEFINING} else "evaluation data"
+        values = [", ".join(f"{key.removeprefix('num_')} {each.get(key)}" for key in keys) for each in both]
+        one, other = (f"{each['name']} ({listed})" for each, listed in zip(both, values, strict=True))
+        said = f"{shown(first.path)} was evaluated on {one}, {shown(run.path)} on {other}"
+        raise ConfigError(f"not ranked: the {what} differ: {said}")

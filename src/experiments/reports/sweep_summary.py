@@ -4,91 +4,70 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 import shlex
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from experiments.evaluation.primary_metric import primary_metric
-from experiments.reports.tables import energy_text, joined, markdown_table, metric_label, shortened, shown, time_text
-from experiments.runs.files import save_json
-from experiments.runs.metrics_file import OldRecordError, best_measured, load_metrics, main_values
+from experiments.reports import tables
+from experiments.reports.page import render
+from experiments.reports.tables import known, last_part, score_text
+from experiments.runs import metrics_file
+from experiments.runs.files import replacing, save_json
 from experiments.runs.run import duration_s, read_record
+from experiments.runs.sweeps import FINAL, read_sweep
 
-_MIB = 2**20
+
+def write_summary(sweep_dir: Path, sweep: dict[str, Any]) -> None:
+    """Fill in what the jobs' own files say and rewrite `summary.json`, `.csv` and `.md`, each atomically."""
+    jobs = sweep["jobs"]
+    for job in jobs:
+        job.update(_results(sweep_dir / job["dir"], job))
+    save_json(sweep_dir / "summary.json", sweep)
+    dims = sorted({int(dim) for job in jobs for dim in job.get("dimensions") or {}}, reverse=True)
+    logs = [job["log"] for job in jobs if (sweep_dir / job["log"]).exists()]  # a job that never started has none
+    statuses = Counter(map(shown_status, jobs))
+    page = render("sweep_summary", **sweep, statuses=statuses, logs=logs, table=_table(sweep, dims))
+    for name, text in (("summary.csv", _csv(sweep, dims)), ("summary.md", page)):
+        with replacing(sweep_dir / name) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
 
 
-def results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """Return what a job's own files say: metric, interval, time, energy; empty until they are there.
-
-    Args:
-        run_dir: The job's directory.
-        job: Its entry in the sweep; metrics are taken of a finished job alone.
-    """
+def _results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Return what a job's own files say: time and, of a finished one, metrics and energy; empty without files."""
     record = read_record(run_dir) if job["status"] not in ("pending", "duplicate", "skipped") else None
     if record is None:
         return {}
     is_known = record["attempts"][-1]["end"] is not None or job["status"] == "running"
     found: dict[str, Any] = {"time_s": duration_s(record) if is_known else job.get("wall_s")}
     try:
-        metrics = load_metrics(run_dir) if job["status"] == "finished" else None
-    except OldRecordError as error:
+        metrics = metrics_file.load_metrics(run_dir) if job["status"] == "finished" else None
+    except metrics_file.OldRecordError as error:
         return found | {"error": str(error)}
     if not metrics:
         return found
-    metric, best = primary_metric(metrics), best_measured(metrics)
-    values = {dim: each.get(metric) for dim, each in best.get("dimensions", {}).items()}
-    full = main_values(best)
-    energy = metrics.get("energy") or {}
+    metric, best, energy = (
+        metrics_file.primary_metric(metrics),
+        metrics_file.best_measured(metrics),
+        metrics.get("energy") or {},
+    )
     return found | {
         "metric": metric,
-        "value": full.get(metric),
-        "interval": full.get(f"{metric}_ci95"),
-        "dimensions": values,
+        "value": metrics_file.main_values(best).get(metric),
+        "interval": metrics_file.main_values(best).get(f"{metric}_ci95"),
+        "dimensions": {dim: each.get(metric) for dim, each in best.get("dimensions", {}).items()},
         "energy_kwh": energy.get("energy_kwh"),
         "emissions_kg": energy.get("emissions_kg"),
     }
 
 
-def write_tables(sweep_dir: Path, sweep: dict[str, Any]) -> None:
-    """Write `summary.csv` and `summary.md`, each atomically."""
-    dims = sorted({int(dim) for job in sweep["jobs"] for dim in job.get("dimensions") or {}}, reverse=True)
-    _replace(sweep_dir / "summary.csv", _csv(sweep, dims))
-    _replace(sweep_dir / "summary.md", _page(sweep_dir, sweep, dims))
-
-
 def shown_status(job: dict[str, Any]) -> str:
     """Return a job's status as it is shown."""
-    if job["status"] == "finished" and job["reused"]:
-        return "reused"
-    return str(job["status"])
-
-
-def table(sweep: dict[str, Any], dims: list[int] | None = None) -> str:
-    """Return a Markdown table of the jobs, for a person: rounded, in minutes and GiB.
-
-    Args:
-        sweep: As `sweeps.read_sweep` gives it.
-        dims: Matryoshka dimensions to show the metric at; None: the full one alone.
-    """
-    label = metric_label(next((job["metric"] for job in sweep["jobs"] if job.get("metric")), "metric"))
-    headers = ["job", *map(last_part, sweep["keys"]), "status", f"{label} [95% interval]"]
-    headers += [*(f"{dim}d" for dim in (dims or [])[1:]), "time", "peak memory", "energy", "note"]
-    rows = []
-    for job in sweep["jobs"]:
-        values = job.get("dimensions") or {}
-        row = [str(job["number"]), *(job["point"].get(key, "") for key in sweep["keys"]), shown_status(job)]
-        row.append(_score(job.get("value"), job.get("interval")))
-        row += [_score(values.get(str(dim))) for dim in (dims or [])[1:]]
-        row.append("–" if job.get("time_s") is None else time_text(job["time_s"]))
-        row.append(_memory(job))
-        row.append("–" if job.get("energy_kwh") is None else energy_text(job["energy_kwh"]))
-        rows.append([*row, textwrap.shorten(note(job), 80, placeholder=" …")])
-    return markdown_table(headers, rows)
+    return "reused" if job["status"] == "finished" and job["reused"] else str(job["status"])
 
 
 def note(job: dict[str, Any]) -> str:
@@ -100,80 +79,41 @@ def note(job: dict[str, Any]) -> str:
     return job.get("error") or ""
 
 
-def conclude(sweep_dir: Path) -> int:
-    """Print a sweep's table and where to see more, and return its exit code.
-
-    Returns:
-        0 if every job finished, 2 if all that did not are mistakes in what was typed, else 1: running out of memory
-        is a result, but not one that a script that goes on from the sweep can take for a model.
-    """
-    from experiments.runs.sweeps import FINAL, read_sweep
-
-    sweep = read_sweep(sweep_dir)
-    assert sweep is not None
-    records = [read_record(sweep_dir / job["dir"]) or {} for job in sweep["jobs"]]
-    lines = ["", table(sweep), "", f"Summary:   {sweep_dir / 'summary.md'}"]
-    lines.append(f"Report:    {shlex.join(['python', '-m', 'experiments.report', shown(sweep_dir)])}")
-    lines += _dashboard_lines([record for record in records if record.get("dashboard")])
-    sys.stdout.write("\n".join(lines) + "\n")
-    bad = {job["status"] for job in sweep["jobs"] if job["status"] not in FINAL}
-    return 0 if not bad else 2 if bad == {"refused"} else 1
+def _point(sweep: dict[str, Any], job: dict[str, Any]) -> list[str]:
+    return [job["point"].get(key, "") for key in sweep["keys"]]
 
 
-def _dashboard_lines(records: list[dict[str, Any]]) -> list[str]:
-    """Return the command that opens the dashboard, and what to add to the address for these runs alone.
-
-    Args:
-        records: `run.json` of the runs that were tracked.
-    """
-    if not records:
-        return []
-    names = ",".join(quote(record.get("tracked_as") or record["name"], safe="=") for record in records)
-    return [f"Dashboard: {records[-1]['dashboard']}", f"           add to the address: &smoothing=0&runs={names}"]
-
-
-def _page(sweep_dir: Path, sweep: dict[str, Any], dims: list[int]) -> str:
-    counts: dict[str, int] = {}
+def _table(sweep: dict[str, Any], dims: list[int]) -> str:
+    """Return a Markdown table of the jobs, for a person: rounded, with the metric at the smaller dimensions too."""
+    label = metrics_file.metric_label(next((job["metric"] for job in sweep["jobs"] if job.get("metric")), "metric"))
+    headers = ["job", *map(last_part, sweep["keys"]), "status", f"{label} [95% interval]"]
+    headers += [*(f"{dim}d" for dim in dims[1:]), "time", "peak memory", "energy", "note"]
+    rows = []
     for job in sweep["jobs"]:
-        counts[shown_status(job)] = counts.get(shown_status(job), 0) + 1
-    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
-    lines = []
-    for job in sweep["jobs"]:
-        has_log = (sweep_dir / job["log"]).exists()  # a job that never started has none
-        log = f" (log: [{job['log']}]({job['log']}))" if has_log else ""
-        lines.append(f"- job {job['number']}: `{job['rerun']}`{log}")
-    parts = [
-        f"# {sweep['name']}",
-        f"`{sweep['command']}`",
-        f"{len(sweep['jobs'])} jobs: {summary}. The sweep is {sweep['status']}.",
-        table(sweep, dims),
-        "## Each job alone",
-        "\n".join(lines),
-    ]
-    return "\n\n".join(parts) + "\n"
+        values = job.get("dimensions") or {}
+        row = [str(job["number"]), *_point(sweep, job), shown_status(job)]
+        row.append(score_text(job.get("value"), job.get("interval")))
+        row += [score_text(values.get(str(dim))) for dim in dims[1:]]
+        row += [known(job.get("time_s"), tables.time_text), known(peak_bytes(job), tables.memory_text)]
+        row += [known(job.get("energy_kwh"), tables.energy_text), textwrap.shorten(note(job), 80, placeholder=" …")]
+        rows.append(row)
+    return tables.markdown_table(headers, rows)
 
 
 def _csv(sweep: dict[str, Any], dims: list[int]) -> str:
     """Return the rows unrounded, in seconds, bytes and kWh."""
-    low_high = ("interval_low", "interval_high")
     plain = ("time_s", "wall_s", "peak_memory_bytes", "peak_device_bytes", "energy_kwh", "emissions_kg")
-    headers = ["job", *sweep["keys"], "status", "metric", "value", *low_high, *(f"value_dim{dim}" for dim in dims)]
+    headers = ["job", *sweep["keys"], "status", "metric", "value", "interval_low", "interval_high"]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*headers, *plain, "note", "log", "rerun"])
+    writer.writerow([*headers, *(f"value_dim{dim}" for dim in dims), *plain, "note", "log", "rerun"])
     for job in sweep["jobs"]:
         values = job.get("dimensions") or {}
-        row = [job["number"], *(job["point"].get(key, "") for key in sweep["keys"]), shown_status(job)]
+        row = [job["number"], *_point(sweep, job), shown_status(job)]
         row += [job.get("metric"), job.get("value"), *(job.get("interval") or [None, None])]
-        row += [values.get(str(dim)) for dim in dims]
-        writer.writerow([*row, *(job.get(key) for key in plain), note(job), job["log"], job["rerun"]])
+        row += [*(values.get(str(dim)) for dim in dims), *(job.get(key) for key in plain)]
+        writer.writerow([*row, note(job), job["log"], job["rerun"]])
     return file.getvalue()
-
-
-def _score(value: float | None, interval: list[float] | None = None) -> str:
-    if value is None:
-        return "–"
-    return f"{value:.3f}" + (f" [{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "")
 
 
 def peak_bytes(job: dict[str, Any]) -> int | None:
@@ -181,9 +121,25 @@ def peak_bytes(job: dict[str, Any]) -> int | None:
     return job.get("peak_device_bytes") or job.get("peak_memory_bytes")
 
 
-def _memory(job: dict[str, Any]) -> str:
-    peak = peak_bytes(job)
-    return "–" if peak is None else f"{peak / _MIB:,.0f} MiB"
+def conclude(sweep_dir: Path) -> int:
+    """Print a sweep's table and where to see more, and return its exit code.
+
+    Returns:
+        0 if every job finished, 2 if all that did not are mistakes in what was typed, else 1: running out of memory
+        is a result, but not one that a script that goes on from the sweep can take for a model.
+    """
+    sweep = read_sweep(sweep_dir)
+    assert sweep is not None
+    lines = ["", _table(sweep, []), "", f"Summary:   {sweep_dir / 'summary.md'}"]
+    lines.append(f"Report:    {shlex.join(['python', '-m', 'experiments.report', tables.shown(sweep_dir)])}")
+    records = [read_record(sweep_dir / job["dir"]) or {} for job in sweep["jobs"]]
+    if tracked := [record for record in records if record.get("dashboard")]:
+        names = ",".join(quote(record.get("tracked_as") or record["name"], safe="=") for record in tracked)
+        lines.append(f"Dashboard: {tracked[-1]['dashboard']}")
+        lines.append(f"           add to the address: &smoothing=0&runs={names}")  # these runs alone
+    sys.stdout.write("\n".join(lines) + "\n")
+    bad = {job["status"] for job in sweep["jobs"] if job["status"] not in FINAL}
+    return 0 if not bad else 2 if bad == {"refused"} else 1
 
 
 def rerun_line(task: str, overrides: list[str], memory_limit: object = None) -> str:
@@ -195,38 +151,12 @@ def rerun_line(task: str, overrides: list[str], memory_limit: object = None) -> 
 def sweep_name(keys: list[str], folder: Path) -> str:
     """Return a name made of the swept keys and of when the sweep began: `mini_batch_size-2026-11-23-01-43-05`."""
     began = "-".join(folder.parts[-2:])
-    return joined([*([joined([*map(last_part, keys)], 119 - len(began))] if keys else []), began], 120)
+    return tables.joined([*([tables.joined([*map(last_part, keys)], 119 - len(began))] if keys else []), began], 120)
 
 
 def job_name(point: dict[str, str]) -> str:
     """Return a name made of the swept keys only: `mini_batch_size=4-max_pixels=4096`."""
     last = [*map(last_part, point)]
     names = [name if last.count(name) == 1 else key for key, name in zip(point, last, strict=True)]
-    values = (shortened(re.sub(r"[^\w.+-]+", "_", value).strip("_"), 60) for value in point.values())
-    return joined([f"{name}={value}" for name, value in zip(names, values, strict=True)], 120)
-
-
-def last_part(key: str) -> str:
-    """Return `mini_batch_size` of `loss.mini_batch_size`."""
-    return key.rpartition(".")[2]
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
-
-
-def write_summary(sweep_dir: Path, sweep: dict[str, Any]) -> None:
-    """Fill in what the jobs' own files say and rewrite `summary.json`, `.csv` and `.md`, each atomically.
-
-    Args:
-        sweep_dir: The sweep's directory.
-        sweep: Its state.
-    """
-    from experiments.reports import sweep_summary
-
-    for job in sweep["jobs"]:
-        job.update(sweep_summary.results(sweep_dir / job["dir"], job))
-    save_json(sweep_dir / "summary.json", sweep)
-    sweep_summary.write_tables(sweep_dir, sweep)
+    values = (tables.shortened(re.sub(r"[^\w.+-]+", "_", value).strip("_"), 60) for value in point.values())
+    return tables.joined([f"{name}={value}" for name, value in zip(names, values, strict=True)], 120)

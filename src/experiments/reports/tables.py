@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
+
+Table = tuple[list[str], list[list[str]]]  # headers and rows
 
 
 def markdown_table(headers: list[str], rows: list[list[str]]) -> str:
     """Return a Markdown table, padded so that it reads as plain text too; numbers to the right."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in [headers, *rows]]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    rule = ["-" * max(3, width) for width in widths]
-    rule = [mark[:-1] + ":" if index else mark for index, mark in enumerate(rule)] if len(headers) > 2 else rule
-    padded = [_pad(row, [max(3, width) for width in widths]) for row in cells]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [padded[0], rule, *padded[1:]])
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    end = ":" if len(headers) > 2 else "-"
+    rule = ["-" * widths[0], *("-" * (width - 1) + end for width in widths[1:])]
+    header, *padded = (_pad(row, widths) for row in cells)
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *padded])
 
 
 def aligned(headers: list[str], rows: list[list[str]]) -> str:
     """Return a table aligned for a terminal."""
     widths = [max(map(len, column)) for column in zip(headers, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(_pad(row, widths)).rstrip() for row in [headers, ["-" * width for width in widths], *rows]
-    )
+    lines = [headers, ["-" * width for width in widths], *rows]
+    return "\n".join("  ".join(_pad(row, widths)).rstrip() for row in lines)
 
 
 def _pad(row: list[str], widths: list[int]) -> list[str]:
@@ -30,6 +33,41 @@ def _pad(row: list[str], widths: list[int]) -> list[str]:
         cell.rjust(width) if index and len(row) > 2 else cell.ljust(width)
         for index, (cell, width) in enumerate(zip(row, widths, strict=True))
     ]
+
+
+def value_text(value: Any) -> str:
+    """Return a value of a record as it is read."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+
+
+def known(value: Any, text: Callable[[Any], str]) -> str:
+    """Return a value as a text, a dash for None."""
+    return "–" if value is None else text(value)
+
+
+def score(values: dict[str, Any] | None, metric: str, *, interval: bool = False) -> str:
+    """Return a rounded metric of a part of an evaluation, a dash for none."""
+    found = values or {}
+    return score_text(found.get(metric), found.get(f"{metric}_ci95") if interval else None)
+
+
+def score_text(value: float | None, interval: Sequence[float] | None = None) -> str:
+    """Return a rounded metric, with its interval where there is one, a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + (" [{:.3f}, {:.3f}]".format(*interval) if interval else "")
+
+
+def percent(share: float) -> str:
+    """Return a share in percent, a dash for NaN."""
+    return "–" if math.isnan(share) else f"{share:.1%}"
+
+
+def counts(evaluation: dict[str, Any]) -> str:
+    """Return how many queries and documents an evaluation has, in words."""
+    return f"{evaluation['num_queries']:,} queries, {evaluation['num_documents']:,} documents"
 
 
 def time_text(seconds: float) -> str:
@@ -42,6 +80,11 @@ def time_text(seconds: float) -> str:
 def energy_text(kwh: float) -> str:
     """Return an energy given in kWh as it is read, in Wh everywhere: a short run takes a few."""
     return f"{1000 * kwh:,.0f} Wh" if kwh >= 1 else f"{1000 * kwh:.3g} Wh"
+
+
+def memory_text(size: int) -> str:
+    """Return a number of bytes as it is read."""
+    return f"{size / 2**20:,.0f} MiB"
 
 
 def shortened(text: str, limit: int) -> str:
@@ -61,10 +104,9 @@ def joined(parts: Sequence[str], limit: int) -> str:
     return text
 
 
-def metric_label(metric: str) -> str:
-    """Return a metric's name as it is read: `cosine_ndcg@10` becomes nDCG@10."""
-    name, at, k = metric.rpartition("_")[2].partition("@")
-    return {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(name, name) + at + k
+def last_part(key: str) -> str:
+    """Return `mini_batch_size` of `loss.mini_batch_size`."""
+    return key.rpartition(".")[2]
 
 
 def short_count(count: float) -> str:

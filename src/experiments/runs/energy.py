@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import difflib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+from codecarbon import OfflineEmissionsTracker
+from codecarbon.input import DataSource
+from codecarbon.output import BaseOutput, EmissionsData, OutputMethod
 
 from experiments.config.errors import ConfigError
 from experiments.runs.files import load_json, save_json
 
 if TYPE_CHECKING:
-    from codecarbon import OfflineEmissionsTracker
     from sentence_transformers.base.model import BaseModel
 
-logger = logging.getLogger(__name__)
-
 COUNTERS = ("intel_rapl", "windows_emi", "intel_power_gadget")  # the modes in which a CPU's counter is read
+
+logger = logging.getLogger(__name__)
 
 
 def check_country(code: str) -> None:
     """Raise ConfigError unless CodeCarbon knows the country's electricity mix."""
-    from codecarbon.input import DataSource
-
     names = {key: mix["country_name"] for key, mix in DataSource().get_global_energy_mix_data().items()}
     if code in names:
         return
@@ -37,88 +39,84 @@ def check_country(code: str) -> None:
     )
 
 
-def start(country_iso_code: str) -> OfflineEmissionsTracker | None:
-    """Start measuring; None, with a warning, if CodeCarbon can't. Takes about 2 s the first time."""
-    logging.getLogger("codecarbon").setLevel(logging.ERROR)  # it logs before it reads its own log_level
-    from codecarbon import OfflineEmissionsTracker
+class Meter(BaseOutput):
+    """Measures from when it is made until `tracker.stop()`; the first takes about 2 s to start.
 
-    # "process": of several jobs on a machine each is billed for itself. An empty list: no file, no API.
-    meter = OfflineEmissionsTracker(
-        country_iso_code=country_iso_code, tracking_mode="process", output_methods=[], log_level="error"
-    )
-    meter.start()
-    if getattr(meter, "_start_time", None) is None:  # CodeCarbon swallows its own errors
-        logger.warning("CodeCarbon could not start: energy and CO2 are not measured")
-        return None
-    return meter
-
-
-def read(meter: OfflineEmissionsTracker, folder: Path) -> dict[str, Any]:
-    """Return what was used since the run began, and keep it for the attempts to come, should this one be killed.
-
-    `method` is "measured" if counters of the CPU and of every GPU were read, and "estimated" if the CPU's share
-    comes from its load and its nominal power. Memory is always modelled; see `parts`.
-
-    Args:
-        meter: Of this attempt.
-        folder: The run's; its `energy.json` holds what each attempt used, up to the last time that it was read.
+    It is what CodeCarbon puts its figures out to: they go into no file and to no server.
     """
-    meter.flush()
-    data = meter._prepare_emissions_data()  # the public figures exist only after stop()
-    parts = {type(part).__name__.lower(): _method(part) for part in meter._hardware}
-    counted = {method for part, method in parts.items() if part != "ram"}
-    attempts = load_json(folder / "energy.json") or {}
-    attempts[str(meter.run_id)] = {
-        "energy_kwh": data.energy_consumed,
-        "emissions_kg": data.emissions,
-        "duration_s": data.duration,
-        "method": "measured" if counted == {"measured"} else "estimated",
-    }
-    save_json(folder / "energy.json", attempts)
-    used = attempts.values()
-    return {
-        **{key: sum(each[key] for each in used) for key in ("energy_kwh", "emissions_kg", "duration_s")},
-        "country": data.country_iso_code,
-        "method": "measured" if all(each["method"] == "measured" for each in used) else "estimated",
-        "parts": parts,
-    }
+
+    def __init__(self, country_iso_code: str, folder: Path) -> None:
+        """Start, with a warning if CodeCarbon can't; `folder` is the run's, whose `energy.json` has every attempt."""
+        logging.getLogger("codecarbon").setLevel(logging.ERROR)  # it logs before it reads its own log_level
+        self.folder = folder
+        self.latest: Any = None  # CodeCarbon's EmissionsData since the start
+        self.tracker = OfflineEmissionsTracker(
+            country_iso_code=country_iso_code,
+            tracking_mode="process",  # of several jobs on a machine each is billed for itself
+            output_methods=[OutputMethod.LOGGER],
+            logging_logger=self,
+            log_level="error",
+        )
+        self.tracker.start()
+        self.tracker.flush()
+        if self.latest is None:  # CodeCarbon swallows its own errors
+            logger.warning("CodeCarbon could not start: energy and CO2 are not measured")
+
+    def out(self, total: EmissionsData, delta: EmissionsData) -> None:
+        """Take the figures since the start."""
+        self.latest = total
+
+    def read(self) -> dict[str, Any] | None:
+        """Return what was used since the run began, and keep it for the attempts to come, should this one be killed.
+
+        `method` is "measured" if counters of the CPU and of every GPU were read, and "estimated" if the CPU's share
+        comes from its load and its nominal power. Memory is always modelled; see `parts`. None if it couldn't start.
+        """
+        if self.latest is None:
+            return None
+        self.tracker.flush()
+        parts = _methods(self.tracker)
+        counted = {method for part, method in parts.items() if part != "ram"}
+        attempts = load_json(self.folder / "energy.json") or {}
+        attempts[self.latest.run_id] = {
+            **{"energy_kwh": self.latest.energy_consumed, "emissions_kg": self.latest.emissions},
+            **{"duration_s": self.latest.duration, "method": "measured" if counted == {"measured"} else "estimated"},
+        }
+        save_json(self.folder / "energy.json", attempts)
+        used = attempts.values()
+        return {
+            **{key: sum(each[key] for each in used) for key in ("energy_kwh", "emissions_kg", "duration_s")},
+            "country": self.latest.country_iso_code,
+            "method": "measured" if all(each["method"] == "measured" for each in used) else "estimated",
+            "parts": parts,
+        }
+
+    def write_card(self, model: BaseModel, energy: dict[str, Any]) -> None:
+        """Make the model's generated card, which is written when it is saved, name what `read` has returned."""
+        card: Any = model.model_card_data
+        used = replace(self.latest, emissions=energy["emissions_kg"], energy_consumed=energy["energy_kwh"])
+        # The library asks a running tracker whenever it saves; these figures outlive the tracker.
+        frozen = SimpleNamespace(_start_time=0.0, _prepare_emissions_data=lambda: used)
+        card.code_carbon_callback = SimpleNamespace(tracker=frozen)
+        template = card_template(Path(card.template_path).read_text(encoding="utf-8"), energy["method"])
+        card.template_path = self.folder / ".model_card_template.md"
+        card.template_path.write_text(template, encoding="utf-8")
 
 
-def _method(part: Any) -> str:
-    if type(part).__name__ == "RAM" or (type(part).__name__ == "CPU" and part._mode not in COUNTERS):
-        return "estimated"
-    return "measured"
-
-
-def write_card(model: BaseModel, meter: OfflineEmissionsTracker, energy: dict[str, Any], folder: Path) -> None:
-    """Make the model's generated card name the energy and CO2 used so far.
-
-    Args:
-        model: Its `model_card_data` is changed; the card is written when the model is saved.
-        meter: A running meter.
-        energy: From `read`.
-        folder: Where the card's template is kept until then.
-    """
-    card: Any = model.model_card_data
-    data = meter._prepare_emissions_data()
-    data.emissions, data.energy_consumed = energy["emissions_kg"], energy["energy_kwh"]
-    data.duration = energy["duration_s"]
-    # The library asks a running tracker whenever it saves; these figures outlive the tracker.
-    frozen = SimpleNamespace(_start_time=0.0, _prepare_emissions_data=lambda: data)
-    card.code_carbon_callback = SimpleNamespace(tracker=frozen)
-    template = card_template(Path(card.template_path).read_text(encoding="utf-8"), energy["method"])
-    card.template_path = folder / ".model_card_template.md"
-    card.template_path.write_text(template, encoding="utf-8")
+def _methods(tracker: OfflineEmissionsTracker) -> dict[str, str]:
+    """Return how the figure of each part of the machine is found, which CodeCarbon has in private alone."""
+    methods = {}
+    for part in tracker._hardware:
+        name = type(part).__name__.lower()
+        is_counted = part._mode in COUNTERS if name == "cpu" else name != "ram"
+        methods[name] = "measured" if is_counted else "estimated"
+    return methods
 
 
 def card_template(template: str, method: str) -> str:
     """Return the library's template for a card with how the energy was found and with figures of a small run.
 
     The library's own says "measured" in any case, and rounds to grams, which a small run doesn't reach.
-
-    Args:
-        template: The library's.
-        method: From `read`.
 
     Raises:
         ValueError: If the template doesn't say what is to be said otherwise.

@@ -24,9 +24,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Past:
-    """A finished training run and how long its process took."""
+    """A finished training run: its resolved config, its metrics, and the seconds of its whole process."""
 
-    run: Run
+    config: dict[str, Any]
+    metrics: dict[str, Any]
     wall_s: float
 
 
@@ -48,15 +49,16 @@ def past_runs(roots: Sequence[Path]) -> list[Past]:
     for folder in sweep_dirs(roots):
         for job in (read_sweep(folder) or {"jobs": []})["jobs"]:
             walls[(folder / job["dir"]).resolve()] = job.get("wall_s")
-    found = []
     try:
         runs = load_finished(roots)
     except OldRecordError as error:
         logger.warning("no estimate: %s", error)
         return []
+    found = []
     for run in runs:
         if run.record["job"] == "train" and len(run.record["attempts"]) == 1 and run.metrics.get("training"):
-            found.append(Past(run, walls.get(run.path.resolve()) or duration_s(run.record) + _start_s(run)))
+            wall_s = walls.get(run.path.resolve()) or duration_s(run.record) + _start_s(run)
+            found.append(Past(run.record["config"], run.metrics, wall_s))
     return found
 
 
@@ -75,45 +77,40 @@ def estimate(config: dict[str, Any], past: Iterable[Past]) -> Estimate | None:
 
     A past run's time is split into steps, evaluations and the rest. Steps grow with rows, epochs, pages in a row and
     their pixels; an evaluation with its queries and pixels, and there are more or fewer of them; the rest stays.
-
-    Args:
-        config: The job's resolved config.
-        past: What `past_runs` found.
     """
-    alike = [each for each in past if _is_alike(config, each.run.record["config"])]
-    if not alike:
+    distances = [(_distance(config, each.config), each) for each in past if _is_alike(config, each.config)]
+    if not distances:
         return None
-    distances = [_distance(config, each.run.record["config"]) for each in alike]
-    nearest = [each for each, distance in zip(alike, distances, strict=True) if distance == min(distances)]
+    least = min(distance for distance, _ in distances)
+    nearest = [each for distance, each in distances if distance == least]
     seconds = [_scaled(config, each) for each in nearest]
-    rates = [rate for each in nearest if (rate := _energy_per_second(config, each))]
     expected = mean(seconds)
     spread = max(abs(each - expected) for each in seconds) / expected if len(seconds) > 1 else math.nan
-    return Estimate(
-        expected,
-        mean(kwh for kwh, _ in rates) * expected if rates else None,
-        mean(kg for _, kg in rates) * expected if rates else None,
-        _basis(config, nearest, spread),
-        spread,
-        (*_differing(config, nearest[-1].run.record["config"]),),
-    )
+    rates = [rate for each in nearest if (rate := _energy_per_second(config, each))]
+    kwh = mean(kwh for kwh, _ in rates) * expected if rates else None
+    kg = mean(kg for _, kg in rates) * expected if rates else None
+    unlike = (*_differing(config, nearest[-1].config),)
+    steps, evaluations = _factors(config, nearest[-1].config)
+    basis = [f"{len(nearest)} past run{'s' * (len(nearest) > 1)}" + ("" if math.isnan(spread) else f" ±{spread:.0%}")]
+    basis += [] if math.isclose(steps, 1) else [f"steps ×{steps:.3g}"]
+    basis += [] if math.isclose(evaluations, 1) else ["other evaluation"]
+    basis += ["other settings"] if unlike else []
+    return Estimate(expected, kwh, kg, ", ".join(basis), spread, unlike)
 
 
 def _is_alike(config: dict[str, Any], other: dict[str, Any]) -> bool:
     """Return whether a run's time tells another's: the same work on the same data, rows counted in both or neither."""
-    rows = ("data.num_train_rows", "data.num_eval_rows")
-    ours, theirs = (
-        effective(each, Role.SEED) for each in (config, other)
-    )  # a twin's name is a node with a seed in it
+    # Without seeds: a twin's name is a node with a seed in it.
+    ours, theirs = (effective(each, Role.SEED) for each in (config, other))
     return all(select(ours, key) == select(theirs, key) for key in keys_of(Role.SAME_COST)) and all(
-        (select(config, key) is None) == (select(other, key) is None) for key in rows
+        (select(config, key) is None) == (select(other, key) is None)
+        for key in ("data.num_train_rows", "data.num_eval_rows")
     )
 
 
 def _distance(config: dict[str, Any], other: dict[str, Any]) -> float:
     """Return how unlike two configs are, for their cost: differing keys, and the factor between their work."""
-    factors = (_ratio(config, other, _work), _ratio(config, other, _evaluation_work))
-    return len([*_differing(config, other)]) + sum(abs(math.log2(factor)) for factor in factors)
+    return len([*_differing(config, other)]) + sum(abs(math.log2(factor)) for factor in _factors(config, other))
 
 
 def _differing(config: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
@@ -128,70 +125,60 @@ def _differing(config: dict[str, Any], other: dict[str, Any]) -> Iterator[str]:
             yield group
 
 
-def _basis(config: dict[str, Any], nearest: Sequence[Past], spread: float) -> str:
-    other = nearest[-1].run.record["config"]
-    factor = _ratio(config, other, _work)
-    parts = [f"{len(nearest)} past run{'s' * (len(nearest) > 1)}" + ("" if math.isnan(spread) else f" ±{spread:.0%}")]
-    parts += [] if math.isclose(factor, 1) else [f"steps ×{factor:.3g}"]
-    parts += [] if math.isclose(_ratio(config, other, _evaluation_work), 1) else ["other evaluation"]
-    parts += ["other settings"] if [*_differing(config, other)] else []
-    return ", ".join(parts)
-
-
 def _scaled(config: dict[str, Any], past: Past) -> float:
     """Return the seconds of a job by one past run."""
-    other, history = past.run.record["config"], past.run.metrics["training"]["history"]
+    history = past.metrics["training"]["history"]
     evaluations = [entry["eval_runtime"] for entry in history if entry.get("eval_runtime") is not None]
     training = sum(entry["train_runtime"] for entry in history if entry.get("train_runtime") is not None)
     one = mean(evaluations) if evaluations else 0.0
     steps = max(0.0, training - sum(evaluations))
     rest = max(0.0, past.wall_s - steps - one * (2 + len(evaluations)))  # base and final beside those in between
     count = 2 + (_num_evaluations(config) if evaluations else 0)
-    return rest + steps * _ratio(config, other, _work) + one * count * _ratio(config, other, _evaluation_work)
+    steps_factor, evaluation_factor = _factors(config, past.config)
+    return rest + steps * steps_factor + one * count * evaluation_factor
 
 
 def _energy_per_second(config: dict[str, Any], past: Past) -> tuple[float, float] | None:
     """Return measured kWh and kg CO2 by second of the process; None without, or for another country's electricity."""
-    energy = past.run.metrics.get("energy")
+    energy = past.metrics.get("energy")
     if not energy or energy["country"] != select(config, "tracking.country_iso_code"):
         return None
     return energy["energy_kwh"] / past.wall_s, energy["emissions_kg"] / past.wall_s
 
 
-def _ratio(config: dict[str, Any], other: dict[str, Any], measure: Any) -> float:
-    return measure(config) / measure(other)
+def _factors(config: dict[str, Any], other: dict[str, Any]) -> tuple[float, float]:
+    """Return how much more one config's work is than another's: that of all steps, and of one evaluation."""
+    (steps, evaluation), (other_steps, other_evaluation) = _work(config), _work(other)
+    return steps / other_steps, evaluation / other_evaluation
 
 
-def _work(config: dict[str, Any]) -> float:
-    """Return a number that the time of all steps grows with: pixels seen; rows that aren't known count as one."""
+def _work(config: dict[str, Any]) -> tuple[float, float]:
+    """Return what the time of all steps, and of an evaluation, grows with: pixels seen; unknown rows count as one."""
     trainer, data = config["trainer"], config["data"]
     rows = (data.get("num_train_rows") or 1) * trainer.get("num_train_epochs", 1)
-    if (trainer.get("max_steps") or -1) > 0:
-        batch = trainer["per_device_train_batch_size"] * trainer.get("gradient_accumulation_steps", 1)
-        rows = trainer["max_steps"] * batch
-    return rows * (1 + (data.get("num_negatives") or 0)) * _pixels(config)
-
-
-def _evaluation_work(config: dict[str, Any]) -> float:
-    return (config["data"].get("num_eval_rows") or 1) * _pixels(config)
-
-
-def _pixels(config: dict[str, Any]) -> float:
-    """Return the pixels of a page as the model sees it, or the most it may have."""
+    if max_steps := _max_steps(trainer):
+        rows = max_steps * _batch_size(trainer)
     low, high = (select(config, f"model.{key}") for key in ("min_pixels", "max_pixels"))
-    size = select(config, "data.page_size")
-    pixels = math.prod(size) if size else high or 1
-    return max(low or 1, min(pixels, high or pixels))
+    pixels = math.prod(data["page_size"]) if data.get("page_size") else high or 1
+    pixels = max(low or 1, min(pixels, high or pixels))  # of a page as the model sees it, or the most it may have
+    return rows * (1 + (data.get("num_negatives") or 0)) * pixels, (data.get("num_eval_rows") or 1) * pixels
+
+
+def _max_steps(trainer: dict[str, Any]) -> int | None:
+    """Return the number of steps that is given in place of epochs, if one is."""
+    max_steps = trainer.get("max_steps") or -1
+    return max_steps if max_steps > 0 else None
+
+
+def _batch_size(trainer: dict[str, Any]) -> int:
+    return trainer["per_device_train_batch_size"] * trainer.get("gradient_accumulation_steps", 1)
 
 
 def _num_evaluations(config: dict[str, Any]) -> float:
     """Return how often a training is evaluated on its way."""
     trainer = config["trainer"]
-    strategy, every = (
-        trainer.get("eval_strategy", "no"),
-        trainer.get("eval_steps") or trainer.get("logging_steps", 500),
-    )
-    epochs = trainer.get("num_train_epochs", 1)
+    epochs, strategy = trainer.get("num_train_epochs", 1), trainer.get("eval_strategy", "no")
+    every = trainer.get("eval_steps") or trainer.get("logging_steps", 500)
     if strategy == "epoch":
         return math.ceil(epochs)
     if strategy != "steps":
@@ -199,7 +186,4 @@ def _num_evaluations(config: dict[str, Any]) -> float:
     if every < 1:
         return math.ceil(1 / every)
     rows = config["data"].get("num_train_rows") or 0
-    steps = trainer["max_steps"] if (trainer.get("max_steps") or -1) > 0 else None
-    batch = trainer["per_device_train_batch_size"] * trainer.get("gradient_accumulation_steps", 1)
-    steps = steps or math.ceil(rows / batch) * epochs
-    return steps // every
+    return (_max_steps(trainer) or math.ceil(rows / _batch_size(trainer)) * epochs) // every

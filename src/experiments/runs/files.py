@@ -19,9 +19,7 @@ logger = logging.getLogger(__name__)
 def write_once(folder: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make a folder elsewhere, and put it in its place; of two processes at once the first one's stays.
 
-    Args:
-        folder: What is to be there.
-        write: Called with a path of the same name where nothing is yet; what it writes beside that goes again.
+    `write` is called with a path of the same name where nothing is yet; what it writes beside that goes again.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
@@ -34,22 +32,25 @@ def write_once(folder: Path, write: Callable[[Path], object]) -> None:
                 raise
 
 
-def save_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader, or a crash, sees the old file or the new one, never a part.
-
-    NumPy scalars become numbers, paths text, and NaN and infinity null (JSON has neither).
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield the path to write a file to: a reader, or a crash, sees the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_json(path: Path, value: Any) -> None:
+    """Write JSON whole or not at all: NumPy scalars as numbers, paths as text, and NaN and infinity as null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        json.dump(plain(value), file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_json(path: Path) -> Any:
@@ -67,9 +68,7 @@ def load_json(path: Path) -> Any:
 def locked(path: Path, if_taken: str = "") -> Iterator[None]:
     """Let one process at a time into the block; the system gives the lock back when a process ends, however it ends.
 
-    Args:
-        path: Of the lock's file, which is there for as long as somebody is in the block.
-        if_taken: Logged where another process is in it.
+    The lock's file is there for as long as somebody is in the block; `if_taken` is logged where another process is.
     """
     from filelock import FileLock, Timeout  # it takes a while to import
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
-OURS = ("experiments", "hydra", "hydra_plugins", "__main__")
+_OURS = ("experiments", "hydra", "hydra_plugins", "__main__")
 _BAR = re.compile(r"([^\r\n|\]]*?):? *\d+%\|[^|]*\| *(\d+/\d+)")  # as tqdm draws it
 
 
@@ -16,18 +15,18 @@ class OursOrWarnings(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record goes to the terminal."""
-        return record.levelno >= logging.WARNING or record.name.partition(".")[0].lower() in OURS
+        return record.levelno >= logging.WARNING or record.name.partition(".")[0].lower() in _OURS
 
 
-def log_files() -> Iterator[logging.FileHandler]:
-    """Yield the files that this process logs to."""
-    yield from (handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler))
+def log_files() -> list[logging.FileHandler]:
+    """Return the files that this process logs to."""
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)]
 
 
 def move_log(folder: Path) -> None:
     """Go on in the log of the run that is resumed."""
     root = logging.getLogger()
-    for handler in [*log_files()]:
+    for handler in log_files():
         moved = logging.FileHandler(folder / Path(handler.baseFilename).name)
         moved.setFormatter(handler.formatter)
         moved.setLevel(handler.level)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import resource
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,19 +39,15 @@ def lift_memory_limit() -> None:
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Return whether an allocator's refusal is behind an error: the error itself, or what it came from."""
-    seen: set[int] = set()
+    seen: list[BaseException] = []
     waiting = [error]
     while waiting:
-        each = waiting.pop()
-        if each is None or id(each) in seen:
+        if (each := waiting.pop()) is None or each in seen:
             continue
-        seen.add(id(each))
-        if (
-            isinstance(each, MemoryError)
-            or type(each).__name__ == "OutOfMemoryError"
-            or names_out_of_memory(str(each))
-        ):
+        is_refusal = isinstance(each, MemoryError) or type(each).__name__ == "OutOfMemoryError"
+        if is_refusal or names_out_of_memory(str(each)):
             return True
+        seen.append(each)
         waiting += [each.__cause__, each.__context__]
     return False
 
@@ -62,10 +59,12 @@ def names_out_of_memory(text: str) -> bool:
 
 def peak() -> dict[str, Any]:
     """Return this process's peak of resident memory and, where torch uses a GPU, of the device's, in bytes."""
-    torch = sys.modules.get("torch")
+    torch: Any = sys.modules.get("torch")
     on_gpu = torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized()
-    device = torch.cuda.max_memory_reserved() if torch is not None and on_gpu else None
-    return {"peak_memory_bytes": peak_of("self"), "peak_device_bytes": device}
+    return {
+        "peak_memory_bytes": peak_of("self"),
+        "peak_device_bytes": torch.cuda.max_memory_reserved() if on_gpu else None,
+    }
 
 
 def peak_of(pid: int | str) -> int | None:
@@ -78,30 +77,22 @@ def peak_of(pid: int | str) -> int | None:
 
 def oom_kills() -> int:
     """Return how many processes of this one's control group the kernel has killed for want of memory."""
-    for path in _oom_counters():
-        try:
-            fields = dict(line.split() for line in path.read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        if "oom_kill" in fields:
-            return int(fields["oom_kill"])
-    return 0
-
-
-def _oom_counters() -> list[Path]:
-    """Return where the count may stand: in a container the group's path is often the root of what is mounted."""
     root, paths = Path("/sys/fs/cgroup"), []
-    try:
-        groups = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
-    except OSError:
-        return []
-    for _, controllers, group in groups:
-        if controllers == "":  # version 2
-            paths += [root / group.lstrip("/") / "memory.events", root / "memory.events"]
-        elif "memory" in controllers.split(","):
-            folder = root / "memory"
-            paths += [folder / group.lstrip("/") / "memory.oom_control", folder / "memory.oom_control"]
-    return paths
+    with suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, group = line.split(":", 2)
+            if controllers == "":  # version 2
+                folder, name = root, "memory.events"
+            elif "memory" in controllers.split(","):
+                folder, name = root / "memory", "memory.oom_control"
+            else:
+                continue
+            paths += [folder / group.lstrip("/") / name, folder / name]  # in a container the root is often the group's
+    for path in paths:
+        with suppress(OSError):
+            if count := re.search(r"^oom_kill (\d+)", path.read_text(), re.MULTILINE):
+                return int(count[1])
+    return 0
 
 
 def _status(field: str, pid: int | str = "self") -> int:

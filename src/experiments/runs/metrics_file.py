@@ -9,12 +9,15 @@ Runs are ranked by the primary metric of the first part of the first section: `m
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 from experiments.config.errors import ConfigError
 from experiments.runs.files import load_json
 
+RANKED_BY = "ndcg@10"  # the primary metric of rerankers; of embedders with the score function before it
+PRIMARY_METRIC = f"cosine_{RANKED_BY}"  # of embedders
 EVALUATE_AGAIN = "evaluate its model again with this version"
 
 
@@ -57,3 +60,27 @@ def main_values(measured: dict[str, Any] | None) -> dict[str, Any]:
 def dimensions(measured: dict[str, Any] | None) -> list[int]:
     """Return the dimensions, the full one first; none of a reranker."""
     return [int(dim) for dim in (measured or {}).get("dimensions", {})]
+
+
+def primary_metric(metrics: dict[str, Any]) -> str:
+    """Return the name of the metric that runs are ranked by."""
+    return metrics.get("primary_metric", PRIMARY_METRIC)
+
+
+def metric_label(metric: str) -> str:
+    """Return a metric's name as it is read: `cosine_ndcg@10` becomes nDCG@10."""
+    name, at, k = metric.rpartition("_")[2].partition("@")
+    return {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(name, name) + at + k
+
+
+def retention(measured: dict[str, Any], metric: str = PRIMARY_METRIC) -> dict[int, float]:
+    """Return each dimension's share of the full dimension's metric, unrounded (NaN where the full one has none)."""
+    values = {int(dim): found[metric] for dim, found in measured["dimensions"].items()}
+    full, *_ = values.values()
+    return {dim: value / full if full else math.nan for dim, value in values.items()}
+
+
+def smallest_dimension(measured: dict[str, Any], share: float = 0.995, metric: str = PRIMARY_METRIC) -> int:
+    """Return the smallest dimension that keeps the share of the full dimension's unrounded metric."""
+    kept = retention(measured, metric)
+    return min([dim for dim, value in kept.items() if value >= share] or [*kept][:1])

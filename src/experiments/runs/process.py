@@ -1,11 +1,15 @@
-"""What tells a process from all others, and when and how it was started."""
+"""What tells a process from all others, when and how it was started, and what it makes of SIGTERM."""
 
 from __future__ import annotations
 
 import os
 import shlex
+import signal
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
@@ -24,10 +28,8 @@ def process_start(pid: int) -> float | None:
         if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
             return None
         return round(process.create_time() - psutil.boot_time(), 2)
-    except psutil.NoSuchProcess:
+    except (psutil.NoSuchProcess, psutil.AccessDenied):  # or somebody else's by now
         return None
-    except psutil.AccessDenied:  # somebody else's, whose number may have been ours
-        return 0
 
 
 def this_process() -> dict[str, Any]:
@@ -43,3 +45,20 @@ def command_line() -> str:
 def now() -> str:
     """Return the time with its zone, to the second."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+@contextmanager
+def sigterm_raises(error: BaseException) -> Iterator[None]:
+    """Make SIGTERM an exception, as Ctrl-C is one, so that files are closed and jobs ended; unless it is handled."""
+
+    def leave(*_: object) -> None:
+        raise error
+
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -24,13 +24,14 @@ _PACKAGES = (
 
 def provenance() -> dict[str, Any]:
     """Return what the result may depend on besides config and data: versions, git revision, hardware."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    return {"versions": versions, "git": _git(), "platform": platform.platform(), "hardware": hardware()}
+    found = {"python": platform.python_version(), **versions(*_PACKAGES)}
+    return {"versions": found, "git": _git(), "platform": platform.platform(), "hardware": hardware()}
+
+
+@functools.cache
+def versions(*packages: str) -> dict[str, str | None]:
+    """Return the installed version of each package; None of one that isn't there."""
+    return {name: next((found.version for found in metadata.distributions(name=name)), None) for name in packages}
 
 
 def _git() -> dict[str, Any] | None:
@@ -48,25 +49,19 @@ def _git() -> dict[str, Any] | None:
 def code_hash(*rooms: str, package: Path = Path(__file__).parents[1]) -> str:
     """Return the SHA-256 of what code says to the computer: comments, docstrings and layout don't count.
 
-    Args:
-        rooms: Folders or files below the package.
-        package: The folder of this package.
+    The rooms are folders or files below the package.
     """
     content = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         place = path.relative_to(package)
         if any(place.is_relative_to(room) for room in rooms):
-            content.update(f"{place}\0{_without_words(path.read_text(encoding='utf-8'))}\0".encode())
+            tree = ast.parse(path.read_text(encoding="utf-8"))  # has neither comments nor layout
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                    if ast.get_docstring(node, clean=False) is not None:
+                        node.body.pop(0)
+            content.update(f"{place}\0{ast.dump(tree)}\0".encode())
     return content.hexdigest()
-
-
-def _without_words(source: str) -> str:
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body.pop(0)
-    return ast.dump(tree)
 
 
 def hardware() -> dict[str, Any]:
@@ -80,8 +75,7 @@ def hardware() -> dict[str, Any]:
     if torch is not None:
         found["threads"] = torch.get_num_threads()
         if torch.cuda.is_available():
-            count = torch.cuda.device_count()
-            found["gpu"] = [torch.cuda.get_device_name(index) for index in range(count)]
+            found["gpu"] = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,10 +15,9 @@ from experiments.config.errors import one_line
 from experiments.config.keys import config_hash
 from experiments.runs.files import save_json
 from experiments.runs.memory import lift_memory_limit, peak
-from experiments.runs.process import command_line, is_main_process, now, this_process
+from experiments.runs.process import command_line, is_main_process, now, sigterm_raises, this_process
 from experiments.runs.provenance import hardware, provenance
 from experiments.runs.run_folder import claim
-from experiments.runs.signals import sigterm_as_exit
 
 _HEARTBEAT_S = 60.0
 
@@ -51,12 +51,7 @@ class Record:
 
 @contextmanager
 def keep_record(
-    output_dir: Path,
-    config: dict[str, Any],
-    *,
-    name: str | None = None,
-    job: str = "train",
-    command: str | None = None,
+    output_dir: Path, config: dict[str, Any], *, name: str | None = None, job: str = "train"
 ) -> Iterator[Record]:
     """Keep `run.json` true while the body runs; "finished" is written last, after everything in the body.
 
@@ -64,12 +59,7 @@ def keep_record(
     killed leaves "running", which `is_live` tells from a process that still runs. In the directory of an unfinished
     run of the same config that run goes on: its first start is kept, and `attempts` gets another entry.
 
-    Args:
-        output_dir: The run's directory.
-        config: The resolved config.
-        name: Readable name; by default the config's `run_name` or else the directory's name.
-        job: "train" or "evaluate".
-        command: The shell line that started the run; by default this process's.
+    The job is to "train" or to "evaluate"; the name is by default the config's `run_name`, or else the directory's.
 
     Raises:
         ConfigError: If the directory belongs to a live process or to a run of another config.
@@ -78,14 +68,14 @@ def keep_record(
     fields = {
         "name": name or config.get("run_name") or output_dir.name,
         **{"job": job, "status": "running", "start": start, "end": None, "error": None},
-        **{"command": command or command_line(), "seed": config.get("seed"), "fingerprint": None},
+        **{"command": command_line(), "seed": config.get("seed"), "fingerprint": None},
         **{"config_hash": config_hash(config), **this_process(), **provenance(), "config": config},
         "attempts": [{"start": start, "end": None, "status": "running", "pid": os.getpid()}],
     }
     run = Record(output_dir, fields)
     if is_main_process():
         claim(output_dir, fields, run.update)
-    with _heartbeat(run.path), sigterm_as_exit():
+    with _heartbeat(run.path), sigterm_raises(SystemExit(128 + signal.SIGTERM)):
         try:
             yield run
         except (KeyboardInterrupt, SystemExit) as error:

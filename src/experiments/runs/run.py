@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,21 +39,19 @@ def is_live(run_dir: Path, fields: dict[str, Any]) -> bool:
     if fields["status"] != "running":
         return False
     if fields["host"] == socket.gethostname():
-        start = process_start(fields["pid"])
-        return start is not None and start == fields["process_start"]
+        return process_start(fields["pid"]) == fields["process_start"]
     return time.time() - (run_dir / "run.json").stat().st_mtime < _HEARTBEAT_LOST_S
 
 
-def run_dirs(roots: Iterable[Path]) -> Iterator[Path]:
-    """Yield every directory under the roots that holds a `run.json`, each once."""
-    seen = set()
+def run_dirs(roots: Iterable[Path]) -> list[Path]:
+    """Return every directory under the roots that holds a `run.json`, each once."""
+    found: dict[Path, Path] = {}
     for root in roots:
         for folder, subfolders, files in os.walk(root):
             subfolders[:] = sorted(name for name in subfolders if name not in _NOT_RUNS and name[0] != ".")
-            path = Path(folder)
-            if "run.json" in files and path.resolve() not in seen:
-                seen.add(path.resolve())
-                yield path
+            if "run.json" in files:
+                found.setdefault(Path(folder).resolve(), Path(folder))
+    return [*found.values()]
 
 
 def find_unfinished(roots: Iterable[Path], config_hash: str) -> Path | None:

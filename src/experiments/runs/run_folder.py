@@ -17,6 +17,8 @@ from experiments.runs.files import locked
 from experiments.runs.log import log_files
 from experiments.runs.run import find_unfinished, is_finished, is_live, read_record
 
+_FINISHED = "{} holds a finished run, which is never overwritten; set hydra.run.dir to another"
+
 logger = logging.getLogger(__name__)
 
 
@@ -25,11 +27,7 @@ def choose_run(
 ) -> tuple[dict[str, Any], Path, str]:
     """Return config, directory and name of the run: a fresh one's, or those of the run that is resumed.
 
-    Args:
-        config: The resolved config.
-        fresh: The directory of a new run.
-        name: Of a new run.
-        overrides: What was typed.
+    The overrides are what was typed.
 
     Raises:
         ConfigError: If `trainer.resume` names no unfinished run, or other keys are set that would change that run.
@@ -38,8 +36,7 @@ def choose_run(
     if resume is None:
         return config, fresh, name
     if resume == "auto":
-        roots = (Path("outputs"), Path("multirun"), fresh.parent)
-        found = find_unfinished(roots, config_hash(config))
+        found = find_unfinished((Path("outputs"), Path("multirun"), fresh.parent), config_hash(config))
         if found is None:
             logger.info("trainer.resume=auto: no unfinished run with this config, so a new one starts")
             return config, fresh, name
@@ -61,9 +58,7 @@ def check(output_dir: Path, config: dict[str, Any]) -> None:
     from experiments.config import checks
 
     if is_finished(output_dir):
-        raise ConfigError(
-            f"{output_dir} holds a finished run, which is never overwritten; set hydra.run.dir to another"
-        )
+        raise ConfigError(_FINISHED.format(output_dir))
     checks.check_writable(output_dir, "hydra.run.dir")
     for key in ("tracking.dir", "data.cache_dir", "model.cache_dir", "evaluator.cache_dir"):
         if (folder := select(config, key)) is not None:
@@ -81,10 +76,8 @@ def refuse_finished(arguments: list[str]) -> None:
 def claim(folder: Path, fields: dict[str, Any], write: Callable[[], None]) -> None:
     """Write the first `run.json`, unless the directory is another's; of two processes at once, one gets it.
 
-    Args:
-        folder: The run's directory.
-        fields: Of `run.json`; where an unfinished run goes on, its first start and its attempts are put in.
-        write: Writes the fields.
+    Where an unfinished run goes on, its first start and its attempts are put into the fields, before `write` writes
+    them.
 
     Raises:
         ConfigError: If the directory belongs to a live process, to a finished run or to a run of another config.
@@ -92,19 +85,18 @@ def claim(folder: Path, fields: dict[str, Any], write: Callable[[], None]) -> No
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock"):
         if (earlier := read_record(folder)) is not None:
-            _go_on(folder, fields, earlier)
+            _take_up(folder, fields, earlier)
         write()
 
 
-def _go_on(folder: Path, fields: dict[str, Any], earlier: dict[str, Any]) -> None:
-    """Keep the first start and the attempts of the unfinished run in the directory."""
+def _take_up(folder: Path, fields: dict[str, Any], earlier: dict[str, Any]) -> None:
     if is_live(folder, earlier):
         where = f"process {earlier['pid']} on {earlier['host']}"
         raise ConfigError(f"{folder} is in use by a run that is going on ({where}); wait, or set hydra.run.dir")
     if (earlier["job"], earlier["config_hash"]) != (fields["job"], fields["config_hash"]):
         raise ConfigError(f"{folder} holds a run of another config; set hydra.run.dir to another folder, or remove it")
     if earlier["status"] == "finished":
-        raise ConfigError(f"{folder} holds a finished run, which is never overwritten; set hydra.run.dir to another")
+        raise ConfigError(_FINISHED.format(folder))
     attempts = earlier["attempts"]
     if attempts[-1]["status"] == "running":
         last_seen = datetime.fromtimestamp((folder / "run.json").stat().st_mtime).astimezone()
@@ -115,8 +107,7 @@ def _go_on(folder: Path, fields: dict[str, Any], earlier: dict[str, Any]) -> Non
 
 def discard(folder: Path) -> None:
     """Remove a run's directory that holds nothing but what Hydra put there; of several processes one at least does."""
-    logs = [Path(handler.baseFilename) for handler in log_files()]
-    names = {".hydra", *(log.name for log in logs)}
+    names = {".hydra", *(Path(handler.baseFilename).name for handler in log_files())}
     with suppress(OSError):  # it is gone, or somebody else's: no reason for another error
         if {path.name for path in folder.iterdir()} <= names:
             shutil.rmtree(folder, ignore_errors=True)

@@ -12,13 +12,10 @@ def is_dominated(config: dict[str, Any], by: dict[str, Any]) -> bool:
     ours, theirs = values_of(config, Role.MEMORY), values_of(by, Role.MEMORY)
     for key in keys_of(Role.MEMORY):
         mine, other = ours.get(key), theirs.get(key)
-        if not (mine >= other if _is_number(mine) and _is_number(other) else mine == other):  # type: ignore[operator]
+        are_numbers = isinstance(mine, int | float) and isinstance(other, int | float)
+        if not (mine >= other if are_numbers else mine == other):  # type: ignore[operator]
             return False
     return digest(effective(config, Role.MEMORY)) == digest(effective(by, Role.MEMORY))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def memory_rank(config: dict[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""A sweep on disk: what makes two jobs the same, which sweep of the same jobs there is, and its state.
+"""A sweep on disk: what it holds, which sweep of the same jobs there is, and who runs it.
 
 A sweep's directory holds `summary.json` (its state, the one truth), `summary.md` and `summary.csv` made from it, and a
 folder for each job. Nothing here imports torch.
@@ -7,11 +7,14 @@ folder for each job. Nothing here imports torch.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config.errors import ConfigError
-from experiments.runs.files import load_json
+from experiments.runs.files import load_json, locked
+from experiments.runs.run import is_finished
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -34,64 +37,102 @@ def read_sweep(sweep_dir: Path) -> dict[str, Any] | None:
     return sweep if isinstance(sweep, dict) and "jobs" in sweep else None
 
 
-def find_sweeps(roots: Iterable[Path], identities: Sequence[str]) -> list[Path]:
-    """Return the sweeps whose first batch is of the same jobs, in any order: unfinished ones first, then by age.
+@dataclass(frozen=True)
+class Wanted:
+    """Which sweep a command line asks for."""
 
-    Args:
-        roots: Where to look, see `sweep_dirs`.
-        identities: Of the jobs of the first batch (a sweeper may send the jobs in several).
-    """
-    found = {}
-    for folder in sweep_dirs(roots):
-        sweep = read_sweep(folder)
-        first = [job["identity"] for job in sweep["jobs"] if job["batch"] == 0] if sweep else []
-        if sweep and sorted(first) == sorted(identities):
-            unfinished = any(job["status"] not in FINAL for job in sweep["jobs"])
-            found[folder] = (unfinished, sweep["start"], (folder / "summary.json").stat().st_mtime_ns)
-    return sorted(found, key=lambda folder: found[folder], reverse=True)
+    folder: Path  # the directory that the config names; a new sweep has a number added where that is taken
+    typed: bool  # it was given on the command line: that one or none
+    memory_limit: int | None  # of each job, bytes; a sweep under another limit is another sweep
+    repeat: bool  # leave alone a sweep of these jobs that has ended or is going on
+
+    @property
+    def root(self) -> Path:
+        """The directory below which a new one is chosen: that of all days, or the one above."""
+        if self.typed or self.folder.parts[:1] != ("multirun",):
+            return self.folder.parent
+        return Path("multirun")
 
 
-def choose(
-    wanted: Path, typed: bool, identities: Sequence[str], memory_limit: int | None, repeat: bool
-) -> Path | None:
+def choose(wanted: Wanted, identities: Sequence[str]) -> Path | None:
     """Return the sweep of the same jobs that a line goes on with, or None where it begins one.
 
+    Of several sweeps it is an unfinished one, or else the newest.
+
     Args:
-        wanted: The directory that the config names.
-        typed: It was given on the command line: that one or none.
-        identities: Of the jobs of the first batch.
-        memory_limit: Of each job, bytes; a sweep under another limit is another sweep.
-        repeat: Leave alone a sweep of these jobs that has ended or is going on.
+        wanted: What the line asks for.
+        identities: Of the jobs of the first batch, in any order (a sweeper may send the jobs in several).
 
     Raises:
         ConfigError: If the directory typed holds what is to be repeated.
     """
-    for folder in find_sweeps([wanted] if typed else [root_of(wanted), wanted.parent], identities):
+    found = []
+    for folder in [wanted.folder] if wanted.typed else sweep_dirs([wanted.root, wanted.folder.parent]):
         sweep = read_sweep(folder)
-        if sweep is None or sweep["memory_limit"] != memory_limit or (typed and folder != wanted):
-            continue
-        if repeat and typed and sweep["status"] == "ended":
+        first = [job["identity"] for job in sweep["jobs"] if job["batch"] == 0] if sweep else []
+        if sweep and sorted(first) == sorted(identities) and sweep["memory_limit"] == wanted.memory_limit:
+            is_unfinished = any(job["status"] not in FINAL for job in sweep["jobs"])
+            changed = (folder / "summary.json").stat().st_mtime_ns
+            found.append((is_unfinished, sweep["start"], changed, folder, sweep["status"] == "ended"))
+    for *_, folder, has_ended in sorted(found, reverse=True):
+        if wanted.repeat and wanted.typed and has_ended:
             raise ConfigError(f"hydra.sweep.dir={folder} holds this sweep already; to repeat it, type another")
-        if repeat and not typed and (sweep["status"] == "ended" or is_held(folder)):
-            continue
-        return folder
+        if not wanted.repeat or wanted.typed or not (has_ended or is_held(folder)):
+            return folder
     return None
 
 
-def root_of(wanted: Path) -> Path:
-    """Return the directory below which sweeps are chosen: that of all days, or the one above."""
-    return Path("multirun") if wanted.parts[:1] == ("multirun",) else wanted.parent
+@contextmanager
+def claim(wanted: Wanted, identities: Sequence[str]) -> Iterator[tuple[Path, FileLock, dict[str, Any] | None]]:
+    """Choose a sweep's directory; while the body runs nobody else chooses.
+
+    Yields:
+        The directory, its lock, which is this process's until it ends, and the sweep that is taken up there, if any:
+        its jobs are "finished" or "pending".
+
+    Raises:
+        ConfigError: If a sweep of these jobs is going on, or the directory typed holds something else.
+    """
+    wanted.root.mkdir(parents=True, exist_ok=True)
+    with locked(wanted.root / ".choosing.lock"):
+        found = choose(wanted, identities)
+        folder = found or _new_dir(wanted)
+        earlier = read_sweep(folder) if found else None
+        if (lock := hold(folder)) is None:
+            if earlier is None:
+                raise ConfigError(f"hydra.sweep.dir={wanted.folder} is in use by another sweep; type another")
+            raise ConfigError(
+                f"{folder} is this sweep and is going on (process {earlier['pid']}); wait for it, "
+                "or type hydra.launcher.repeat=true to run it once more beside it"
+            )
+        for job in earlier["jobs"] if earlier else []:  # some may have finished after the sweep had been killed
+            job["reused"] = is_finished(folder / job["dir"]) and job["status"] != "duplicate"
+            job["status"] = "finished" if job["reused"] else "pending"
+        yield folder, lock, earlier
 
 
-def sweep_dirs(roots: Iterable[Path]) -> Iterator[Path]:
-    """Yield every sweep's directory at a root or up to two levels below it (the day's, the time's), each once."""
-    seen = set()
-    for root in roots:
-        for pattern in ("summary.json", "*/summary.json", "*/*/summary.json"):
-            for path in sorted(root.glob(pattern)):
-                if path.resolve() not in seen:
-                    seen.add(path.resolve())
-                    yield path.parent
+def _new_dir(wanted: Wanted) -> Path:
+    """Make a directory that wasn't there, with a number added if need be; one that was typed must be empty."""
+    if wanted.typed:
+        wanted.folder.mkdir(parents=True, exist_ok=True)
+        if any(wanted.folder.iterdir()):
+            raise ConfigError(
+                f"hydra.sweep.dir={wanted.folder} holds something else than this sweep; type another folder"
+            )
+        return wanted.folder
+    folder, number = wanted.folder, 1
+    while folder.exists():  # nobody else chooses meanwhile
+        number += 1
+        folder = wanted.folder.with_name(f"{wanted.folder.name}-{number}")
+    folder.mkdir(parents=True)
+    return folder
+
+
+def sweep_dirs(roots: Iterable[Path]) -> list[Path]:
+    """Return every sweep's directory at a root or up to two levels below it (the day's, the time's), each once."""
+    patterns = ("summary.json", "*/summary.json", "*/*/summary.json")
+    found = [path for root in roots for pattern in patterns for path in sorted(root.glob(pattern))]
+    return [*{path.resolve(): path.parent for path in found}.values()]
 
 
 def hold(sweep_dir: Path) -> FileLock | None:

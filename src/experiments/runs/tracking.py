@@ -19,18 +19,17 @@ from typing import TYPE_CHECKING, Any
 import PIL.Image
 from transformers import TrainerCallback
 
-from experiments.runs import energy as energy_meter
 from experiments.runs import trackio_run
-from experiments.runs.metrics_file import dimensions, main_values, parts
+from experiments.runs.metrics_file import RANKED_BY, dimensions, main_values, parts
 from experiments.runs.process import is_main_process
 
 if TYPE_CHECKING:
-    from codecarbon import OfflineEmissionsTracker
     from sentence_transformers.base.model import BaseModel
     from transformers import TrainerState
 
+    from experiments.runs.energy import Meter
+
 SHOW_HINT = "add &smoothing=0 to the address: by default every curve is a moving average"  # no option does it
-PRIMARY = "ndcg@10"  # drawn at every dimension and precision; the other metrics at the full dimension alone
 THUMBNAIL_PIXELS = 160  # longest side of a sample page
 SCORE = r"(?:(?:cosine|dot|euclidean|manhattan|maxsim)_)?"  # the score function in a metric's name
 
@@ -38,15 +37,13 @@ SCORE = r"(?:(?:cosine|dot|euclidean|manhattan|maxsim)_)?"  # the score function
 class Tracker:
     """What a run reports to; without a Trackio run every method does nothing."""
 
-    def __init__(self, run: Any = None, output_dir: Path | None = None, show_command: str = "") -> None:
+    def __init__(self, run: Any = None, show_command: str = "") -> None:
         self.name = run.name if run else ""
         self.show_command = show_command  # the line that opens the dashboard, for a terminal
-        self.meter: OfflineEmissionsTracker | None = None
+        self.meter: Meter | None = None
         self.step = 0  # the training step, where no other is given
         self._run = run
-        self._output_dir = output_dir
-        self._energy: dict[str, Any] | None = None  # as last read
-        self._on_card = False
+        self._energy: dict[str, Any] | None = None
 
     def log(self, metrics: dict[str, Any], step: int | None = None) -> None:
         """Log metrics at a global step; None is the last training step."""
@@ -58,7 +55,7 @@ class Tracker:
         if self._run:
             self._run.store_config(values, self.step)
 
-    def callback(self, name: str = "eval", embedding_dim: int | None = None) -> TrainerCallback:
+    def callback(self, name: str, embedding_dim: int | None = None) -> TrainerCallback:
         """Return a callback that logs training and in-training evaluation by global step.
 
         Args:
@@ -68,12 +65,11 @@ class Tracker:
         """
         return _TrainingLog(self, name, embedding_dim)
 
-    def log_final(self, measured: dict[str, Any], prefix: str = "final") -> None:
-        """Log an evaluation as one point a metric (bars across runs) and as a table of all dimensions or directions.
+    def log_evaluation(self, measured: dict[str, Any], prefix: str) -> None:
+        """Log an evaluation as one point a metric (bars across runs), as a table, and as a Matryoshka curve.
 
-        Args:
-            measured: What stands under `base` or `final` in metrics.json.
-            prefix: Which of them.
+        `measured` is what stands under `prefix`, which is `base` or `final`, in metrics.json. The table has all
+        dimensions or directions; the curve's steps are the dimensions.
         """
         if not self._run or not measured:
             return
@@ -83,41 +79,37 @@ class Tracker:
         rows: list[Any] = []
         for section, found in measured.items():
             for key, metrics in found.items():
-                suffix, column = (_dimension(key), "dimension") if section == "dimensions" else (key, "direction")
-                for precision, values in {"float32": metrics, **_precisions(metrics)}.items():
+                column, part, suffix = "direction", key, key
+                if section == "dimensions":
+                    column, part, suffix = "dimension", int(key), _dimension(key)
+                precisions = {name: values for name, values in metrics.items() if isinstance(values, dict)}
+                for precision, values in {"float32": metrics, **precisions}.items():
                     numbers = _numbers(values)
                     if found is parts(measured):  # not a direction beside dimensions
-                        part = int(key) if section == "dimensions" else key
                         rounded = {name: round(value, 4) for name, value in numbers.items()}
                         rows.append({column: part, "precision": precision} | rounded)
                     start = "" if precision == "float32" else f"{precision}_"
-                    drawn = numbers if values is main_values(measured) else {PRIMARY} & numbers.keys()
+                    # The metric that runs are ranked by at every dimension and precision, the others at the first.
+                    drawn = numbers if values is main_values(measured) else {RANKED_BY} & numbers.keys()
                     points |= {f"{prefix}/{start}{metric}_{suffix}": numbers[metric] for metric in drawn}
         self.log(points | {f"{prefix}_metrics": trackio.Table(data=rows)})
-
-    def log_curve(self, measured: dict[str, dict[str, Any]]) -> None:
-        """Log the Matryoshka curve of what was measured, `{"base": …, "final": …}`; a dimension is a step."""
-        for dim in sorted({dim for each in measured.values() for dim in dimensions(each)}):
-            row = {}
-            for label, each in measured.items():
-                numbers = _numbers(parts(each).get(str(dim), {}))
-                if PRIMARY in numbers:
-                    row[f"matryoshka/{label}_{PRIMARY}_by_dimension"] = numbers[PRIMARY]
-            self.log(row, step=dim)
+        for dim in sorted(dimensions(measured)):
+            numbers = _numbers(measured["dimensions"][str(dim)])
+            if RANKED_BY in numbers:
+                self.log({f"matryoshka/{prefix}_{RANKED_BY}_by_dimension": numbers[RANKED_BY]}, step=dim)
 
     def log_figure(self, path: Path) -> None:
         """Show an image file in the dashboard."""
         if self._run:
             import trackio
 
-            self._run.log({f"figures/{path.stem}": trackio.Image(path, caption=path.stem)}, step=self.step)
+            self.log({f"figures/{path.stem}": trackio.Image(path, caption=path.stem)})
 
     def log_samples(self, rows: Sequence[tuple[Any, Any, Sequence[Any], int | None]]) -> None:
         """Log sample retrievals as a table of thumbnails.
 
-        Args:
-            rows: Query, right page, pages ranked highest, the right page's rank from 1 (None: not found). Queries and
-                pages are PIL images or texts.
+        A row has the query, the right page, the pages ranked highest, and the right page's rank from 1 (None: not
+        found). Queries and pages are PIL images or texts.
         """
         if not self._run or not rows:
             return
@@ -134,41 +126,31 @@ class Tracker:
             }
             for query, right, top, rank in rows
         ]
-        self._run.log({"samples": trackio.Table(data=data)}, step=self.step)
+        self.log({"samples": trackio.Table(data=data)})
 
     def energy(self) -> dict[str, Any] | None:
-        """Return what all attempts of the run used, as `energy.read` does; None if it isn't measured."""
-        if self.meter and self._output_dir and not self._on_card:
-            self._energy = energy_meter.read(self.meter, self._output_dir)
+        """Return what all attempts of the run used up to the first call (see `Meter.read`), so that reports agree."""
+        if self._energy is None and self.meter:
+            self._energy = self.meter.read()
         return self._energy
 
     def write_energy_to_card(self, model: BaseModel) -> dict[str, Any] | None:
-        """Put energy and CO2 on the model's card, right before saving; `energy()` and Trackio keep those figures."""
-        energy = self.energy()
-        if energy and self.meter and self._output_dir:
-            energy_meter.write_card(model, self.meter, energy, self._output_dir)
-            self._on_card = True
+        """Put energy and CO2 on the model's card, right before saving, and return them."""
+        if (energy := self.energy()) and self.meter:
+            self.meter.write_card(model, energy)
         return energy
 
     def close(self, status: str, error: BaseException | None = None) -> None:
-        """Log the energy and how the run ended, and write everything to disk.
-
-        Args:
-            status: `finished`, `failed` or `interrupted`.
-            error: What ended it early.
-        """
-        if self._run is None:
-            return
+        """Log the energy and how the run ended (finished, failed or interrupted), and write everything to disk."""
         import trackio
 
         try:
-            energy = self._energy or self.energy()  # as reported, so that Trackio, card and metrics.json agree
+            energy = self.energy()
             if self.meter:
-                self.meter.stop()
+                self.meter.tracker.stop()
             if energy:
                 self.log({f"energy/{key}": value for key, value in energy.items() if isinstance(value, float)})
                 self.add_config({"energy/method": energy["method"]})
-            self._energy, self.meter = energy, None
         finally:
             self.log({"status_finished": float(status == "finished")})
             self.add_config({"status": status})
@@ -185,37 +167,35 @@ class _TrainingLog(TrainerCallback):
     def __init__(self, tracker: Tracker, name: str, embedding_dim: int | None) -> None:
         self.tracker = tracker
         self.embedding_dim = embedding_dim
-        evaluation = re.escape(f"eval_{name}" if name else "eval")
-        self.pattern = re.compile(rf"{evaluation}(?:-(?:(\d+)d|(\w+?)))?_{SCORE}([a-z]+@\d+|map)")
+        self.pattern = re.compile(rf"eval_{re.escape(name)}(?:-(?:(\d+)d|(\w+?)))?_{SCORE}([a-z]+@\d+|map)")
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
         """Repeat what was logged before the checkpoint that training resumes from."""
         if state.is_world_process_zero and state.global_step:
             for entry in state.log_history:
-                self._log(entry, int(entry["step"]))
+                self._log({key: value for key, value in entry.items() if key != "step"}, int(entry["step"]))
             self.tracker.add_config({"resumed_at_step": state.global_step})
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Log on the main process."""
         if state.is_world_process_zero:
             self._log(logs or {}, state.global_step)
-            if self.tracker.meter and self.tracker._output_dir:  # keeps what was used, should the run be killed
-                energy_meter.read(self.tracker.meter, self.tracker._output_dir)
+            if self.tracker.meter:  # keeps what was used, should the run be killed
+                self.tracker.meter.read()
 
     def _log(self, logs: dict[str, Any], step: int) -> None:
         self.tracker.step = step
-        numbers = {key: float(value) for key, value in logs.items() if isinstance(value, int | float)}
-        named = {self._metric(key): value for key, value in numbers.items() if key != "step"}
+        named = {self._metric(key): float(value) for key, value in logs.items() if isinstance(value, int | float)}
         self.tracker.log({key: value for key, value in named.items() if key}, step)
 
     def _metric(self, key: str) -> str | None:
         """Return the name in Trackio; None for what isn't drawn."""
         if match := self.pattern.fullmatch(key):
             dim, direction, metric = match.groups()
-            if (dim or direction) is not None and metric != PRIMARY:
+            if (dim or direction) and metric != RANKED_BY:
                 return None
-            full = self.embedding_dim and _dimension(self.embedding_dim)
-            part = direction or (_dimension(dim) if dim else full)
+            dim = dim or self.embedding_dim
+            part = direction or (dim and _dimension(dim))
             return f"eval/{metric}_{part}" if part else f"eval/{metric}"
         if key.startswith("eval_"):
             return f"eval/{key.removeprefix('eval_')}"
@@ -233,7 +213,7 @@ def track(
     dir: str | Path = "outputs/trackio",
     country_iso_code: str = "USA",
     energy: bool = True,
-    choices: dict[str, str] | None = None,
+    choices: dict[str, str],
 ) -> Iterator[Tracker]:
     """Track a run until the block ends, whichever way it ends; only the main process of several does.
 
@@ -258,15 +238,17 @@ def track(
         yield Tracker()
         return
     if energy:
-        energy_meter.check_country(country_iso_code)
+        from experiments.runs.energy import Meter, check_country
+
+        check_country(country_iso_code)
     folder = Path(dir).expanduser().resolve()
-    flat = trackio_run.flatten(config, choices) | {"output_dir": str(Path(output_dir).resolve())}
+    flat = trackio_run.flatten(config, choices) | {"output_dir": str(output_dir.resolve())}
     flat["status"] = "running"  # stays so if the process is killed
     group = group or flat.get("data/name") or flat.get("data")
     run = trackio_run.start(folder, project, name, group, flat)
-    tracker = Tracker(run, Path(output_dir), trackio_run.show_command(folder, project))
+    tracker = Tracker(run, trackio_run.show_command(folder, project))
     try:
-        tracker.meter = energy_meter.start(country_iso_code) if energy else None
+        tracker.meter = Meter(country_iso_code, output_dir) if energy else None
         yield tracker
     except BaseException as error:
         with contextlib.suppress(Exception):  # it must not hide the run's own error
@@ -284,10 +266,6 @@ def no_tracking(config: dict[str, Any], output_dir: Path, *, name: str, **unused
 def _dimension(dim: int | str) -> str:
     """Return how the name of a dimension's metric ends: padded, so that they sort."""
     return f"dim{int(dim):04d}"
-
-
-def _precisions(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: values for name, values in metrics.items() if isinstance(values, dict)}
 
 
 def _numbers(metrics: dict[str, Any]) -> dict[str, float]:

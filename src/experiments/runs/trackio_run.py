@@ -14,48 +14,39 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.errors import ConfigError
+from experiments.config.hints import dotted_keys, select
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "experiment")
 
 
-def flatten(config: dict[str, Any], choices: dict[str, str] | None = None) -> dict[str, Any]:
+def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
     """Return what is worth grouping by as top-level scalars, named `group` or `group/option`.
 
-    Lists are joined, targets and anything nested deeper are left out, and a group itself stands for the option
-    chosen (without `choices`: for its target).
+    A group stands for the option chosen. Lists are joined; targets and anything nested deeper are left out.
     """
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, dict) and key in GROUPS:
-            flat[key] = str(value.get("_target_", "none")).removeprefix("experiments.")
-            options = {f"{key}/{option}": inner for option, inner in value.items() if not option.startswith("_")}
-        else:
-            options = {} if isinstance(value, dict) or key.startswith("_") else {key: value}
-        for option, inner in options.items():
-            if isinstance(inner, list | tuple):
-                inner = ", ".join(map(str, inner))
-            if inner is None or isinstance(inner, bool | int | float | str):
-                flat[option.replace(".", "_")] = inner
-    return flat | {key: option for key, option in (choices or {}).items() if key in GROUPS}
+    flat: dict[str, Any] = {group: option for group, option in choices.items() if group in GROUPS}
+    for key in dotted_keys(config):
+        group, _, option = key.partition(".")
+        value = select(config, key)
+        if isinstance(value, list | tuple):
+            value = ", ".join(map(str, value))
+        is_near = not option or (group in GROUPS and "." not in option)
+        if is_near and (value is None or isinstance(value, bool | int | float | str)):
+            flat[key.replace(".", "/")] = value
+    return flat
 
 
 def show_command(folder: Path, project: str) -> str:
     """Return the line that opens the project's dashboard."""
-    # In a virtual environment that isn't activated the script is not on the path.
-    script = shutil.which("trackio") or str(Path(sys.executable).with_name("trackio"))
-    script = "trackio" if shutil.which("trackio") else shlex.quote(script)
+    beside_python = shlex.quote(str(Path(sys.executable).with_name("trackio")))
+    script = "trackio" if shutil.which("trackio") else beside_python  # of an environment that isn't activated
     return f"TRACKIO_DIR={shlex.quote(str(folder))} {script} show --project {shlex.quote(project)}"
 
 
 def start(folder: Path, project: str, name: str, group: str | None, config: dict[str, Any]) -> Any:
-    """Open the project's database, store the run's config in it and return the run, which has `store_config`.
+    """Open the project's database in an absolute folder and return the run, which has `store_config`.
 
-    Args:
-        folder: Absolute; the folder of Trackio's SQLite files.
-        project: Trackio project.
-        name: Readable name; a number is added if the project has it already.
-        group: Runs shown together.
-        config: Scalars.
+    The name gets a number if the project has it already; the config, of scalars, is stored at once.
 
     Raises:
         ConfigError: If the folder can't be written or Trackio reserves the project's name.
@@ -69,9 +60,8 @@ def start(folder: Path, project: str, name: str, group: str | None, config: dict
             database.execute("BEGIN IMMEDIATE")
         name = _reserve_name(folder / ".names" / storage.get_project_db_path(project).stem, name)
     except (OSError, sqlite3.Error) as error:
-        raise ConfigError(
-            f"tracking.dir={folder} cannot be written ({error}); choose another folder, or tracking=none"
-        ) from error
+        said = f"tracking.dir={folder} cannot be written ({error}); choose another folder, or tracking=none"
+        raise ConfigError(said) from error
     except ValueError as error:
         raise ConfigError(f"tracking.project={project}: {error}") from error
     run = _local_run()(url=None, project=project, client=None, name=name, group=group, config=config)

@@ -1,4 +1,1 @@
-"""How a model learns: losses, mini-batches, sampler, trainers, warm starts.
-
-What is measured of it is in `evaluation`.
-"""
+"""How a model learns: losses, mini-batches, sampler, trainers, warm starts."""

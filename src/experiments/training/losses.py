@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.losses.gradcache import RandContext, _create_minibatch
@@ -20,6 +20,17 @@ from experiments.config.errors import ConfigError
 logger = logging.getLogger(__name__)
 
 SIZE_WITHOUT_TOKENS = 32
+
+
+class RankingOptions(TypedDict, total=False):
+    """The library's options of the loss, with its defaults."""
+
+    scale: AboveZero  # factor of the similarities, 1 / temperature
+    gather_across_devices: bool  # take the other devices' documents as negatives too
+    directions: Sequence[str]  # what is compared: query_to_doc, query_to_query, doc_to_query, doc_to_doc
+    partition_mode: str  # one softmax over all directions (joint) or one each (per_direction)
+    hardness_mode: str | None  # weigh harder negatives more: in_batch_negatives, hard_negatives or all_negatives
+    hardness_strength: float  # by how much
 
 
 class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLoss):
@@ -37,13 +48,8 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
         mini_batch_num_tokens: Positive | None = None,
         default_num_tokens: Positive = 2048,
         score_chunk_size: Positive = 1024,
-        scale: AboveZero = 20.0,
-        gather_across_devices: bool = False,
-        directions: Sequence[str] = ("query_to_doc",),
-        partition_mode: str = "joint",
-        hardness_mode: str | None = None,
-        hardness_strength: float = 0.0,
         memory_limit: int | str | None = None,
+        **options: Unpack[RankingOptions],
     ) -> None:
         """Set the loss up.
 
@@ -53,16 +59,10 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
             mini_batch_num_tokens: Tokens encoded at once, padding not counted; at least one input is.
             default_num_tokens: The token budget where neither of the two is set.
             score_chunk_size: Queries whose scores are computed at once.
-            scale: Factor of the similarities, 1 / temperature.
-            gather_across_devices: Take the other devices' documents as negatives too.
-            directions: As in the library.
-            partition_mode: As in the library.
-            hardness_mode: As in the library.
-            hardness_strength: As in the library.
             memory_limit: What `auto` may use, such as "4GiB": see `mini_batch.choose`.
+            options: Those of the loss itself.
 
-        Raises:
-            ConfigError: If both mini-batch settings are given.
+        Both mini-batch settings at once are a ConfigError.
         """
         if mini_batch_size is not None and mini_batch_num_tokens is not None:
             raise ConfigError(
@@ -70,17 +70,8 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
             )
         if mini_batch_size is None and mini_batch_num_tokens is None:
             mini_batch_num_tokens = default_num_tokens
-        super().__init__(
-            model,
-            scale=scale,
-            mini_batch_size=1 if mini_batch_size == "auto" else mini_batch_size or score_chunk_size,
-            mini_batch_num_tokens=mini_batch_num_tokens,
-            gather_across_devices=gather_across_devices,
-            directions=tuple(directions),  # type: ignore[arg-type]
-            partition_mode=partition_mode,  # type: ignore[arg-type]
-            hardness_mode=hardness_mode,  # type: ignore[arg-type]
-            hardness_strength=hardness_strength,
-        )
+        size = 1 if mini_batch_size == "auto" else mini_batch_size or score_chunk_size
+        super().__init__(model, mini_batch_size=size, mini_batch_num_tokens=mini_batch_num_tokens, **options)  # type: ignore[arg-type]
         self.mini_batch_is_open = mini_batch_size == "auto"
         self.memory_limit = memory_limit
         self.score_chunk_size = score_chunk_size
@@ -111,17 +102,11 @@ class CachedMultipleNegativesRankingLoss(losses.CachedMultipleNegativesRankingLo
             self.mini_batch_size = encoder_size
 
     def embed_minibatch(
-        self,
-        sentence_feature: dict[str, Tensor],
-        begin: int,
-        end: int,
-        with_grad: bool,
-        copy_random_state: bool,
-        random_state: RandContext | None = None,
+        self, sentence_feature: dict[str, Tensor], begin: int, end: int, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, RandContext | None]:
         """Embed a mini-batch, whose pixels the trainer left in main memory."""
         features = batch_to_device(_create_minibatch(sentence_feature, begin, end), self.model.device)
-        return super().embed_minibatch(features, 0, end - begin, with_grad, copy_random_state, random_state)
+        return super().embed_minibatch(features, 0, end - begin, *args, **kwargs)
 
 
 @dataclass(frozen=True)
@@ -151,19 +136,17 @@ def matryoshka(
     Args:
         embedding_dim: The model's own dimension.
         default_dims: Those above the model's own are dropped, and its own is added.
-        matryoshka_dims: A list by hand, used as it stands instead.
+        matryoshka_dims: A list by hand, used as it stands instead; one above the model's own is a ConfigError.
         truncate_dim: The dimension that the model is saved with, `auto` or None (all).
-
-    Raises:
-        ConfigError: If a dimension by hand is above the model's own.
     """
+    is_above = isinstance(truncate_dim, int) and truncate_dim > embedding_dim
     if matryoshka_dims is not None:
         if too_large := [dim for dim in matryoshka_dims if dim > embedding_dim]:
             raise ConfigError(
                 f"matryoshka.matryoshka_dims={list(matryoshka_dims)}: the model has {embedding_dim} dimensions; "
                 f"leave out {', '.join(map(str, too_large))}"
             )
-        if isinstance(truncate_dim, int) and truncate_dim > embedding_dim:
+        if is_above:
             raise ConfigError(
                 f"matryoshka.truncate_dim={truncate_dim}: the model has {embedding_dim} dimensions; type null for all"
             )
@@ -171,18 +154,13 @@ def matryoshka(
     dims = sorted({embedding_dim, *(dim for dim in default_dims if dim < embedding_dim)}, reverse=True)
     if dropped := [dim for dim in default_dims if dim > embedding_dim]:
         logger.info("Matryoshka dimensions %s: %s are above the model's %d", dims, dropped, embedding_dim)
-    if isinstance(truncate_dim, int) and truncate_dim > embedding_dim:
+    if is_above:
         logger.info("truncate_dim %d is above the model's %d: saved with all", truncate_dim, embedding_dim)
-        truncate_dim = None
-    return Matryoshka(tuple(dims), truncate_dim)
+    return Matryoshka(tuple(dims), None if is_above else truncate_dim)
 
 
 def no_matryoshka(embedding_dim: int | None, *, truncate_dim: int | str | None = None) -> Matryoshka:
-    """Train the model's own dimension alone.
-
-    Raises:
-        ConfigError: If the model is to be saved with more dimensions than it has.
-    """
+    """Train the model's own dimension alone; one to save that is above it is a ConfigError."""
     if isinstance(truncate_dim, int) and truncate_dim > (embedding_dim or 0):
         raise ConfigError(f"matryoshka.truncate_dim={truncate_dim}: the model has {embedding_dim or 0} dimensions")
     return Matryoshka(None, truncate_dim)

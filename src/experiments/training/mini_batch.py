@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import random
-import resource
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,11 +22,12 @@ import PIL.Image
 import torch
 from datasets import Dataset
 from datasets import Image as ImageFeature
+from psutil import Process
 from sentence_transformers.base.model import BaseModel
 from torch import nn
 
-from experiments.config.byte_sizes import parse_bytes
-from experiments.config.errors import ConfigError
+from experiments.config.fits_memory import data_limit
+from experiments.config.values import parse_bytes
 from experiments.data.encoded_pages import encoded_values
 from experiments.data.resized_pages import bounds, image_processor
 from experiments.runs.memory import is_out_of_memory, peak_of
@@ -37,27 +36,6 @@ MARGIN = 1.1  # what a step takes is measured; training may take a tenth more
 OPTIMIZER_COPIES = 2  # AdamW's two moments, which exist only after the first step
 
 logger = logging.getLogger(__name__)
-
-
-def check(loss: dict[str, Any]) -> None:
-    """Make sure, before the weights, that it is known how much memory there is, if the mini-batch depends on it.
-
-    Args:
-        loss: The config's node.
-
-    Raises:
-        ConfigError: If `mini_batch_size` is `auto` and nothing bounds the memory, or several processes train.
-    """
-    if loss.get("mini_batch_size") != "auto":
-        return
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise ConfigError("loss.mini_batch_size=auto works in one process alone; type a number, e.g. 16")
-    unlimited = loss.get("memory_limit") is None and _data_limit() is None
-    if unlimited and not torch.cuda.is_available():
-        raise ConfigError(
-            "loss.mini_batch_size=auto: there is no GPU whose memory would bound it; "
-            "type loss.memory_limit=4GiB (the whole process), or a number"
-        )
 
 
 def choose(
@@ -74,16 +52,14 @@ def choose(
 
     Returns:
         `mini_batch_size`, why not the next one (`reason`), and in bytes what its step took and what there was
-        (`step_bytes`, `free_bytes`).
-
-    Raises:
-        MemoryError: If not even one input fits.
+        (`step_bytes`, `free_bytes`). If not even one input fits, a MemoryError is raised.
     """
     with _undone(model):
-        start, free = in_use(), _free(parse_bytes(memory_limit)) - _optimizer_bytes(model)
+        trained = (each.numel() * each.element_size() for each in model.parameters() if each.requires_grad)
+        start, free = in_use(), _free(parse_bytes(memory_limit)) - OPTIMIZER_COPIES * sum(trained)
         taken: dict[int, float] = {}
         reason = "the whole batch fits"
-        for size in _sizes(batch_size):
+        for size in [*(2**power for power in range((batch_size - 1).bit_length())), batch_size]:
             expected = _extrapolate(taken, size)
             if expected <= free:
                 expected = _measure(step, size, size, start)
@@ -106,22 +82,19 @@ def choose(
 
 
 def costliest_rows(dataset: Dataset, model: BaseModel, number: int) -> list[dict[str, Any]]:
-    """Return rows made of the inputs of each column that cost the most, the costliest first.
+    """Return so many rows made of the inputs of each column that cost the most, the costliest first.
 
-    Args:
-        dataset: Training rows; pages are read, not decoded, to tell what they cost.
-        model: Its processor says how many patches a page has, its tokenizer how many tokens a text.
-        number: Of rows; fewer if the data set is smaller.
+    Pages are read, not decoded: the model's processor says how many patches they have, its tokenizer how many tokens
+    a text.
     """
-    costs = np.zeros((len(dataset), len(dataset.column_names)), dtype=np.int64)
+    names = dataset.column_names
+    costs = np.zeros((len(names), len(dataset)), dtype=np.int64)
     cost_of = [_page_cost if isinstance(each, ImageFeature) else _text_cost for each in dataset.features.values()]
     for row, column, value in encoded_values(dataset):
-        costs[row, column] = 0 if value is None else cost_of[column](bytes(value), model)
-    columns = {}
-    for column, name in enumerate(dataset.column_names):
-        order = np.argsort(-costs[:, column], kind="stable")[:number]
-        columns[name] = dataset.select_columns([name])[order.tolist()][name]
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        costs[column, row] = 0 if value is None else cost_of[column](bytes(value), model)
+    orders = np.argsort(-costs, kind="stable")[:, :number].tolist()
+    columns = [dataset.select_columns([name])[rows][name] for name, rows in zip(names, orders, strict=True)]
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _text_cost(text: bytes, model: BaseModel) -> int:
@@ -134,10 +107,6 @@ def _page_cost(page: bytes, model: BaseModel) -> int:
         width, height = image.size
     processor = image_processor(model)
     return width * height if bounds(processor) is None else processor.get_number_of_image_patches(height, width)
-
-
-def _sizes(batch_size: int) -> list[int]:
-    return [*(2**power for power in range((batch_size - 1).bit_length())), batch_size]
 
 
 def _extrapolate(taken: dict[int, float], size: int) -> float:
@@ -159,12 +128,13 @@ def _measure(step: Callable[[int, int], object], size: int, num_rows: int, start
         traceback.clear_frames(error.__traceback__)  # they hold the tensors
         gc.collect()
         return float("inf")
-    return max(0, _peak() - start)
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_of("self") or 0
+    return max(0, peak - start)
 
 
 def in_use() -> int:
     """Return the bytes that the process has taken: of the GPU or, without one, as it stands in memory."""
-    return torch.cuda.memory_allocated() if torch.cuda.is_available() else _statm(1)
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else Process().memory_info().rss
 
 
 def _free(limit: int | None) -> int:
@@ -173,20 +143,9 @@ def _free(limit: int | None) -> int:
         allocated = torch.cuda.memory_allocated()
         free = torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved() - allocated
         return free if limit is None else min(free, limit - allocated)
-    bounded = [] if limit is None else [limit - _statm(1)]
-    if (most := _data_limit()) is not None:  # a sweep's limit, or ulimit -d
-        bounded.append(most - _statm(5))
-    return min(bounded)
-
-
-def _data_limit() -> int | None:
-    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    return None if limit == resource.RLIM_INFINITY else limit
-
-
-def _statm(field: int) -> int:
-    """Return a number of /proc/self/statm in bytes: 1 is resident memory, 5 what RLIMIT_DATA counts."""
-    return int(Path("/proc/self/statm").read_text().split()[field]) * resource.getpagesize()
+    taken = Process().memory_info()
+    limits = ((limit, taken.rss), (data_limit(), taken.data))
+    return min(most - part for most, part in limits if most is not None)
 
 
 def _reset_peak() -> None:
@@ -198,33 +157,20 @@ def _reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _peak() -> int:
-    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_of("self") or 0
-
-
-def _optimizer_bytes(model: nn.Module) -> int:
-    trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
-    return OPTIMIZER_COPIES * sum(parameter.numel() * parameter.element_size() for parameter in trained)
-
-
 @contextmanager
 def _undone(model: nn.Module) -> Iterator[None]:
     """Put random states, buffers and gradients back afterwards."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    device_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    buffers = [buffer.clone() for buffer in model.buffers()]
+    states, buffers = (random.getstate(), np.random.get_state()), [buffer.clone() for buffer in model.buffers()]
     try:
-        yield
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            yield
     finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
         model.zero_grad(set_to_none=True)
         with torch.no_grad():
             for buffer, before in zip(model.buffers(), buffers, strict=True):
                 buffer.copy_(before)
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-        if device_states:
-            torch.cuda.set_rng_state_all(device_states)
         _reset_peak()
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from datasets import Dataset
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import losses
 from sentence_transformers.cross_encoder.data_collator import CrossEncoderDataCollator
@@ -35,13 +34,9 @@ class BinaryCrossEntropyLoss(losses.BinaryCrossEntropyLoss):
     def forward(  # type: ignore[override]
         self, inputs: list[dict[str, Tensor]], labels: Tensor, prompt: str | None = None, task: str | None = None
     ) -> Tensor:
-        """Return the loss of a batch.
+        """Return the loss of a batch: one input, the features of all pairs, whose prompt is in them.
 
-        Args:
-            inputs: One item, the features of all pairs.
-            labels: 1 for a pair that matches, 0 for one that doesn't, shape (num_pairs,).
-            prompt: Unused: it is in the features.
-            task: Unused, too.
+        A label is 1 for a pair that matches, 0 for one that doesn't, shape (num_pairs,).
         """
         (features,) = inputs
         logits = self.model(batch_to_device(features, self.model.device))["scores"].view(-1)
@@ -79,25 +74,12 @@ class RerankerTrainer(RunTrainer, CrossEncoderTrainer):
     itself, of negatives in the batch or of lists: the workers then only decode and resize the images.
     """
 
-    def __init__(
-        self,
-        model: CrossEncoder,
-        args: RerankerTrainingArguments,
-        train_dataset: dict[str, Dataset],
-        loss: torch.nn.Module,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, **kwargs: Any) -> None:
+        model, args, loss = kwargs["model"], kwargs["args"], kwargs["loss"]
         if args.prompts is None:
-            args.prompts = prompts_of(model, train_dataset)
+            args.prompts = prompts_of(model, kwargs["train_dataset"])
         collator = PairCollator if isinstance(loss, BinaryCrossEntropyLoss) else CrossEncoderDataCollator
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=train_dataset,
-            loss=loss,
-            data_collator=collator(preprocess_fn=model.preprocess, prompts=args.prompts),
-            **kwargs,
-        )
+        super().__init__(data_collator=collator(preprocess_fn=model.preprocess, prompts=args.prompts), **kwargs)
 
 
 RerankerTrainingArguments.trainer_class = RerankerTrainer

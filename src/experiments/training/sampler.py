@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import torch
-from datasets import Dataset
+from typing import Any
+
 from sentence_transformers.base.sampler import NoDuplicatesBatchSampler
 
 from experiments.data.encoded_pages import content_hashes
@@ -21,18 +21,9 @@ class NoDuplicatesByBytes(NoDuplicatesBatchSampler):
       because a decoded image remembers its path.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        batch_size: int,
-        drop_last: bool,
-        valid_label_columns: list[str] | None = None,
-        generator: torch.Generator | None = None,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(dataset, batch_size, drop_last, valid_label_columns, generator, seed, precompute_hashes=True)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | {"precompute_hashes": True})
 
     def _build_hashes(self) -> None:
-        if self._row_hashes is not None:
-            return
-        self._row_hashes = content_hashes(self.dataset)
+        if self._row_hashes is None:
+            self._row_hashes = content_hashes(self.dataset)

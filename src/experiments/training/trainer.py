@@ -48,7 +48,7 @@ class RunArguments(BaseTrainingArguments):
         resume: What the entry point resumes: None, `auto` or a run's directory.
         eval_loss: Compute the loss on the evaluation rows too, at each evaluation.
         bf16: `auto` is where the GPU has it.
-        batch_sampler: As in the library, or `no_duplicates_by_bytes`.
+        batch_sampler: How rows become batches, by a name of the library or as `NoDuplicatesByBytes` does.
         dataloader_persistent_workers: `auto` keeps the workers, if there are any, from one evaluation to the next.
     """
 
@@ -92,8 +92,7 @@ class Progress(ProgressCallback):
         parts = {"loss": logs.get("loss"), "evaluation loss": logs.get("eval_loss")}
         several = [key for key in logs if key.startswith("eval_") and key.endswith("_loss") and key != "eval_loss"]
         parts |= {f"evaluation loss {key[len('eval_') : -len('_loss')]}": logs[key] for key in several}
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in parts.items() if value is not None)
-        if shown:
+        if shown := ", ".join(f"{name} {value:.4g}" for name, value in parts.items() if value is not None):
             self.training_bar.write(f"step {state.global_step} of {state.max_steps}: {shown}")
 
 
@@ -134,11 +133,7 @@ class RunTrainer(BaseTrainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """Do a step and stop at the first loss that isn't finite.
-
-        Raises:
-            TrainingDivergedError: If the loss is infinite or not a number.
-        """
+        """Do a step; at the first loss that is infinite or not a number a TrainingDivergedError stops the training."""
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not math.isfinite(loss.item()):
             raise TrainingDivergedError(
@@ -156,9 +151,8 @@ class RunTrainer(BaseTrainer):
         if logged:
             self.mini_batch = {"mini_batch_size": logged[0], "reason": "as before the run was resumed"}
         else:
-            batches = self._costliest_batches()
-            step, num_rows_in_all = super().training_step, sum(num_rows for _, num_rows in batches)
-            longest = max(len(rows) for rows, _ in batches)
+            batches, step = self._costliest_batches(), super().training_step
+            longest, num_rows_in_all = max(len(rows) for rows, _ in batches), sum(number for _, number in batches)
 
             def try_out(size: int, num_rows: int) -> None:
                 loss.mini_batch_size = size
@@ -175,8 +169,8 @@ class RunTrainer(BaseTrainer):
 
     def _costliest_batches(self) -> list[tuple[list[dict[str, Any]], int]]:
         """Return of each data set a batch of the rows that cost the most, and how many rows it has in all."""
-        size = self.args.per_device_train_batch_size
         rows: Any = self.train_dataset
+        size = self.args.per_device_train_batch_size
         if not isinstance(rows, dict):
             return [(mini_batch.costliest_rows(rows, self.model, size), len(rows))]
         found = {name: mini_batch.costliest_rows(each, self.model, size) for name, each in rows.items()}
@@ -187,8 +181,7 @@ class RunTrainer(BaseTrainer):
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise TrainingDivergedError(f"a weight is no longer finite after step {self.state.global_step}")
         folder, limit = Path(self.args.output_dir or "."), self.args.save_total_limit
-        staging = folder / ".partial"
-        name = f"checkpoint-{self.state.global_step}"
+        staging, name = folder / ".partial", f"checkpoint-{self.state.global_step}"
         if self.is_world_process_zero():
             shutil.rmtree(staging, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -227,13 +220,13 @@ class Trainer(RunTrainer, SentenceTransformerTrainer):
         super().__init__(*args, **kwargs)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Return the library's data loader, which leaves the batch in main memory: `_prepare_inputs` moves it."""
+        """Return the library's, whose batches stay in main memory until `_prepare_inputs` moves them."""
         dataloader = super().get_train_dataloader()
         dataloader.device = None
         return dataloader
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """Return the library's data loader, which leaves the batch in main memory: `_prepare_inputs` moves it."""
+        """Return the library's, whose batches stay in main memory, too."""
         dataloader = super().get_eval_dataloader(eval_dataset)
         dataloader.device = None
         return dataloader

@@ -24,6 +24,8 @@ from experiments.models.tiny import qwen3_5
 from experiments.models.tiny.cache import built
 from experiments.training.trainer import Trainer, TrainingArguments
 
+Start = Callable[[Path], tuple[SentenceTransformer, Any]]  # a folder to build in -> model and training rows
+
 logger = logging.getLogger(__name__)
 
 
@@ -44,14 +46,10 @@ def warm_qwen3vl(
         model = qwen3vl_tiny(seed=seed, dtype="float32")
         return model, resized_rows(data.train, image_processor(model))
 
-    arguments: dict[str, Any] = {
-        "num_train_epochs": num_train_epochs,
-        "per_device_train_batch_size": 64,
-        "learning_rate": 2e-3,
-    }
-    name, what = f"qwen3vl-warm-{num_train_rows}x{num_train_epochs}", "model=qwen3vl_warm_tiny"
+    name = f"qwen3vl-warm-{num_train_rows}x{num_train_epochs}"
     logged = f"{num_train_epochs} epochs over {num_train_rows} drawn pages"
-    return _warm(name, what, logged, seed, cache_dir, start, arguments)
+    arguments = {"num_train_epochs": num_train_epochs, "per_device_train_batch_size": 64, "learning_rate": 2e-3}
+    return _warm(name, start, seed, cache_dir, what="model=qwen3vl_warm_tiny", logged=logged, **arguments)
 
 
 def warm_backbone(
@@ -73,17 +71,13 @@ def warm_backbone(
         rows = drawings.captioned(num_steps * batch_size // 4, 40, 0, cache_dir)["train"]
         transformer = Transformer(str(folder), transformer_task="feature-extraction")
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
-        model = SentenceTransformer(modules=[transformer, pooling, Normalize()])
-        return model, rows.select_columns(["text", "image"])
+        return SentenceTransformer(modules=[transformer, pooling, Normalize()]), rows.select_columns(["text", "image"])
 
-    arguments: dict[str, Any] = {
-        "max_steps": num_steps,
-        "per_device_train_batch_size": batch_size,
-        "learning_rate": 3e-3,
-    }
-    arguments |= {"batch_sampler": "batch_sampler", "use_cpu": True, "logging_steps": 25, "bf16": False}
-    name, what = f"qwen3_5-warm-{num_steps}x{batch_size}", "the tiny reranker's backbone"
-    return _warm(name, what, f"{num_steps} steps as an embedder of drawings", seed, cache_dir, start, arguments)
+    name, logged = f"qwen3_5-warm-{num_steps}x{batch_size}", f"{num_steps} steps as an embedder of drawings"
+    arguments: dict[str, Any] = {"max_steps": num_steps, "per_device_train_batch_size": batch_size}
+    arguments |= {"learning_rate": 3e-3, "batch_sampler": "batch_sampler", "logging_steps": 25}
+    arguments |= {"use_cpu": True, "bf16": False}
+    return _warm(name, start, seed, cache_dir, what="the tiny reranker's backbone", logged=logged, **arguments)
 
 
 def warm_embedder(
@@ -94,15 +88,7 @@ def warm_embedder(
     return SentenceTransformer(folder, local_files_only=True)
 
 
-def _warm(
-    name: str,
-    what: str,
-    logged: str,
-    seed: int,
-    cache_dir: str,
-    start: Callable[[Path], tuple[SentenceTransformer, Any]],
-    arguments: dict[str, Any],
-) -> str:
+def _warm(name: str, start: Start, seed: int, cache_dir: str, *, what: str, logged: str, **arguments: Any) -> str:
     """Return the folder of a model that is trained unless the cache has it; nothing else depends on whether it had."""
 
     def write(folder: Path) -> None:

@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 
 from experiments import cli
 from experiments.config import checks
-from experiments.config.errors import one_line
+from experiments.config.errors import ConfigError, one_line
 from experiments.config.options import CONF
 from experiments.runs import memory
 from experiments.runs.files import save_json
@@ -33,13 +33,12 @@ from experiments.runs.files import save_json
 
 def main() -> int:
     """Run the job that a pickle describes and return the exit code."""
-    job_file, parent = Path(sys.argv[1]), int(sys.argv[2])
-    _die_with(parent)
+    job_file = Path(sys.argv[1])
+    _die_with(parent=int(sys.argv[2]))
     frozen = pickle.loads(job_file.read_bytes())
-    module, name, config = frozen["module"], frozen["function"], frozen["config"]
-    overrides = OmegaConf.to_container(config.hydra.overrides.task)
-    sys.orig_argv = ["python", "-m", module, *cli.own_options(config), *overrides]  # type: ignore[misc]  # the record's command
-    task = getattr(importlib.import_module(module), name)
+    config, module = frozen["config"], frozen["module"]
+    sys.orig_argv = ["python", "-m", module, *frozen["arguments"]]  # the record's command
+    task = getattr(importlib.import_module(module), frozen["function"])
     if frozen["memory_limit"] is not None:
         for _, node in checks.targets(OmegaConf.to_container(config)):  # the heavy imports come before the limit
             importlib.import_module(node["_target_"].rpartition(".")[0])
@@ -52,16 +51,13 @@ def main() -> int:
         JobRuntime.instance().set("name", config.hydra.job.name)
         loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
         context = HydraContext(config_loader=loader, callbacks=Callbacks(config))
-        run_job(
-            task_function=cli.make_job(task, failures, keep_traceback=False),
-            config=config,
-            job_dir_key="hydra.sweep.dir",
-            job_subdir_key="hydra.sweep.subdir",
-            hydra_context=context,
-        )
-        outcome = {"status": "finished", "error": None}
-        if failures:
-            outcome = {"status": _status(failures[0]), "error": one_line(str(failures[0]))}
+        job = cli.make_job(task, failures, keep_traceback=False)
+        run_job(job, config, "hydra.sweep.dir", "hydra.sweep.subdir", context)
+        outcome["status"] = "finished"
+        for failure in failures:
+            ran_out = isinstance(failure, cli.TaskError) and failure.out_of_memory
+            status = "refused" if isinstance(failure, ConfigError) else "OOM" if ran_out else "failed"
+            outcome = {"status": status, "error": one_line(str(failure))}
             sys.stderr.write(f"error: {outcome['error']}\n")
     except Exception as error:
         outcome = {"status": "OOM" if memory.is_out_of_memory(error) else "failed", "error": one_line(repr(error))}
@@ -70,13 +66,6 @@ def main() -> int:
         memory.lift_memory_limit()
         save_json(job_file.with_suffix(".json"), outcome | memory.peak())
     return {"finished": 0, "refused": 2}.get(outcome["status"], 1)
-
-
-def _status(failure: Exception) -> str:
-    if isinstance(failure, cli.ConfigError):
-        return "refused"
-    out_of_memory = isinstance(failure, cli.TaskError) and failure.out_of_memory
-    return "OOM" if out_of_memory else "failed"
 
 
 def _die_with(parent: int) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from omegaconf import DictConfig
 
 from experiments.runs import memory
 from experiments.runs.files import load_json
@@ -23,7 +25,17 @@ from hydra_plugins.experiments_launcher._progress import Progress
 TERMINATE_S = 20.0  # for a job to close its files after SIGTERM
 _POLL_S = 0.05
 
-logger = logging.getLogger(__name__)
+
+@dataclass
+class Job:
+    """A job of the batch that runs."""
+
+    overrides: Sequence[str]
+    config: DictConfig  # as Hydra runs it
+    plain: dict[str, Any]  # as the task gets it
+    refusal: str  # why it can't work; empty if it can
+    identity: str
+    entry: dict[str, Any] = field(default_factory=dict)  # in the sweep
 
 
 @dataclass
@@ -72,29 +84,23 @@ class Pool:
                 for child in [*self.running]:
                     if self._poll(child) and stop and child.job["status"] not in ("finished", "OOM"):
                         waiting.clear()
-                self.progress.show(self.running)
+                self.progress.show([(child.job, child.started) for child in self.running])
         except BaseException:
             self._end_all()
             raise
         finally:
-            self.progress.close()
+            self.progress.erase()
 
     def _start(self, job: dict[str, Any]) -> None:
-        log = prepare(self.sweep_dir, job)
         gpu = self.gpus.pop(0)
-        environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
+        environment = os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu})
         environment.pop("HYDRA_FULL_ERROR", None)
-        with log.open("ab") as file:
+        command = child_command(frozen_path(self.sweep_dir, job))
+        with prepare(self.sweep_dir, job).open("ab") as log:
             process = subprocess.Popen(
-                child_command(frozen_path(self.sweep_dir, job)),
-                stdin=subprocess.DEVNULL,
-                stdout=file,
-                stderr=file,
-                env=environment,
-                start_new_session=True,
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
             )
         self.running.append(Child(job, process, time.monotonic(), gpu, memory.oom_kills()))
-        job.update(status="running", start=now(), end=None, error=None, reused=False, dominated_by=None)
         self.save()
         self.progress.started(job)
 
@@ -105,7 +111,7 @@ class Pool:
             return False
         self.running.remove(child)
         self.gpus.append(child.gpu)
-        _kill_group(child.process.pid)  # what it may have left behind
+        _signal_group(child, signal.SIGKILL)  # what it may have left behind
         _note(child, self._end(child))
         self.save()
         self.progress.ended(child.job)
@@ -114,25 +120,24 @@ class Pool:
     def _end(self, child: Child) -> dict[str, Any]:
         """Return status, error and peak memory of a process that has ended."""
         code = child.process.returncode
-        if code == -signal.SIGKILL:
-            kills, seen = memory.oom_kills(), max(child.oom_kills, self._oom_kills_seen)
-            if kills > seen:
-                self._oom_kills_seen = seen + 1
-                killed = {"status": "OOM", "error": "killed by the kernel, out of memory"}
-                return outcome(self.sweep_dir, child.job, code, child.peak) | killed
-        return outcome(self.sweep_dir, child.job, code, child.peak)
+        ended = outcome(self.sweep_dir, child.job, code, child.peak)
+        seen = max(child.oom_kills, self._oom_kills_seen)
+        if code == -signal.SIGKILL and memory.oom_kills() > seen:
+            self._oom_kills_seen = seen + 1
+            ended |= {"status": "OOM", "error": "killed by the kernel, out of memory"}
+        return ended
 
     def _end_all(self) -> None:
         """End what runs: SIGTERM, a while to close files, SIGKILL. The jobs stay resumable."""
         for child in self.running:
-            _signal_group(child.process.pid, signal.SIGTERM)
+            _signal_group(child, signal.SIGTERM)
         deadline = time.monotonic() + TERMINATE_S
         try:
             while any(child.process.poll() is None for child in self.running) and time.monotonic() < deadline:
                 time.sleep(_POLL_S)
         finally:  # a second Ctrl-C comes by here
             for child in self.running:
-                _kill_group(child.process.pid)
+                _signal_group(child, signal.SIGKILL)
                 child.process.wait()
                 ended = self._end(child) if child.process.returncode == 0 else {"status": "interrupted"}
                 _note(child, ended)
@@ -146,17 +151,22 @@ def _note(child: Child, ended: dict[str, Any]) -> None:
     child.job.update(ended, end=now(), wall_s=round(seconds, 2))
 
 
+def _signal_group(child: Child, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.process.pid, number)
+
+
 def frozen_path(sweep_dir: Path, job: dict[str, Any]) -> Path:
     """Return where a job's frozen config is; what the job tells of its end is beside it."""
     return sweep_dir / ".jobs" / f"{job['number']}.pickle"
 
 
 def prepare(sweep_dir: Path, job: dict[str, Any]) -> Path:
-    """Make a job's directory, forget how it ended before, and return its log."""
-    folder = sweep_dir / job["dir"]
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make a job's directory, forget how it ended before, note that it runs, and return its log."""
+    (sweep_dir / job["dir"]).mkdir(parents=True, exist_ok=True)
     frozen_path(sweep_dir, job).with_suffix(".json").unlink(missing_ok=True)
-    return folder / "console.log"
+    job.update(status="running", start=now(), end=None, error=None, reused=False, dominated_by=None)
+    return sweep_dir / job["log"]
 
 
 def child_command(frozen: Path) -> list[str]:
@@ -174,41 +184,27 @@ def outcome(sweep_dir: Path, job: dict[str, Any], code: int | None, peak: int | 
         code: The exit code of its process, below 0 the signal that ended it; None: what submitit noted.
         peak: Resident memory as last seen from outside, bytes.
     """
-    folder = sweep_dir / job["dir"]
     told = load_json(frozen_path(sweep_dir, job).with_suffix(".json")) or {}
-    record = read_record(folder) or {}
+    record = read_record(sweep_dir / job["dir"]) or {}
     peaks = [each for each in (told.get("peak_memory_bytes"), peak) if each]
-    found = {"peak_memory_bytes": max(peaks, default=None), "peak_device_bytes": told.get("peak_device_bytes")}
+    memories = {"peak_memory_bytes": max(peaks, default=None), "peak_device_bytes": told.get("peak_device_bytes")}
+
+    def ended(status: str, error: str | None) -> dict[str, Any]:
+        return {"status": status, "error": error} | memories
+
     status, code = told.get("status"), told.get("code") if code is None else code
     if code == 0 and status == "finished" and record.get("status") == "finished":
-        return found | {"status": "finished", "error": None}
+        return ended("finished", None)
     if status in ("failed", "OOM", "refused") and code is not None and code > 0:
-        return found | {"status": status, "error": record.get("error") or told.get("error")}
+        return ended(status, record.get("error") or told.get("error"))
     if code is None:
-        return found | {"status": "killed", "error": "its process left no word"}
+        return ended("killed", "its process left no word")
     if code == 128 + signal.SIGTERM:
         code = -signal.SIGTERM
     if code in (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP):
-        return found | {"status": "killed", "error": signal.Signals(-code).name}
-    if memory.names_out_of_memory(_tail(folder / "console.log")):
-        return found | {"status": "OOM", "error": "out of memory, see the log"}
+        return ended("killed", signal.Signals(-code).name)
+    if memory.names_out_of_memory((sweep_dir / job["log"]).read_text(errors="replace")[-4000:]):
+        return ended("OOM", "out of memory, see the log")
     if code < 0:
-        return found | {"status": "failed", "error": f"crashed: {signal.Signals(-code).name}"}
-    return found | {"status": "exited", "error": f"exit code {code} before the run was finished"}
-
-
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    try:
-        os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
-
-
-def _kill_group(pid: int) -> None:
-    _signal_group(pid, signal.SIGKILL)
-
-
-def _tail(path: Path, size: int = 4000) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - size))
-        return file.read().decode(errors="replace")
+        return ended("failed", f"crashed: {signal.Signals(-code).name}")
+    return ended("exited", f"exit code {code} before the run was finished")

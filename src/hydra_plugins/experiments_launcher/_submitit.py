@@ -51,10 +51,7 @@ class Slurm(SlurmLauncher):
     """Hydra's launcher for Slurm, called with the paths of a frozen config and of the log."""
 
     ends_with_sweep = False
-
-    def submit(self, jobs: Sequence[list[str]]) -> list[submitit.Job]:
-        """Submit jobs, see `_submit`."""
-        return _submit(self, jobs)
+    submit = _submit
 
     def __call__(self, frozen_and_log: list[str], *_: Any) -> Any:
         """Run the job and return its exit code; it is on the machine that Slurm chose."""
@@ -67,7 +64,7 @@ class Local(LocalLauncher):
     ends_with_sweep = True
 
     def submit(self, jobs: Sequence[list[str]]) -> list[submitit.Job]:
-        """Submit jobs, see `_submit`; they get to know the process that they belong to."""
+        """Submit jobs, which get to know the process that they belong to."""
         self.sweep = this_process()
         return _submit(self, jobs)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
+from experiments.runs.files import load_json
+from experiments.runs.process import now
+from hydra_plugins.experiments_launcher._jobs import frozen_path, outcome, prepare
+from hydra_plugins.experiments_launcher._progress import Progress
 from hydra_plugins.experiments_launcher.processes import ProcessLauncher
 
 _POLL_S = 1.0
@@ -18,18 +21,13 @@ class SubmititLauncher(ProcessLauncher):
         super().__init__(**options)
         self.submitit = submitit
 
-    def _execute(self, pending: list[dict[str, Any]], blocked: Callable[[dict[str, Any]], bool], show: Any) -> None:
+    def _execute(self, pending: list[dict[str, Any]], progress: Progress) -> None:
         """Submit all jobs at once, so that none is skipped for what another shows, and note each one's end."""
-        from experiments.runs.files import load_json
-        from experiments.runs.process import now
-        from hydra_plugins.experiments_launcher._jobs import frozen_path, outcome, prepare
-
         if not pending:
             return
         for job in pending:
             prepare(self.dir, job)
-            job.update(status="running", start=now(), end=None, error=None, reused=False)
-        self._save("running")
+        self._save()
         paths = [[str(frozen_path(self.dir, job).resolve()), str(self.dir / job["log"])] for job in pending]
         waiting = dict(enumerate(self.submitit.submit(paths)))
         try:
@@ -40,8 +38,8 @@ class SubmititLauncher(ProcessLauncher):
                     if "code" in told or is_over:
                         del waiting[index]
                         job.update(outcome(self.dir, job, None), end=now())
-                        self._save("running")
-                        show.ended(job)
+                        self._save()
+                        progress.ended(job)
                 time.sleep(_POLL_S)
         except KeyboardInterrupt:
             if self.submitit.ends_with_sweep:

@@ -6,24 +6,22 @@ several wordings. No combination of attributes that is evaluated is ever trained
 
 from __future__ import annotations
 
-import hashlib
-import io
 import itertools
 import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from annotated_types import Interval
 from datasets import Dataset, DatasetDict, Features, Image, Value, load_from_disk
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from experiments.config.bounds import NotNegative, Positive
-from experiments.config.errors import ConfigError
+from experiments.config.bounds import NotNegative
 from experiments.data import pairs
+from experiments.data.drawn.sets import combinations, drawn_once
 from experiments.data.types import Data
-from experiments.runs.files import write_once
 
 NAME = "drawings"
 SIZE = 64  # pixels, both sides
@@ -35,12 +33,7 @@ COLORS = {
     "purple": (130, 50, 170),
     "black": (20, 20, 20),
 }
-PAPERS = {
-    "white": (255, 255, 255),
-    "yellow": (255, 240, 150),
-    "pink": (255, 205, 220),
-    "grey": (185, 190, 195),
-}
+PAPERS = {"white": (255, 255, 255), "yellow": (255, 240, 150), "pink": (255, 205, 220), "grey": (185, 190, 195)}
 WORDINGS = (
     "a {color} {subject} on {paper} paper",
     "{paper} paper with a {color} {subject}",
@@ -80,26 +73,19 @@ SUBJECTS: dict[str, list[list[Point]]] = {
         [(-0.7, -0.1), (-0.7, 0.9), (0.7, 0.9), (0.7, -0.1), (0.95, -0.1), (0, -0.95), (-0.95, -0.1), (-0.7, -0.1)]
     ],
     "fish": [_round(-0.15, 0, 0.7, 0.45) + [(0.55, 0), (0.95, -0.5), (0.95, 0.5), (0.55, 0)]],
-    "tree": [
-        _round(0, -0.35, 0.65, 0.6),
-        [(-0.12, 0.2), (-0.12, 0.95), (0.12, 0.95), (0.12, 0.2)],
-    ],
+    "tree": [_round(0, -0.35, 0.65, 0.6), [(-0.12, 0.2), (-0.12, 0.95), (0.12, 0.95), (0.12, 0.2)]],
     "cat": [
         [(-0.8, -0.9), (-0.3, -0.45), (0.3, -0.45), (0.8, -0.9), *_round(0, 0.15, 0.8, 0.75, -0.2, 1.2)],
         [(-0.9, 0.2), (0.9, 0.4)],
         [(-0.9, 0.4), (0.9, 0.2)],
     ],
 }
-ATTRIBUTES: dict[str, Sequence[str]] = {
-    "subject": tuple(SUBJECTS),
-    "color": tuple(COLORS),
-    "paper": tuple(PAPERS),
-}
+ATTRIBUTES = dict(zip(Drawing._fields, (tuple(SUBJECTS), tuple(COLORS), tuple(PAPERS)), strict=True))
 
 
 def load(
-    num_train_rows: Positive = 512,
-    num_eval_rows: Positive = 40,
+    num_train_rows: Annotated[int, Interval(ge=2, le=1_000_000)] = 512,
+    num_eval_rows: Annotated[int, Interval(ge=2, le=48)] = 40,  # a quarter of all combinations at most is held out
     num_negatives: NotNegative = 4,
     seed: NotNegative = 0,
     cache_dir: str = "outputs/.cache",
@@ -113,34 +99,21 @@ def load(
         num_negatives: Documents that don't match, sampled for each row.
         seed: Of the choice of combinations, the wordings, the shaking hand and the sampling.
         cache_dir: Folder of the cache; the drawings of one set of arguments are drawn once.
-        labelled: See `pairs.build`.
-
-    Raises:
-        ConfigError: If a number is out of range.
+        labelled: Whether rows are pairs with labels, for rerankers, see `pairs.build`.
     """
     rows = captioned(num_train_rows, num_eval_rows, seed, cache_dir)
-    return pairs.build(
-        rows["train"],
-        rows["eval"],
-        image="image",
-        text="text",
-        name=NAME,
-        num_negatives=num_negatives,
-        seed=seed,
-        labelled=labelled,
-    )
+    parts = rows["train"], rows["eval"]
+    return pairs.build(*parts, "image", "text", NAME, num_negatives=num_negatives, seed=seed, labelled=labelled)
 
 
 def captioned(num_train_rows: int, num_eval_rows: int, seed: int, cache_dir: str) -> DatasetDict:
     """Return the rows before they become pairs: `train` and `eval`, each with columns image and text; see `load`."""
-    _check(num_train_rows, num_eval_rows)
-    train, eval = choose(num_train_rows, num_eval_rows, seed)
-    version = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]  # no cache outlives what made it
-    folder = Path(cache_dir).expanduser() / f"drawings-{version}-{num_train_rows}-{num_eval_rows}-seed{seed}"
-    if not folder.exists():
-        rows = {"train": _rows(train, f"{seed}/train"), "eval": _rows(eval, f"{seed}/eval")}
-        write_once(folder, lambda scratch: DatasetDict(rows).save_to_disk(str(scratch)))
-    return load_from_disk(str(folder))
+
+    def draw_all(folder: Path) -> None:
+        parts = zip(("train", "eval"), choose(num_train_rows, num_eval_rows, seed), strict=True)
+        DatasetDict({name: _rows(chosen, f"{seed}/{name}") for name, chosen in parts}).save_to_disk(str(folder))
+
+    return load_from_disk(drawn_once(cache_dir, "drawings", f"{num_train_rows}-{num_eval_rows}-seed{seed}", draw_all))
 
 
 def choose(num_train_rows: int, num_eval_rows: int, seed: int) -> tuple[list[Drawing], list[Drawing]]:
@@ -149,10 +122,9 @@ def choose(num_train_rows: int, num_eval_rows: int, seed: int) -> tuple[list[Dra
     Returns:
         Training drawings, where combinations recur once all have been taken, and evaluation drawings, all different.
     """
-    drawings = [Drawing(*values) for values in itertools.product(*ATTRIBUTES.values())]
-    drawings.sort(key=lambda drawing: hashlib.sha256(f"{seed}/{'/'.join(drawing)}".encode()).digest())
-    eval, rest = drawings[:num_eval_rows], drawings[num_eval_rows:]
-    return list(itertools.islice(itertools.cycle(rest), num_train_rows)), eval
+    drawings = combinations(Drawing, ATTRIBUTES.values(), seed)
+    train = itertools.islice(itertools.cycle(drawings[num_eval_rows:]), num_train_rows)
+    return [*train], drawings[:num_eval_rows]
 
 
 def draw(drawing: Drawing, rng: random.Random) -> PillowImage.Image:
@@ -179,15 +151,6 @@ def _rows(drawings: Sequence[Drawing], seed: str) -> Dataset:
     rng = random.Random(seed)
     images, texts = [], []
     for drawing in drawings:
-        buffer = io.BytesIO()
-        draw(drawing, rng).save(buffer, format="PNG")
-        images.append({"bytes": buffer.getvalue(), "path": None})
+        images.append(draw(drawing, rng))
         texts.append(rng.choice(WORDINGS).format(**drawing._asdict()))
     return Dataset.from_dict({"image": images, "text": texts}, features=Features(image=Image(), text=Value("string")))
-
-
-def _check(num_train_rows: int, num_eval_rows: int) -> None:
-    most = math.prod(map(len, ATTRIBUTES.values())) // 4  # a quarter of all combinations at most is held out
-    for key, value, high in (("num_train_rows", num_train_rows, 10**6), ("num_eval_rows", num_eval_rows, most)):
-        if not 2 <= value <= high:
-            raise ConfigError(f"data.{key}={value}: type a number from 2 to {high}")

@@ -9,20 +9,19 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, List, Value
-from tqdm.auto import tqdm
 
 from experiments.config.bounds import NotNegative
-from experiments.data.drawn import report_pages
-from experiments.data.drawn.drawing import Page
-from experiments.data.drawn.report_pages import ATTRIBUTES, Row, all_pages, check_page_size, choose_rows, draw_png
-from experiments.runs.files import write_once
+from experiments.data.drawn.page import Page, PageSize
+from experiments.data.drawn.queries import LANGUAGES, write_query
+from experiments.data.drawn.report_pages import Row, all_pages, choose_rows, draw_pngs
+from experiments.data.drawn.sets import drawn_once
 
 NUM_TRAIN_QUERIES = 1500  # with those of the evaluation a little more than half of the pages, as in the source
 NUM_EVAL_QUERIES = 100
@@ -34,87 +33,7 @@ TEXT = Value("string")
 FEATURES = Features({"id": TEXT, "query": TEXT, "image": Image(), "negatives": List(TEXT), "language": TEXT})
 
 
-class Language(NamedTuple):
-    """How a language says what is on a page: the values of `ATTRIBUTES` in their order, and sentences around them."""
-
-    division: Sequence[str]
-    quarter: Sequence[str]
-    chart: Sequence[str]
-    color: Sequence[str]
-    layout: Sequence[str]
-    wordings: Sequence[str]
-
-    def write_query(self, page: Page, rng: random.Random) -> str:
-        """Return one wording of a query that states every attribute of the page."""
-        values = {
-            attribute: getattr(self, attribute)[ATTRIBUTES[attribute].index(value)]
-            for attribute, value in page._asdict().items()
-        }
-        return rng.choice(self.wordings).format(**values)
-
-
-LANGUAGES = {
-    "en": Language(**ATTRIBUTES, wordings=report_pages.WORDINGS),
-    "es": Language(
-        ("energía", "salud", "comercio", "finanzas", "transporte", "software"),
-        ("primer trimestre", "segundo trimestre", "tercer trimestre", "cuarto trimestre"),
-        ("gráfico de barras", "gráfico de líneas", "gráfico circular", "diagrama de dispersión", "cuadro"),
-        ("azul", "rojo", "verde", "amarillo", "morado", "rosa"),
-        ("arriba", "abajo", "a la izquierda", "a la derecha"),
-        (
-            "informe de {division} del {quarter} con un {chart} en {color} {layout}",
-            "un {chart} en {color} {layout}, {division}, {quarter}",
-            "busca {division}, {quarter}: {layout} un {chart} en {color}",
-            "muestra un {chart} de color {color} {layout}, de {division} y del {quarter}",
-            "¿qué página de {division} tiene {layout} un {chart} en {color} en el {quarter}?",
-        ),
-    ),
-    "it": Language(
-        ("energia", "sanità", "commercio", "finanza", "trasporti", "software"),
-        ("primo trimestre", "secondo trimestre", "terzo trimestre", "quarto trimestre"),
-        ("grafico a barre", "grafico a linee", "grafico a torta", "grafico a dispersione", "prospetto"),
-        ("blu", "rosso", "verde", "giallo", "viola", "rosa"),
-        ("in alto", "in basso", "a sinistra", "a destra"),
-        (
-            "rapporto {division} del {quarter} con un {chart} in {color} {layout}",
-            "un {chart} in {color} {layout}, {division}, {quarter}",
-            "cerca {division}, {quarter}: {layout} un {chart} in {color}",
-            "mostra un {chart} di colore {color} {layout}, da {division}, {quarter}",
-            "quale pagina di {division} ha {layout} un {chart} in {color} nel {quarter}?",
-        ),
-    ),
-    "de": Language(
-        ("Energie", "Gesundheit", "Handel", "Finanzen", "Verkehr", "Software"),
-        ("ersten Quartal", "zweiten Quartal", "dritten Quartal", "vierten Quartal"),
-        ("Balkendiagramm", "Liniendiagramm", "Kreisdiagramm", "Streudiagramm", "Tabellenblatt"),
-        ("Blau", "Rot", "Grün", "Gelb", "Violett", "Rosa"),
-        ("oben", "unten", "links", "rechts"),
-        (
-            "Bericht {division} vom {quarter} mit einem {chart} in {color} {layout}",
-            "{layout} ein {chart} in {color}, {division} im {quarter}",
-            "finde {division} im {quarter}, {layout} ein {chart} in {color}",
-            "zeige ein {chart} in {color} {layout} aus {division}, im {quarter}",
-            "welche Seite von {division} hat im {quarter} {layout} ein {chart} in {color}?",
-        ),
-    ),
-    "fr": Language(
-        ("énergie", "santé", "commerce", "finances", "transports", "logiciels"),
-        ("premier trimestre", "deuxième trimestre", "troisième trimestre", "quatrième trimestre"),
-        ("graphique à barres", "graphique linéaire", "camembert", "nuage de points", "tableau"),
-        ("bleu", "rouge", "vert", "jaune", "violet", "rose"),
-        ("en haut", "en bas", "à gauche", "à droite"),
-        (
-            "rapport {division} du {quarter} avec un {chart} en {color} {layout}",
-            "un {chart} en {color} {layout}, {division}, {quarter}",
-            "trouve {division}, {quarter} : {layout} un {chart} en {color}",
-            "montre un {chart} de couleur {color} {layout}, {division}, au {quarter}",
-            "quelle page {division} a {layout} un {chart} en {color} au {quarter} ?",
-        ),
-    ),
-}
-
-
-def source_set(seed: NotNegative = 0, cache_dir: str = "outputs/.cache", page_size: Sequence[int] = (128, 128)) -> str:
+def source_set(seed: NotNegative = 0, cache_dir: str = "outputs/.cache", page_size: PageSize = (128, 128)) -> str:
     """Return the folder of the data set, which is written first unless it is there.
 
     In each language every page is one row, and a little more than half of them have a query. The last of these with
@@ -125,18 +44,10 @@ def source_set(seed: NotNegative = 0, cache_dir: str = "outputs/.cache", page_si
         seed: Of the choice of pages, the wording of the queries, and the figures on the pages.
         cache_dir: Where the folder is kept; the pages of one set of arguments are drawn once.
         page_size: Width and height of a page in pixels.
-
-    Raises:
-        ConfigError: If the size is out of range.
     """
-    check_page_size(page_size, "data.path.page_size")
     width, height = page_size
-    sources = (Path(__file__).read_bytes(), report_pages.version().encode())
-    version = hashlib.sha256(b"".join(sources)).hexdigest()[:8]  # no cache outlives what made it
-    folder = Path(cache_dir).expanduser() / f"multilingual_pages-{version}-{width}x{height}-seed{seed}"
-    if not folder.exists():
-        write_once(folder, lambda scratch: _write(scratch, (width, height), seed))
-    return str(folder)
+    arguments = f"{width}x{height}-seed{seed}"
+    return drawn_once(cache_dir, "multilingual_pages", arguments, lambda folder: _write(folder, page_size, seed))
 
 
 def rows_of(seed: int) -> list[Row]:
@@ -167,10 +78,10 @@ def _with_nearest(rows: list[Row], pages: list[Page]) -> Iterator[Row]:
         yield row + [*itertools.islice(more, 1 + NUM_NEGATIVES - len(row))]
 
 
-def _write(folder: Path, page_size: tuple[int, int], seed: int) -> None:
+def _write(folder: Path, page_size: PageSize, seed: int) -> None:
     rows = rows_of(seed)
-    progress = tqdm([row[0] for row in rows], desc="Drawing report pages", unit="page", mininterval=0.5)
-    drawn = {page: draw_png(page, page_size, seed) for page in progress}
+    drawn = draw_pngs((row[0] for row in rows), page_size, seed)
+    configs = ""
     for language in LANGUAGES:
         rng = random.Random(f"{seed}/{language}")
         dataset = Dataset.from_list([_row(row, language, drawn, rng) for row in rows], features=FEATURES)
@@ -179,24 +90,16 @@ def _write(folder: Path, page_size: tuple[int, int], seed: int) -> None:
             file = folder / language / f"train-{number:05d}-of-{NUM_FILES:05d}.parquet"
             table = dataset.shard(NUM_FILES, number).with_format("arrow")[:]
             pq.write_table(table, file, row_group_size=ROWS_AT_ONCE)
-    configs = "".join(
-        f"- config_name: {language}\n  data_files:\n  - split: train\n    path: {language}/train-*\n"
-        for language in LANGUAGES
-    )
+        configs += f"- config_name: {language}\n  data_files:\n  - split: train\n    path: {language}/train-*\n"
     (folder / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
 
 
 def _row(row: Row, language: str, drawn: dict[Page, bytes], rng: random.Random) -> dict[str, Any]:
-    page, *negatives = row
+    ids = [hashlib.sha256(f"{language}/{'/'.join(page)}".encode()).hexdigest()[:32] for page in row]
     return {
-        "id": _id(page, language),
-        "query": LANGUAGES[language].write_query(page, rng) if negatives else None,
-        "image": {"bytes": drawn[page], "path": None},
-        "negatives": [_id(negative, language) for negative in negatives],
+        "id": ids[0],  # it tells nothing of what is on the page
+        "query": write_query(row[0], rng, language) if row[1:] else None,
+        "image": {"bytes": drawn[row[0]], "path": None},
+        "negatives": ids[1:],
         "language": language,
     }
-
-
-def _id(page: Page, language: str) -> str:
-    """Return the id of a page, which tells nothing of what is on it."""
-    return hashlib.sha256(f"{language}/{'/'.join(page)}".encode()).hexdigest()[:32]

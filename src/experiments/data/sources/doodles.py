@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Unpack
 
-from experiments.config.bounds import NotNegative, OnBadImage, Positive
+from annotated_types import Interval
+
+from experiments.config.bounds import NotNegative, Positive
 from experiments.config.errors import ConfigError
 from experiments.data import pairs
 from experiments.data.from_rows import first_rows
-from experiments.data.sources.hub import load_rows, pinned
+from experiments.data.options import ItemOptions
+from experiments.data.sources.hub import load_rows
 from experiments.data.types import Data
 
 
@@ -18,14 +21,13 @@ def load(
     name: str = "doodles",
     train: Mapping[str, Any] | None = None,
     columns: Mapping[str, str] | None = None,
-    eval_fraction: float = 0.1,
+    eval_fraction: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
     num_train_rows: Positive | None = None,
     num_eval_rows: Positive | None = None,
     num_negatives: NotNegative = 4,
     seed: NotNegative = 42,
-    deduplicate: bool = True,
-    on_bad_image: OnBadImage = "error",
     labelled: bool = True,
+    **options: Unpack[ItemOptions],
 ) -> Data:
     """Load captioned images, set a part aside for the evaluation, and make rows in both directions.
 
@@ -39,17 +41,13 @@ def load(
         num_eval_rows: The first so many; None: all.
         num_negatives: Documents that don't match, sampled for each row.
         seed: Of the choice of evaluation rows and of the sampling.
-        deduplicate: See `from_rows.build`.
-        on_bad_image: See `from_rows.build`.
-        labelled: See `pairs.build`.
+        labelled: Whether rows are pairs with labels, for rerankers, see `pairs.build`.
+        **options: See `ItemOptions`.
 
     Raises:
         ConfigError: The data set can't be loaded, or `pairs.build` can't use the rows.
     """
-    if not 0 < eval_fraction < 1:
-        raise ConfigError(f"data.eval_fraction={eval_fraction}: give a share between 0 and 1, such as 0.1")
-    arguments = pinned(path, train or {"split": "train"})
-    rows = load_rows(path, arguments, "train")
+    rows = load_rows(path, train or {"split": "train"}, "train")
     try:
         parts = rows.train_test_split(test_size=eval_fraction, seed=seed)
     except ValueError as error:
@@ -59,16 +57,6 @@ def load(
             f"data.num_eval_rows={num_eval_rows}: data.eval_fraction={eval_fraction} of {len(rows):,} rows is {most}; "
             f"type data.num_eval_rows={most} or a larger data.eval_fraction"
         )
-    train_rows, eval_rows = first_rows(parts["train"], parts["test"], num_train_rows, num_eval_rows)
+    pair = first_rows(parts["train"], parts["test"], num_train_rows, num_eval_rows)
     names = {"image": "image", "text": "text"} | dict(columns or {})
-    return pairs.build(
-        train_rows,
-        eval_rows,
-        **names,
-        name=name,
-        num_negatives=num_negatives,
-        seed=seed,
-        deduplicate=deduplicate,
-        on_bad_image=on_bad_image,
-        labelled=labelled,
-    )
+    return pairs.build(*pair, **names, name=name, num_negatives=num_negatives, seed=seed, labelled=labelled, **options)

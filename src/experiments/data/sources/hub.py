@@ -5,103 +5,67 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 
-from experiments.config.bounds import NotNegative, OnBadImage, Positive
 from experiments.config.errors import ConfigError
 from experiments.config.hub import OFFLINE_DATA, commit, refusal, why_offline
-from experiments.data.from_rows import build, first_rows, loading_error
-from experiments.data.media import with_files
+from experiments.data.from_rows import build_stored, loading_error
+from experiments.data.media import Origin
+from experiments.data.options import RowOptions
 from experiments.data.types import Data
 
 
-def load(
-    path: str,
-    name: str,
-    train: Mapping[str, Any],
-    eval: Mapping[str, Any] | None,
-    columns: Mapping[str, Any],
-    num_train_rows: Positive | None = None,
-    num_eval_rows: Positive | None = None,
-    num_negatives: NotNegative = 0,
-    num_eval_negatives: NotNegative | None = None,
-    deduplicate: bool = True,
-    on_bad_image: OnBadImage = "error",
-) -> Data:
+def load(path: str, train: Mapping[str, Any], eval: Mapping[str, Any] | None, **options: Unpack[RowOptions]) -> Data:
     """Load training and evaluation rows from the Hub or a folder.
 
     Args:
         path: Hub name; or a folder: written by `save_to_disk`, or any that `load_dataset` accepts.
-        name: Of the evaluation, in metrics and reports.
         train: Arguments of `load_dataset` for the training rows: split, name (configuration), revision. In a folder
             written by `save_to_disk` the split is a key of its DatasetDict, and the name a folder inside it.
         eval: The same for the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
-        columns: `query`, `positive` and `negatives`, see `from_rows.build`.
-        num_train_rows: The first so many; None: all.
-        num_eval_rows: The first so many; None: all.
-        num_negatives: Negatives in a training row.
-        num_eval_negatives: Negatives in a row of the evaluation loss; None: as in training.
-        deduplicate: See `from_rows.build`.
-        on_bad_image: See `from_rows.build`.
+        **options: See `RowOptions`.
 
     Raises:
         ConfigError: The data set cannot be loaded, or `from_rows.build` cannot use it.
     """
-    train, eval = pinned(path, train), None if eval is None else pinned(path, eval)
-    all_rows = load_rows(path, train, "train")
-    eval_split = None if eval is None else load_rows(path, eval, "eval")
-    train_rows, eval_rows = first_rows(all_rows, eval_split, num_train_rows, num_eval_rows)
-    first_eval_row = len(all_rows) - len(eval_rows) if eval is None else 0
-    names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
+    train_rows = load_rows(path, train, "train")
+    eval_rows = None if eval is None else load_rows(path, eval, "eval")
     folder = Path(path).expanduser() if Path(path).expanduser().is_dir() else Path()
-    return build(
-        with_files(train_rows, names, folder, f"{path}, training rows"),
-        with_files(eval_rows, names, folder, f"{path}, evaluation rows", first_eval_row),
-        columns=columns,
-        name=name,
-        num_negatives=num_negatives,
-        num_eval_negatives=num_eval_negatives,
-        deduplicate=deduplicate,
-        on_bad_image=on_bad_image,
-    )
-
-
-def pinned(path: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `load_dataset` with the commit that a revision on the Hub is now; a folder has none.
-
-    Raises:
-        ConfigError: If the path is no folder, and the Hub refuses or can't be reached.
-    """
-    if Path(path).expanduser().exists():
-        return dict(arguments)
-    if path.startswith((".", "~", "/")) or path.count("/") > 1:
-        raise ConfigError(f"data.path={path}: no such folder")
-    revision = commit(f"data.path={path}", path, arguments.get("revision"), kind="dataset", instead=OFFLINE_DATA)
-    return {**arguments, "revision": revision}
+    origins = Origin(folder, f"{path}, training rows"), Origin(folder, f"{path}, evaluation rows")
+    return build_stored(train_rows, eval_rows, origins, **options)
 
 
 def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
-    """Return the rows that `path` and the (pinned) arguments of data.train or data.eval name."""
+    """Return the rows that `path` and the arguments of data.train or data.eval name, at the commit that these are now.
+
+    Raises:
+        ConfigError: There is no such folder, split or data set, or the Hub refuses or can't be reached.
+    """
     folder = Path(path).expanduser()
     for saved in (folder / str(arguments.get("name") or ""), folder):
         if (saved / "dataset_dict.json").is_file() or (saved / "state.json").is_file():
             return _saved_rows(saved, arguments.get("split"), part)
+    if on_hub := not folder.exists():
+        if path.startswith((".", "~", "/")) or path.count("/") > 1:
+            raise ConfigError(f"data.path={path}: no such folder")
+        revision = commit(f"data.path={path}", path, arguments.get("revision"), kind="dataset", instead=OFFLINE_DATA)
+        arguments = {**arguments, "revision": revision}
     what = f"data set {path}"
     try:
-        dataset = load_dataset(str(folder) if folder.exists() else path, **arguments)
+        dataset = load_dataset(path if on_hub else str(folder), **arguments)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
-        if not folder.exists() and (reason := refusal(error, path, OFFLINE_DATA, "dataset")):
+        if on_hub and (reason := refusal(error, path, OFFLINE_DATA, "dataset")):
             raise ConfigError(f"data.path={path}: {reason}") from error
-        hint = f"; {why_offline()}, or {OFFLINE_DATA}" if constants.HF_HUB_OFFLINE and not folder.exists() else ""
+        hint = f"; {why_offline()}, or {OFFLINE_DATA}" if constants.HF_HUB_OFFLINE and on_hub else ""
         raise ConfigError(
             f"could not load {what} (data.{part}={dict(arguments)}): {loading_error(error)}{hint}"
         ) from error
     files = [] if isinstance(dataset, DatasetDict) else dataset.cache_files
-    if not folder.exists() and files and arguments["revision"] not in str(files):  # offline: whatever is cached
+    if on_hub and files and arguments["revision"] not in str(files):  # offline: whatever is cached
         raise ConfigError(
             f"data.path={path}: the cache holds another commit of it than {arguments['revision']}, and {why_offline()}"
         )

@@ -10,10 +10,10 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import fsspec
 import numpy as np
@@ -25,13 +25,14 @@ from datasets.exceptions import DatasetsError
 from huggingface_hub import constants
 from tqdm.auto import tqdm
 
-from experiments.config.bounds import NotNegative, OnBadImage, Positive
+from experiments.config.bounds import NotNegative, Positive
 from experiments.config.errors import ConfigError
 from experiments.config.hub import COPY, commit, refusal, require_hub, why_offline
 from experiments.data.from_rows import build, loading_error
+from experiments.data.options import ItemOptions
 from experiments.data.types import Data
+from experiments.runs.files import replacing
 
-COLUMNS = ("id", "query", "image", "negatives")
 TEXT = Value("string")
 INDEX = Features({"id": TEXT, "query": TEXT, "negatives": List(TEXT), "language": TEXT})
 PAGES_AT_ONCE = 64
@@ -46,6 +47,11 @@ class Source(NamedTuple):
     files: tuple[str, ...]
     version: str
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What is read; the language only where it is no configuration of its own."""
+        return ("id", "query", "image", "negatives", *(["language"] if self.config == "default" else []))
+
 
 def load(
     path: str,
@@ -57,9 +63,8 @@ def load(
     num_eval_rows: Positive = 300,
     num_negatives: NotNegative = 1,
     num_eval_negatives: NotNegative = 4,
-    deduplicate: bool = True,
-    on_bad_image: OnBadImage = "error",
     cache_dir: str = "outputs/.cache",
+    **options: Unpack[ItemOptions],
 ) -> Data:
     """Load one language, its hard negatives resolved into pages.
 
@@ -78,82 +83,77 @@ def load(
         num_eval_rows: Rows to evaluate on: the last so many that have a query and enough negatives.
         num_negatives: Hard negatives in a training row.
         num_eval_negatives: Hard negatives of an evaluation row: in the corpus and in the evaluation loss.
-        deduplicate: See `from_rows.build`.
-        on_bad_image: See `from_rows.build`.
         cache_dir: Where the pages are kept, each as a file, once for all settings.
+        **options: See `ItemOptions`.
 
     Raises:
         ConfigError: The data set cannot be loaded, has other columns or not the language, or too few rows.
     """
-    if on_hub := not Path(path).expanduser().exists():
-        require_hub(f"data.path={path}", COPY)
-        if constants.HF_HUB_OFFLINE:
-            raise ConfigError(f"data.path={path}: it is streamed, and {why_offline()}, or {COPY}")
-        revision = commit(f"data.path={path}", path, revision, kind="dataset", instead=COPY)
-    try:
+    with _one_line_errors(path, language):
         source = _find(path, language, split, revision)
         state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
         folder = (Path(cache_dir).expanduser() / f"vdr-{language}-{state}").absolute()
         index = Dataset.from_generator(
-            _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": tuple(source)}
+            _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": source}
         )
-        train_rows, eval_rows, negatives = _choose(
-            index, language, source.config, num_train_rows, num_eval_rows, num_negatives, num_eval_negatives
-        )
-        pages = [(rows, [rows, *negatives[rows, :number].T]) for rows, number in (train_rows, eval_rows)]
-        _write_pages(source, np.unique(np.concatenate([column for _, columns in pages for column in columns])), folder)
+        table = index.with_format("arrow")[:]
+        numbers = num_train_rows, num_eval_rows, num_negatives, num_eval_negatives
+        pages = _choose(table, _of_language(table, language, source), *numbers)
+        logger.info("%s: %s training rows, %s to evaluate on", language, *(f"{len(part):,}" for part in pages))
+        _write_pages(source, np.unique(np.concatenate([part.ravel() for part in pages])), folder)
+    train, eval = (_with_pages(index, part, folder) for part in pages)
+    negatives = _columns(1 + max(num_negatives, num_eval_negatives))[1:]
+    columns = {"query": "query", "positive": "image", "negatives": negatives}
+    used = {"num_eval_negatives": num_eval_negatives, "num_corpus_negatives": num_eval_negatives}
+    return build(train, eval, columns=columns, name=name, num_negatives=num_negatives, **used, **options)
+
+
+@contextmanager
+def _one_line_errors(path: str, language: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigError:
+        raise
     except (OSError, RuntimeError, DatasetsError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        if on_hub and (reason := refusal(error, path, COPY, "dataset")):
+        if not Path(path).expanduser().exists() and (reason := refusal(error, path, COPY, "dataset")):
             raise ConfigError(f"data.path={path}: {reason}") from error
         raise ConfigError(f"could not load data set {path} ({language}): {loading_error(error)}") from error
-    train, eval = (_with_pages(index, rows, columns, folder) for rows, columns in pages)
-    names = [f"negative_{k}" for k in range(max(num_negatives, num_eval_negatives))]
-    return build(
-        train,
-        eval,
-        columns={"query": "query", "positive": "image", "negatives": names},
-        name=name,
-        num_negatives=num_negatives,
-        num_eval_negatives=num_eval_negatives,
-        num_corpus_negatives=num_eval_negatives,
-        deduplicate=deduplicate,
-        on_bad_image=on_bad_image,
-    )
 
 
 def _find(path: str, language: str, split: str, revision: str | None) -> Source:
     """Return where the language's rows are.
 
     Raises:
-        ConfigError: The data set has no such language or split, or other columns.
+        ConfigError: The data set has no such language or split, or other columns, or can't be reached.
     """
+    if not Path(path).expanduser().exists():
+        require_hub(f"data.path={path}", COPY)
+        if constants.HF_HUB_OFFLINE:
+            raise ConfigError(f"data.path={path}: it is streamed, and {why_offline()}, or {COPY}")
+        revision = commit(f"data.path={path}", path, revision, kind="dataset", instead=COPY)
     configs = get_dataset_config_names(path, revision=revision)
-    if language not in configs and configs != ["default"]:
-        raise ConfigError(
-            f"data.language={language}: {path} has {', '.join(configs)}{_did_you_mean(language, configs)}"
-        )
+    if configs != ["default"]:
+        _require_known("language", language, path, configs)
     config = language if language in configs else "default"
     builder = load_dataset_builder(path, config, revision=revision)
     files = builder.config.data_files or {}
-    if split not in files:
-        raise ConfigError(f"data.split={split}: {path} has {', '.join(files)}{_did_you_mean(split, list(files))}")
+    _require_known("split", split, path, list(files))
     source = Source(config, tuple(files[split]), repr(files[split].origin_metadata))
     with fsspec.open(source.files[0], "rb") as file:
         there = pq.read_schema(file).names
-    wanted = COLUMNS if config != "default" else (*COLUMNS, "language")
-    if missing := [column for column in wanted if column not in there]:
+    if missing := [column for column in source.columns if column not in there]:
         raise ConfigError(
-            f"data set {path} has no column {' and no '.join(missing)}; this option reads {', '.join(wanted)} "
-            "(data=hub takes any columns, with pages for negatives)"
+            f"data set {path} has no column {' and no '.join(missing)}; this option reads "
+            f"{', '.join(source.columns)} (data=hub takes any columns, with pages for negatives)"
         )
     return source
 
 
-def _did_you_mean(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f": did you mean {near[0]}?" if near else ""
+def _require_known(key: str, value: str, path: str, known: Sequence[str]) -> None:
+    if value not in known:
+        near = difflib.get_close_matches(value, known, 1)
+        hint = f": did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"data.{key}={value}: {path} has {', '.join(known)}{hint}")
 
 
 def _batches(
@@ -161,10 +161,7 @@ def _batches(
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Yield these columns in small batches, each with the number of its first row.
 
-    Args:
-        source: Where the rows are.
-        columns: The others are not read.
-        rows: Only row groups that hold one of these rows, ascending, are read; None: all.
+    Where rows (ascending) are given, only row groups that hold one of them are read.
     """
     start = 0
     for name in source.files:
@@ -179,41 +176,36 @@ def _batches(
                         first += len(batch)
 
 
-def _rows_without_pages(source: tuple) -> Iterator[dict[str, Any]]:
+def _rows_without_pages(source: Source) -> Iterator[dict[str, Any]]:
     """Yield id, query, negatives and language (None where it is not read) of every row of the data set."""
-    columns = ["id", "query", "negatives", *(["language"] if Source(*source).config == "default" else [])]
-    for _, batch in _batches(Source(*source), columns):
+    for _, batch in _batches(source, [name for name in source.columns if name != "image"]):
         for row in batch.to_pylist():
             yield {"language": None} | row | {"negatives": row["negatives"] or []}
 
 
+def _of_language(table: pa.Table, language: str, source: Source) -> np.ndarray:
+    """Return which rows are of the language, shape (num_rows,)."""
+    if source.config != "default":
+        return np.ones(len(table), dtype=bool)
+    found = pc.fill_null(pc.equal(table["language"], language), False).to_numpy()
+    if not found.any():
+        there = [value for value in pc.unique(table["language"]).to_pylist() if value]
+        raise ConfigError(f"data.language={language}: no row has it; there are {', '.join(sorted(there)) or 'none'}")
+    return found
+
+
 def _choose(
-    index: Dataset,
-    language: str,
-    config: str,
+    table: pa.Table,
+    of_language: np.ndarray,
     num_train_rows: int | None,
     num_eval_rows: int,
     num_negatives: int,
     num_eval_negatives: int,
-) -> tuple[tuple[np.ndarray, int], tuple[np.ndarray, int], np.ndarray]:
-    """Choose the rows to train and to evaluate on.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row numbers of each training row and its hard negatives, and those of the evaluation.
 
-    Returns:
-        Numbers of the training rows and how many negatives they have; the same of the evaluation rows; and for every
-        row of the set the row numbers of its hard negatives, -1 where it has no more, shape (num_rows, most).
+    Of shapes (num_train_rows, 1 + num_negatives) and (num_eval_rows, 1 + num_eval_negatives).
     """
-    for key, value in (("num_train_rows", num_train_rows), ("num_eval_rows", num_eval_rows)):
-        if value is not None and value < 1:
-            raise ConfigError(f"data.{key}={value}: type 1 or more")
-    table = index.with_format("arrow")[:]
-    of_language = np.ones(len(index), dtype=bool)
-    if config == "default":
-        of_language = pc.fill_null(pc.equal(table["language"], language), False).to_numpy()
-        if not of_language.any():
-            there = [value for value in pc.unique(table["language"]).to_pylist() if value]
-            raise ConfigError(
-                f"data.language={language}: no row has it; there are {', '.join(sorted(there)) or 'none'}"
-            )
     negatives = _resolve(table, of_language, max(num_negatives, num_eval_negatives))
     asked = of_language & pc.fill_null(pc.greater(pc.utf8_length(table["query"]), 0), False).to_numpy()
     numbers = (negatives >= 0).sum(axis=1)
@@ -229,8 +221,9 @@ def _choose(
             f"negatives, and {len(train_rows):,} others {num_negatives}: lower data.num_eval_rows={num_eval_rows}, "
             f"data.num_eval_negatives or data.num_negatives (at most {int(numbers.max(initial=0))} here)"
         )
-    logger.info("%s: %s training rows, %s to evaluate on", language, f"{len(train_rows):,}", f"{len(eval_rows):,}")
-    return (train_rows, num_negatives), (eval_rows, num_eval_negatives), negatives
+    parts = (train_rows, num_negatives), (eval_rows, num_eval_negatives)
+    train_pages, eval_pages = (np.column_stack([rows, negatives[rows, :number]]) for rows, number in parts)
+    return train_pages, eval_pages
 
 
 def _resolve(table: pa.Table, of_language: np.ndarray, most: int) -> np.ndarray:
@@ -264,30 +257,29 @@ def _write_pages(source: Source, rows: np.ndarray, folder: Path) -> None:
             here = missing[np.searchsorted(missing, first) : np.searchsorted(missing, first + len(batch))]
             pages = batch["image"].field("bytes")
             for row in here.tolist():
-                _write(_page_file(folder, row), pages[row - first])
+                page, file = pages[row - first], _page_file(folder, row)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(file) as unfinished:  # an absent page is an empty file, which is no image
+                    unfinished.write_bytes(memoryview(page.as_buffer()) if page.is_valid else b"")
             progress.update(len(here))
 
 
-def _write(file: Path, page: pa.Scalar) -> None:
-    """Write a page whole or not at all; an absent one as an empty file, which `build` finds to be no image."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    unfinished.write_bytes(memoryview(page.as_buffer()) if page.is_valid else b"")
-    os.replace(unfinished, file)
+def _columns(number: int) -> list[str]:
+    return ["image", *(f"negative_{k}" for k in range(number - 1))]
 
 
-def _with_pages(index: Dataset, rows: np.ndarray, columns: list[np.ndarray], folder: Path) -> Dataset:
+def _with_pages(index: Dataset, pages: np.ndarray, folder: Path) -> Dataset:
     """Return rows of a query and pages, the pages given by their files; the rows are on disk."""
-    names = ["image", *(f"negative_{k}" for k in range(len(columns) - 1))]
+    names = _columns(pages.shape[1])
 
     def name_pages(batch: dict[str, list], numbers: list[int]) -> dict[str, list]:
-        files = {
-            column: [{"bytes": None, "path": str(_page_file(folder, page))} for page in pages[numbers].tolist()]
-            for column, pages in zip(names, columns, strict=True)
-        }
-        return {"query": batch["query"]} | files
+        files = [
+            [{"bytes": None, "path": str(_page_file(folder, page))} for page in column]
+            for column in pages[numbers].T.tolist()
+        ]
+        return {"query": batch["query"]} | dict(zip(names, files, strict=True))
 
-    return index.select(rows).map(
+    return index.select(pages[:, 0]).map(
         name_pages,
         with_indices=True,
         batched=True,

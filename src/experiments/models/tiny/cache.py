@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import transformers
+import transformers as hf
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
@@ -19,20 +19,14 @@ from experiments.runs.files import write_once
 from experiments.runs.process import is_main_process
 from experiments.runs.provenance import code_hash
 
-Built = tuple[transformers.PreTrainedModel, transformers.ProcessorMixin]
 
-
-def write_checkpoint(folder: Path, make: Callable[[], Built], seed: int) -> None:
-    """Write a model and its processor as they are published.
-
-    Args:
-        folder: Where to.
-        make: Draws the weights from torch's random state, which is put back.
-        seed: Of the weights.
-    """
-    with torch.random.fork_rng(devices=[]):
+def write_checkpoint(
+    folder: Path, kind: type[hf.PreTrainedModel], config: hf.PreTrainedConfig, processor: hf.ProcessorMixin, seed: int
+) -> None:
+    """Write a model with weights drawn from the seed, and its processor, as they are published."""
+    with torch.random.fork_rng(devices=[]):  # torch's random state is put back
         torch.manual_seed(seed)
-        model, processor = make()
+        model = kind(config)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
 
@@ -54,7 +48,7 @@ def built(
         ConfigError: If it would have to be trained under torchrun.
     """
     code = code_hash("models/tiny", *(("data/drawn", "training/warm_starts.py") if trained else ()))
-    name = f"{name}-{digest([code, transformers.__version__])[:8]}-seed{seed}"  # no cache outlives what made it
+    name = f"{name}-{digest([code, hf.__version__])[:8]}-seed{seed}"  # no cache outlives what made it
     many = int(os.environ.get("WORLD_SIZE", 1)) > 1
     with tempfile.TemporaryDirectory() as scratch:
         kept = Path(cache_dir).expanduser().resolve() if cache_dir else None

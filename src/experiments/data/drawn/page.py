@@ -6,8 +6,9 @@ import math
 import random
 from collections.abc import Callable
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+from annotated_types import Interval
 from PIL import Image, ImageDraw, ImageFont
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in pixels
@@ -66,9 +67,10 @@ COLORS: dict[str, Color] = {
     "pink": (240, 120, 190),
 }
 LAYOUTS = ("at the top", "at the bottom", "on the left", "on the right")  # where the chart stands
+PageSize = tuple[Annotated[int, Interval(ge=32, le=4096)], Annotated[int, Interval(ge=32, le=4096)]]
 
 
-def draw_page(page: Page, size: tuple[int, int] = (128, 128), seed: int = 0) -> Image.Image:
+def draw_page(page: Page, size: PageSize = (128, 128), seed: int = 0) -> Image.Image:
     """Draw a report page: header, quarter tabs, a chart or table, and text.
 
     The same arguments give the same pixels.
@@ -107,15 +109,14 @@ def _glyphs(text: str, size: int) -> Image.Image:
     return mask
 
 
-def _write(draw: ImageDraw.ImageDraw, xy: tuple[float, float], text: str, size: float, fill: Color) -> int:
-    """Write text whose middle left is at `xy`; return its width."""
+def _write(
+    draw: ImageDraw.ImageDraw, x: float, y: float, text: str, size: float, fill: Color, centered: bool = False
+) -> int:
+    """Write text whose middle left, or middle, is at (x, y); return its width."""
     mask = _glyphs(text, round(size))
-    draw.bitmap((round(xy[0]), round(xy[1] - 0.65 * size)), mask, fill=fill)
+    left = x - mask.width / 2 if centered else x
+    draw.bitmap((round(left), round(y - 0.65 * size)), mask, fill=fill)
     return mask.width
-
-
-def _write_centered(draw: ImageDraw.ImageDraw, xy: tuple[float, float], text: str, size: float, fill: Color) -> None:
-    _write(draw, (xy[0] - _glyphs(text, round(size)).width / 2, xy[1]), text, size, fill)
 
 
 def _header(draw: ImageDraw.ImageDraw, box: Box, division: str) -> None:
@@ -125,36 +126,30 @@ def _header(draw: ImageDraw.ImageDraw, box: Box, division: str) -> None:
     radius = 0.4 * (bottom - top)
     x, y = left + 1.4 * radius, (top + bottom) / 2
     draw.polygon([(x + radius * dx, y + radius * dy) for dx, dy in logo], fill=WHITE)
-    _write(
-        draw, (x + 1.5 * radius, y), division.capitalize(), min(0.56 * (bottom - top), 0.13 * (right - left)), WHITE
-    )
+    size = min(0.56 * (bottom - top), 0.13 * (right - left))
+    _write(draw, x + 1.5 * radius, y, division.capitalize(), size, WHITE)
 
 
 def _tabs(draw: ImageDraw.ImageDraw, box: Box, active: int) -> None:
     left, top, right, bottom = box
     step = (right - left) / 4
     for i in range(4):
-        tab = (left + i * step, top, left + (i + 0.97) * step, bottom)
-        draw.rectangle(tab, fill=INK if i <= active else PALE)
-        center = ((tab[0] + tab[2]) / 2, (top + bottom) / 2)
-        _write_centered(draw, center, f"Q{i + 1}", 0.7 * (bottom - top), WHITE if i <= active else GREY)
+        start, end = left + i * step, left + (i + 0.97) * step
+        fill, ink = (INK, WHITE) if i <= active else (PALE, GREY)
+        draw.rectangle((start, top, end, bottom), fill=fill)
+        _write(draw, (start + end) / 2, (top + bottom) / 2, f"Q{i + 1}", 0.7 * (bottom - top), ink, centered=True)
 
 
 def _split(box: Box, layout: str, gap: float) -> tuple[Box, Box]:
     """Return the boxes of the chart and of the text."""
     left, top, right, bottom = box
-    share = 0.72
-    if layout == "at the top":
-        y = top + share * (bottom - top)
-        return (left, top, right, y), (left, y + gap, right, bottom)
-    if layout == "at the bottom":
-        y = bottom - share * (bottom - top)
-        return (left, y, right, bottom), (left, top, right, y - gap)
-    if layout == "on the left":
-        x = left + share * (right - left)
-        return (left, top, x, bottom), (x + gap, top, right, bottom)
-    x = right - share * (right - left)
-    return (x, top, right, bottom), (left, top, x - gap, bottom)
+    width, height = 0.72 * (right - left), 0.72 * (bottom - top)  # of the chart, the one or the other
+    return {
+        "at the top": ((left, top, right, top + height), (left, top + height + gap, right, bottom)),
+        "at the bottom": ((left, bottom - height, right, bottom), (left, top, right, bottom - height - gap)),
+        "on the left": ((left, top, left + width, bottom), (left + width + gap, top, right, bottom)),
+        "on the right": ((right - width, top, right, bottom), (left, top, right - width - gap, bottom)),
+    }[layout]
 
 
 def _text(draw: ImageDraw.ImageDraw, box: Box, size: float, rng: random.Random) -> None:
@@ -163,7 +158,7 @@ def _text(draw: ImageDraw.ImageDraw, box: Box, size: float, rng: random.Random) 
     while y + size / 2 <= bottom:
         x, word = left, rng.choice(WORDS).capitalize()
         while x == left or x + _glyphs(word, round(size)).width <= right:
-            x += _write(draw, (x, y), word, size, WHITE) + 0.3 * size
+            x += _write(draw, x, y, word, size, WHITE) + 0.3 * size
             word = rng.choice(WORDS)
         y += 1.5 * size
 
@@ -188,18 +183,11 @@ def _bar(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random) 
         draw.rectangle((left + (i + 0.15) * step, y, left + (i + 0.85) * step, bottom), fill=color)
 
 
-def _walk(box: Box, rng: random.Random) -> list[tuple[float, float]]:
-    left, top, right, bottom = box
-    num_points = rng.randint(5, 7)
-    return [
-        (left + i * (right - left) / (num_points - 1), bottom - rng.uniform(0.25, 0.95) * (bottom - top))
-        for i in range(num_points)
-    ]
-
-
 def _line(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random) -> None:
-    inner, stroke = _axes(draw, box)
-    draw.line(_walk(inner, rng), fill=color, width=5 * stroke, joint="curve")
+    (left, top, right, bottom), stroke = _axes(draw, box)
+    width, height, num_steps = right - left, bottom - top, rng.randint(5, 7) - 1
+    points = [(left + i * width / num_steps, bottom - rng.uniform(0.25, 0.95) * height) for i in range(num_steps + 1)]
+    draw.line(points, fill=color, width=5 * stroke, joint="curve")
 
 
 def _pie(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random) -> None:
@@ -231,8 +219,8 @@ def _table(draw: ImageDraw.ImageDraw, box: Box, color: Color, rng: random.Random
         draw.rectangle((left, y, right, y + height), fill=fill)
         for column in range(num_columns):
             word = rng.choice(WORDS).capitalize()[:5] if row == 0 or column == 0 else str(rng.randint(100, 999))
-            center = (left + (column + 0.5) * width, y + height / 2)
-            _write_centered(draw, center, word, min(0.6 * height, 0.28 * width), INK if row else WHITE)
+            x, size = left + (column + 0.5) * width, min(0.6 * height, 0.28 * width)
+            _write(draw, x, y + height / 2, word, size, INK if row else WHITE, centered=True)
     stroke = max(round(0.1 * height), 1)
     draw.rectangle((left, top, right, bottom), outline=color, width=stroke)
     for column in range(1, num_columns):
@@ -251,3 +239,4 @@ CHARTS: dict[str, Callable[[ImageDraw.ImageDraw, Box, Color, random.Random], Non
     "scatter plot": _scatter,
     "table": _table,
 }
+ATTRIBUTES = dict(zip(Page._fields, (tuple(DIVISIONS), QUARTERS, tuple(CHARTS), tuple(COLORS), LAYOUTS), strict=True))

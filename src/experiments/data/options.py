@@ -1,0 +1,49 @@
+"""The options of `data` that sources share, described once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Required, TypedDict
+
+from experiments.config.bounds import NotNegative, OnBadImage, Positive
+
+
+class ItemOptions(TypedDict, total=False):
+    """What is done about equal and about unreadable items.
+
+    Attributes:
+        deduplicate: Equal items (by encoded bytes) are one: pages of the corpus, queries of the evaluation; and
+            training rows holding an item of the evaluation are dropped. False: all rows as they stand.
+        on_bad_image: `error`, or `skip` to leave out rows with an unreadable page or an empty cell.
+    """
+
+    deduplicate: bool
+    on_bad_image: OnBadImage
+
+
+class ColumnOptions(ItemOptions, total=False):
+    """Which columns are used.
+
+    Attributes:
+        name: Of the evaluation, in metrics and reports.
+        columns: `query`, `positive` (column names) and `negatives` (a list of them).
+        num_negatives: Negatives in a training row.
+        num_eval_negatives: Negatives in a row of the evaluation loss; None: as in a training row.
+    """
+
+    name: Required[str]
+    columns: Required[Mapping[str, Any]]
+    num_negatives: NotNegative
+    num_eval_negatives: NotNegative | None
+
+
+class RowOptions(ColumnOptions, total=False):
+    """Which rows are used.
+
+    Attributes:
+        num_train_rows: The first so many; None: all.
+        num_eval_rows: The first so many; None: all, or 100 where they are taken from the end of the training rows.
+    """
+
+    num_train_rows: Positive | None
+    num_eval_rows: Positive | None
