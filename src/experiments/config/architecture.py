@@ -86,10 +86,9 @@ class Architecture:
         kept = t["num_hidden_layers"] * (layer + 12 * t["num_attention_heads"])
         if vision:
             patch = 22 * v["hidden_size"] + 4 * v["intermediate_size"] + (8 if exact else 6) * v["num_heads"]
-            rest = (42 if exact else 29) * v["hidden_size"] * self.num_mergers
-            rest += (16 if exact else 10) * t["hidden_size"]
-            merged = v["spatial_merge_size"] ** 2
-            kept += merged * (v["depth"] * patch + self.patch_values * DTYPE_BYTES[dtype]) + rest
+            rest = v["hidden_size"] * ((54 if exact else 16) + 24 * self.num_mergers)
+            rest += (9 if exact else 6) * t["hidden_size"]
+            kept += v["spatial_merge_size"] ** 2 * (v["depth"] * patch + 2 * self.patch_values) + rest
         return kept
 
     def flops_per_token(self, tokens: int) -> float:

@@ -75,7 +75,7 @@ def footprint(config: dict[str, Any], model: Architecture) -> Footprint:
     size = DTYPE_BYTES[dtype]
     count, peft = model.num_parameters(), node.get("peft")
     linears = [*model.text_linears(), *model.vision_linears()]
-    adapted = [each for each in linears if peft and _is_target(each[0], peft.get("target_modules"))]
+    adapted = [each for each in linears if peft and is_target(each[0], peft.get("target_modules"))]
     trained = sum(peft["r"] * (a + b) for _, a, b in adapted) if peft else count
     trained_size = 4 if peft else size  # PEFT keeps adapters in float32
     optimizer_name = optimizer_of(config, dtype)
@@ -85,7 +85,7 @@ def footprint(config: dict[str, Any], model: Architecture) -> Footprint:
     pages = 1 + (data.get("num_negatives") or 0)
     tokens = _mini_batch_tokens(config["loss"], page, pages * trainer["per_device_train_batch_size"])
     kept = model.kept_per_token(dtype, vision=not peft)
-    kept += 2 * sum(a for _, a, _ in adapted)  # each adapter's own copy of its input
+    kept += adapter_inputs(adapted)
     patches = page * model.vision["spatial_merge_size"] ** 2
     in_flight = [trainer["per_device_train_batch_size"] * pages]
     if trainer.get("eval_loss"):
@@ -122,7 +122,12 @@ def optimizer_of(config: dict[str, Any], dtype: str) -> str:
     return LOW_MEMORY_OPTIMIZER if rounds else "adamw_torch_fused"
 
 
-def _is_target(name: str, targets: Any) -> bool:
+def adapter_inputs(adapted: list[tuple[str, int, int]]) -> float:
+    """Return the bytes that adapters keep of a token: each has its own bfloat16 copy of its projection's input."""
+    return 2 * sum(inputs for _, inputs, _ in adapted)
+
+
+def is_target(name: str, targets: Any) -> bool:
     """Return whether PEFT would put an adapter there: a regular expression, or the ends of names."""
     if isinstance(targets, str):
         return targets == "all-linear" or re.fullmatch(targets, name) is not None
@@ -156,8 +161,8 @@ def parse_gpu(text: str) -> Gpu:
         ConfigError: If it is neither.
     """
     wanted = re.sub(r"[\s_-]", "", text).lower()
-    for name, (tflops, gigabytes) in GPUS.items():
-        if wanted.endswith(re.sub(r"[\s_-]", "", name).lower()):
+    for name, (tflops, gigabytes) in sorted(GPUS.items(), key=lambda item: -len(item[0])):  # L40S before L4
+        if re.sub(r"[\s_-]", "", name).lower() in wanted:
             return Gpu(name, gigabytes * NOMINAL * GIB, tflops)
     if match := re.fullmatch(r"(\d+)(gb|gib|g)", wanted):
         return Gpu(f"{match[1]} GB", int(match[1]) * NOMINAL * GIB)
