@@ -56,7 +56,10 @@ def measure(dtype: str, num_text: int, num_vision: int, num_pages: int) -> tuple
         optimizer.step()
     linears = sum(a * b for _, a, b in (*architecture.text_linears(), *architecture.vision_linears()))
     counted = 4 * DTYPE_BYTES[dtype] * architecture.num_parameters() + (2 * linears if dtype == "float32" else 0)
-    return _peak() - before, counted + architecture.kept_per_token(dtype) * ids.numel()
+    in_pages = int((ids == IMAGE).sum())
+    counted += in_pages * architecture.kept_per_token(dtype)
+    counted += (ids.numel() - in_pages) * architecture.kept_per_token(dtype, page=False)
+    return _peak() - before, counted
 
 
 def _resident() -> int:

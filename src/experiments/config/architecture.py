@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from experiments.config import hub
-from experiments.config.model_location import local_folder
+from experiments.config.model_files import local_folder
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -72,22 +72,26 @@ class Architecture:
         positions = self.vision["num_position_embeddings"] * self.vision["hidden_size"]
         return embedded + positions + sum(a * b for _, a, b in (*self.text_linears(), *self.vision_linears()))
 
-    def kept_per_token(self, dtype: str, *, vision: bool = True) -> float:
-        """Return the bytes that a page's token leaves for the backward pass, its patches in the vision tower included.
+    def kept_per_token(self, dtype: str, *, page: bool = True, adapter: bool = False) -> float:
+        """Return the bytes that a token leaves for the backward pass under bfloat16 autocast.
 
         Args:
             dtype: Of the weights; float32 ones make the residual stream float32.
-            vision: False: the vision tower isn't trained, so it keeps nothing.
+            page: A page's token, its patches in the vision tower included; False: a text's.
+            adapter: LoRA on the language model's projections alone is trained, so the vision tower keeps nothing.
         """
         t, v = self.text, self.vision
         exact = DTYPE_BYTES[dtype] == 4
-        query, key = (t[name] * t["head_dim"] for name in ("num_attention_heads", "num_key_value_heads"))
-        layer = (26 if exact else 16) * t["hidden_size"] + 8 * t["intermediate_size"] + 10 * (query + key)
-        kept = t["num_hidden_layers"] * (layer + 12 * t["num_attention_heads"])
-        if vision:
+        hidden, key = t["hidden_size"], t["num_key_value_heads"] * t["head_dim"]
+        query = t["num_attention_heads"] * t["head_dim"]
+        if adapter:
+            layer = (18 if exact else 12) * hidden + (10 if exact else 8) * query + 9 * key
+        else:
+            layer = (26 if exact else 16) * hidden + 10 * (query + key)
+        kept = t["num_hidden_layers"] * (layer + 8 * t["intermediate_size"] + 12 * t["num_attention_heads"])
+        if page and not adapter:
             patch = 22 * v["hidden_size"] + 4 * v["intermediate_size"] + (8 if exact else 6) * v["num_heads"]
-            rest = v["hidden_size"] * ((54 if exact else 16) + 24 * self.num_mergers)
-            rest += (9 if exact else 6) * t["hidden_size"]
+            rest = v["hidden_size"] * ((54 if exact else 16) + 24 * self.num_mergers) + (9 if exact else 6) * hidden
             kept += v["spatial_merge_size"] ** 2 * (v["depth"] * patch + 2 * self.patch_values) + rest
         return kept
 

@@ -84,8 +84,7 @@ def footprint(config: dict[str, Any], model: Architecture) -> Footprint:
     page = -(-(node.get("max_pixels") or 1280 * model.pixels_per_token) // model.pixels_per_token)
     pages = 1 + (data.get("num_negatives") or 0)
     tokens = _mini_batch_tokens(config["loss"], page, pages * trainer["per_device_train_batch_size"])
-    kept = model.kept_per_token(dtype, vision=not peft)
-    kept += adapter_inputs(adapted)
+    kept = model.kept_per_token(dtype, adapter=bool(peft))
     patches = page * model.vision["spatial_merge_size"] ** 2
     in_flight = [trainer["per_device_train_batch_size"] * pages]
     if trainer.get("eval_loss"):
@@ -120,11 +119,6 @@ def optimizer_of(config: dict[str, Any], dtype: str) -> str:
         return str(chosen)
     rounds = dtype == "bfloat16" and not select(config, "model.peft")
     return LOW_MEMORY_OPTIMIZER if rounds else "adamw_torch_fused"
-
-
-def adapter_inputs(adapted: list[tuple[str, int, int]]) -> float:
-    """Return the bytes that adapters keep of a token: each has its own bfloat16 copy of its projection's input."""
-    return 2 * sum(inputs for _, inputs, _ in adapted)
 
 
 def is_target(name: str, targets: Any) -> bool:
