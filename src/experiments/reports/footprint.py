@@ -6,10 +6,10 @@ from typing import Any
 
 from experiments.config.architecture import Architecture
 from experiments.reports.tables import time_text
-from experiments.runs.footprint import GIB, UTILISATION, Footprint, Gpu, fitting, footprint
+from experiments.runs.footprint import GIB, UTILISATION, Footprint, Gpu, fitting, footprint, smaller_budget
 
 
-def page(config: dict[str, Any], model: Architecture, gpus: list[Gpu]) -> str:
+def needs(config: dict[str, Any], model: Architecture, gpus: list[Gpu]) -> str:
     """Return, for people, what a training needs by part, its work, and whether it fits each GPU."""
     found = footprint(config, model)
     loss = f"mini-batches of {found.mini_batch_tokens:,} tokens, {found.page_tokens:,} a page at most"
@@ -27,7 +27,9 @@ def page(config: dict[str, Any], model: Architecture, gpus: list[Gpu]) -> str:
                  f"{found.evaluation_flops / 1e12:.1f} TFLOP an evaluated page")  # fmt: skip
     for gpu in gpus:
         overrides = fitting(config, model, gpu.memory)
-        verdict = "too small" if overrides is None else "fits" if not overrides else f"with {' '.join(overrides)}"
+        verdict = "too small" if overrides is None else f"with {' '.join(overrides)}" if overrides else "fits"
+        if overrides and (budget := smaller_budget(config, model, gpu)):
+            verdict = f"fits, in mini-batches of {budget:,} tokens, which are chosen there"
         lines.append(f"GPU:    {gpu.name}: {verdict}{_time(config, found, gpu)}")
     return "\n".join(lines)
 

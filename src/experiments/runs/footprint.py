@@ -8,7 +8,10 @@ under bfloat16 autocast; `benchmarks.memory` compares the whole with the measure
 from __future__ import annotations
 
 import copy
+import os
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +24,7 @@ from experiments.config.hints import select
 from experiments.config.options import CONF
 
 GIB = 2**30
-LOW_MEMORY_OPTIMIZER = "adamw_torch_8bit"  # torchao's: what `trainer.optim=auto` is for bfloat16 weights
+STOCHASTIC = "AdamW, rounded at random"  # what `trainer.optim=auto` is for bfloat16 weights
 # Bytes of an optimizer's states for a trained weight of so many bytes; those in 8 and 4 bits have scales too.
 STATES = {"adamw_torch_8bit": lambda _: 2 + 8 / 256, "adamw_torch_4bit": lambda _: 1 + 8 / 128, "sgd": lambda _: 0}
 CONTEXT = 0.6 * GIB  # CUDA's own: kernels and libraries
@@ -113,12 +116,11 @@ def footprint(config: dict[str, Any], model: Architecture) -> Footprint:
 
 
 def optimizer_of(config: dict[str, Any], dtype: str) -> str:
-    """Return the library's name of the optimizer; `auto` depends on the dtype of the weights."""
+    """Return the optimizer, by the library's name or in words; `auto` depends on the dtype of the weights."""
     chosen = select(config, "trainer.optim") or "auto"
     if chosen != "auto":
         return str(chosen)
-    rounds = dtype == "bfloat16" and not select(config, "model.peft")
-    return LOW_MEMORY_OPTIMIZER if rounds else "adamw_torch_fused"
+    return STOCHASTIC if dtype == "bfloat16" and not select(config, "model.peft") else "adamw_torch_fused"
 
 
 def is_target(name: str, targets: Any) -> bool:
@@ -154,9 +156,9 @@ def parse_gpu(text: str) -> Gpu:
     Raises:
         ConfigError: If it is neither.
     """
-    wanted = re.sub(r"[\s_-]", "", text).lower()
-    for name, (tflops, gigabytes) in sorted(GPUS.items(), key=lambda item: -len(item[0])):  # L40S before L4
-        if re.sub(r"[\s_-]", "", name).lower() in wanted:
+    wanted = _plain(text)
+    for name, (tflops, gigabytes) in _by_length():
+        if _plain(name) in wanted:
             return Gpu(name, gigabytes * NOMINAL * GIB, tflops)
     if match := re.fullmatch(r"(\d+)(gb|gib|g)", wanted):
         return Gpu(f"{match[1]} GB", int(match[1]) * NOMINAL * GIB)
@@ -191,7 +193,7 @@ def _smaller(config: dict[str, Any]) -> Iterator[list[str]]:
     weights: list[list[str]] = [[]]
     if select(config, "model.dtype") == "float32":
         weights.append(["model.dtype=bfloat16"])
-    if select(config, "trainer.optim") not in ("auto", LOW_MEMORY_OPTIMIZER):
+    if select(config, "trainer.optim") not in (None, "auto"):
         weights.append([*weights[-1], "trainer.optim=auto"])
     if not select(config, "model.peft"):
         weights.append([*weights[-1], "+model/peft=lora"])
@@ -210,14 +212,27 @@ def _apply(config: dict[str, Any], override: str) -> None:
         config[group]["mini_batch_num_tokens"] = None
 
 
+def smaller_budget(config: dict[str, Any], model: Architecture, gpu: Gpu) -> int | None:
+    """Return the token budget with which a training fits that chose none; None where that isn't what it takes."""
+    chosen = [config["loss"].get(key) for key in ("mini_batch_size", "mini_batch_num_tokens")]
+    overrides = fitting(config, model, gpu.memory)
+    if chosen != [None, None] or overrides is None or len(overrides) != 1:
+        return None
+    key, _, value = overrides[0].partition("=")
+    return int(value) if key == "loss.mini_batch_num_tokens" else None
+
+
 def check(config: dict[str, Any], model: Architecture, gpu: Gpu) -> None:
     """Refuse a training that the GPU is too small for.
+
+    What is counted doesn't hold with frozen parts, activation checkpointing or weights in shards: these pass.
 
     Raises:
         ConfigError: With the overrides that fit.
     """
+    saving = ("model.freeze", "trainer.gradient_checkpointing", "trainer.fsdp", "trainer.deepspeed")
     needed = footprint(config, model).gpu
-    if needed <= gpu.memory:
+    if needed <= gpu.memory or any(select(config, key) for key in saving) or smaller_budget(config, model, gpu):
         return
     overrides = fitting(config, model, gpu.memory)
     advice = f"type {' '.join(overrides)}" if overrides else "take a larger GPU or a smaller model"
@@ -225,3 +240,30 @@ def check(config: dict[str, Any], model: Architecture, gpu: Gpu) -> None:
         f"this training needs about {needed / GIB:.1f} GiB of the GPU's memory, and {gpu.name} has "
         f"{gpu.memory / GIB:.1f} GiB: {advice}"
     )
+
+
+def gpu_here() -> Gpu | None:
+    """Return the first GPU that this process may use, as nvidia-smi tells without torch; None without one."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible in ("", "-1") or shutil.which("nvidia-smi") is None:
+        return None
+    chosen = [f"--id={visible.partition(',')[0]}"] if visible else []
+    query = ["nvidia-smi", *chosen, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=10, check=True).stdout
+        name, _, mebibytes = answer.splitlines()[0].rpartition(", ")
+        memory = float(mebibytes) * 2**20
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None  # a MIG instance, or no driver: what it has is known once torch is there
+    return Gpu(
+        name, memory, next((tflops for card, (tflops, _) in _by_length() if _plain(card) in _plain(name)), None)
+    )
+
+
+def _by_length() -> list[tuple[str, tuple[float, float]]]:
+    """Return the cards, longest names first: an L40S is no L4."""
+    return sorted(GPUS.items(), key=lambda item: -len(item[0]))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]", "", name).lower()
