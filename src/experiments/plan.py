@@ -217,9 +217,8 @@ def _needs(jobs: Sequence[Job], gpu: footprint.Gpu | None) -> str | None:
     if not known:
         return None
     job, model = max(known, key=lambda each: footprint.footprint(each[0].config, each[1]).gpu)
-    sizes = [footprint.parse_gpu(f"{size}GB") for size in footprint.SIZES]
     title = f"\nThe largest is job {job.number}:" if len(jobs) > 1 else ""
-    return f"{title}\n{needs(job.config, model, [gpu] if gpu else sizes)}"
+    return f"{title}\n{needs(job.config, model, [gpu] if gpu else [*map(footprint.parse_gpu, footprint.COMMON)])}"
 
 
 def _take_gpu(arguments: list[str]) -> footprint.Gpu | None:

@@ -30,12 +30,12 @@ def needs(config: dict[str, Any], model: Architecture, gpus: list[Gpu]) -> str:
         verdict = "too small" if overrides is None else f"with {' '.join(overrides)}" if overrides else "fits"
         if overrides and (budget := smaller_budget(config, model, gpu)):
             verdict = f"fits, in mini-batches of {budget:,} tokens, which are chosen there"
-        lines.append(f"GPU:    {gpu.name}: {verdict}{_time(config, found, gpu)}")
+        lines.append(f"GPU:    {gpu.name}: {verdict}" + (_time(config, found, gpu) if overrides is not None else ""))
     return "\n".join(lines)
 
 
 def _time(config: dict[str, Any], found: Footprint, gpu: Gpu) -> str:
-    """Return how long all rows take at the card's peak, which nothing exceeds, and at a common share of it."""
+    """Return how long the training's steps take at a common share of the card's peak, and at the peak."""
     rows, trainer = config["data"].get("num_train_rows"), config["trainer"]
     if gpu.tflops is None or not rows or not isinstance(trainer.get("num_train_epochs"), int | float):
         return ""
@@ -45,5 +45,5 @@ def _time(config: dict[str, Any], found: Footprint, gpu: Gpu) -> str:
     else:
         rows *= trainer["num_train_epochs"]
     seconds = rows * found.training_flops / (gpu.tflops * 1e12)
-    return (f"; training {time_text(seconds)} at its peak of {gpu.tflops:,.0f} TFLOP/s, "
-            f"about {time_text(seconds / UTILISATION)} at {UTILISATION:.0%} of it")  # fmt: skip
+    usual = f"about {time_text(seconds / UTILISATION)} at {UTILISATION:.0%}"
+    return f"\n          trains {usual} of its {gpu.tflops:,.0f} TFLOP/s, {time_text(seconds)} at the least"

@@ -8,6 +8,7 @@ under bfloat16 autocast; `benchmarks.memory` compares the whole with the measure
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import re
 import shutil
@@ -18,10 +19,12 @@ from typing import Any
 
 import yaml
 
-from experiments.config.architecture import DTYPE_BYTES, Architecture
+from experiments.config.architecture import DTYPE_BYTES, Architecture, read_architecture
 from experiments.config.errors import ConfigError
 from experiments.config.hints import select
 from experiments.config.options import CONF
+
+logger = logging.getLogger(__name__)
 
 GIB = 2**30
 STOCHASTIC = "AdamW, rounded at random"  # what `trainer.optim=auto` is for bfloat16 weights
@@ -37,7 +40,7 @@ GPUS = {
     "L40S": (362, 48), "A6000": (155, 48), "A100-40GB": (312, 40), "A100-80GB": (312, 80), "H100": (989, 80),
     "H200": (989, 141), "B200": (2250, 180),
 }  # fmt: skip
-SIZES = (24, 48, 80)  # GB, of the cards that most people have
+COMMON = ("RTX 4090", "L40S", "A100-80GB")  # of 24, 48 and 80 GB
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,7 @@ def parse_gpu(text: str) -> Gpu:
     wanted = _plain(text)
     for name, (tflops, gigabytes) in _by_length():
         if _plain(name) in wanted:
-            return Gpu(name, gigabytes * NOMINAL * GIB, tflops)
+            return Gpu(f"{name} ({gigabytes} GB)", gigabytes * NOMINAL * GIB, tflops)
     if match := re.fullmatch(r"(\d+)(gb|gib|g)", wanted):
         return Gpu(f"{match[1]} GB", int(match[1]) * NOMINAL * GIB)
     raise ConfigError(f"--gpu={text}: type a size such as 24GB, or one of {', '.join(GPUS)}")
@@ -240,6 +243,25 @@ def check(config: dict[str, Any], model: Architecture, gpu: Gpu) -> None:
         f"this training needs about {needed / GIB:.1f} GiB of the GPU's memory, and {gpu.name} has "
         f"{gpu.memory / GIB:.1f} GiB: {advice}"
     )
+
+
+def loss_that_fits(config: dict[str, Any], gpu: Gpu | None) -> dict[str, Any]:
+    """Return the loss's node, its default token budget no larger than the GPU has room for.
+
+    Args:
+        config: The resolved config of a training.
+        gpu: The one at hand; None: there is none.
+
+    Raises:
+        ConfigError: If the GPU is too small in any case.
+    """
+    if gpu is None or (model := read_architecture(config["model"])) is None:
+        return config["loss"]
+    check(config, model, gpu)
+    if not (budget := smaller_budget(config, model, gpu)):
+        return config["loss"]
+    logger.info("%s has %.1f GiB: mini-batches of %d tokens", gpu.name, gpu.memory / GIB, budget)
+    return config["loss"] | {"default_num_tokens": budget}
 
 
 def gpu_here() -> Gpu | None:
