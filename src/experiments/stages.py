@@ -42,12 +42,12 @@ def gpu_at_hand() -> Gpu | None:
     """Return the GPU that this process trains on."""
     import torch
 
-    from experiments.runs.footprint import Gpu
+    from experiments.runs.footprint import Gpu, peak_of
 
     if not torch.cuda.is_available():
         return None
     properties = torch.cuda.get_device_properties(torch.cuda.current_device())
-    return Gpu(properties.name, properties.total_memory)
+    return Gpu(properties.name, properties.total_memory, peak_of(properties.name))
 
 
 def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:

@@ -277,9 +277,12 @@ def gpu_here() -> Gpu | None:
         memory = float(mebibytes) * 2**20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None  # a MIG instance, or no driver: what it has is known once torch is there
-    return Gpu(
-        name, memory, next((tflops for card, (tflops, _) in _by_length() if _plain(card) in _plain(name)), None)
-    )
+    return Gpu(name, memory, peak_of(name))
+
+
+def peak_of(name: str) -> float | None:
+    """Return a card's dense bfloat16 TFLOP/s by its name; None where it isn't in the list."""
+    return next((tflops for card, (tflops, _) in _by_length() if _plain(card) in _plain(name)), None)
 
 
 def _by_length() -> list[tuple[str, tuple[float, float]]]:

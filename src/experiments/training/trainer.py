@@ -112,13 +112,16 @@ class RunTrainer(BaseTrainer):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(Progress)
 
-    @staticmethod
-    def get_optimizer_cls_and_kwargs(args: RunArguments, model: Any = None) -> tuple[Any, dict[str, Any]]:
+    def get_optimizer_cls_and_kwargs(
+        self,
+        args: RunArguments,
+        model: Any = None,  # type: ignore[override]
+    ) -> tuple[Any, dict[str, Any]]:
         """Return the library's choice, or ours where `optim=auto` meets bfloat16 weights."""
-        chosen, options = BaseTrainer.get_optimizer_cls_and_kwargs(args, model)
-        if args.optim_is_open and model is not None and any(map(is_rounded, model.parameters())):
+        chosen, options = super().get_optimizer_cls_and_kwargs(args, model)
+        if args.optim_is_open and any(map(is_rounded, self.model.parameters())):
             logger.info("bfloat16 weights: AdamW rounds them at random, so that small updates count (trainer.optim)")
-            return StochasticAdamW, {key: options[key] for key in ("lr", "betas", "eps")}
+            return StochasticAdamW, {key: value for key, value in options.items() if key not in ("fused", "foreach")}
         return chosen, options
 
     @property
