@@ -241,6 +241,13 @@ def test_article_recipe_has_the_article_values(composed):
         assert OmegaConf.select(config, key, throw_on_missing=True) == value, key
 
 
+def test_rows_of_the_evaluation_loss_are_as_in_training_but_in_the_articles_own_recipe(composed):
+    files = {option: CONF / "data" / f"{option}.yaml" for group, option in OPTIONS if group == "data"}
+    asked = {option: yaml.safe_load(file.read_text()).get("num_eval_negatives") for option, file in files.items()}
+    assert {*asked.values()} == {None}
+    assert composed("experiment=article")["data"]["num_eval_negatives"] == 4
+
+
 def test_models_of_the_leaderboard_are_those_that_are_published():
     published = yaml.safe_load((SRC / "reports" / "published.yaml").read_text())
     listed = yaml.safe_load((CONF / "experiment" / "leaderboard.yaml").read_text())["hydra"]["sweeper"]["params"][

@@ -117,7 +117,7 @@ def test_annotations_are_put_into_words(annotation, what, example):
 
 
 BASE = """
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal, NotRequired, TypedDict
 from annotated_types import Ge, Interval
 
 Positive = Annotated[int, Ge(1)]
@@ -126,11 +126,12 @@ Kind = Literal["a", "b"]
 
 class Base(TypedDict):
     needed: Positive | None
+    spare: NotRequired[int]
     share: Annotated[float, Interval(gt=0, le=1)]
 """
 TARGETS = """
 from __future__ import annotations
-from typing import TYPE_CHECKING, Annotated, Unpack
+from typing import TYPE_CHECKING, Annotated, Required, Unpack
 from annotated_types import Gt
 from pydantic import Field
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ if TYPE_CHECKING:
 class Options(Base, total=False):
     kind: Kind
     dims: list[Annotated[int, Gt(0)]]
-    name: str
+    name: Required[str]
 
 
 def load(path: str, *, size: Positive = 4, low: "Annotated[int, Field(ge=0, description='d')]" = None,
@@ -162,10 +163,11 @@ def targets(tmp_path, monkeypatch):
 
 def test_unpacked_typed_dict_gives_its_keys_and_those_of_its_bases(targets):
     found = signature(f"{targets}.load").parameters
-    assert [*found] == ["path", "size", "low", "needed", "share", "kind", "dims", "name"]
-    assert [name for name, each in found.items() if each.required] == ["path", "needed", "share"]
+    assert [*found] == ["path", "size", "low", "needed", "spare", "share", "kind", "dims", "name"]
+    assert [name for name, each in found.items() if each.required] == ["path", "needed", "share", "name"]
+    assert (found["name"].annotation, found["spare"].annotation) == ("str", "int")
     assert not signature(f"{targets}.load").accepts_any and signature(f"{targets}.anything").accepts_any
-    assert [*signature(f"{targets}.plain").parameters] == ["needed", "share"]
+    assert [*signature(f"{targets}.plain").parameters] == ["needed", "spare", "share"]
 
 
 def test_aliases_are_what_they_stand_for(targets):

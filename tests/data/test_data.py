@@ -257,6 +257,14 @@ def test_bytes_after_the_image_are_tolerated(format):
     assert encoded_pages.image_defect(page(1, format) + b"\0\0trailer") is None
 
 
+def test_grey_pages_of_more_than_8_bits_which_turn_white_are_counted(caplog):
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(np.full((12, 10), 30_000, dtype=np.uint16)).save(buffer, "PNG")
+    build(rows(*TRAIN, (1, buffer.getvalue(), 3), (buffer.getvalue(), 2, 3)))
+    (said,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said.startswith("2 grey pages have more than 8 bits a pixel, first row 4 (from 0) of column negative_0:")
+
+
 @pytest.mark.parametrize("bad", [page(7)[:-40], b"no image", None])
 def test_a_bad_page_names_its_row_or_is_left_out_and_counted(bad, caplog):
     train = rows(*TRAIN[:2], (6, bad, 8))

@@ -54,6 +54,7 @@ def test_every_hard_negative_is_the_page_that_its_id_names(encoded, standin, cac
     data = load(standin, cache, num_negatives=number, deduplicate=False)
     columns = ["query", "image", *(f"negative_{k}" for k in range(number))]
     assert data.train.column_names == columns
+    assert data.eval.column_names == columns[:6]  # as in training, of the four in the corpus
     pages = zip(*(encoded(data.train, column) for column in columns[1:]), strict=True)
     got = {query: list(row) for query, row in zip(data.train["query"], pages, strict=True)}
     wanted = expected(standin[1]["en"], "en", number)
@@ -139,6 +140,7 @@ def test_an_unreadable_page_is_left_out_or_refused_by_its_row(tmp_path, cache):
         ({"split": "test"}, "data.split=test: .* has train"),
         ({"num_negatives": 30}, r"data.num_negatives \(at most 16 here\)"),
         ({"num_eval_rows": 1000}, "lower data.num_eval_rows=1000"),
+        ({"num_eval_negatives": 6}, "is above data.num_corpus_negatives=4; type data.num_corpus_negatives=6"),
     ],
 )
 def test_what_cannot_be_is_a_config_error(standin, cache, options, message):

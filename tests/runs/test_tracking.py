@@ -266,7 +266,7 @@ def test_a_rerankers_directions_take_the_place_of_dimensions(tracked):
 
 
 def test_samples_are_a_table_of_small_thumbnails(tracked, tmp_path):
-    page = PIL.Image.new("RGB", (850, 1100), "white")
+    page = PIL.Image.new("RGBA", (850, 1100))  # transparent: white, as the model sees it
     with tracked() as tracker:
         tracker.log_samples(
             [("sales in May", page, [page, page], 2), ("a query", "a text page", ["one", "two"], None)]
@@ -275,7 +275,7 @@ def test_samples_are_a_table_of_small_thumbnails(tracked, tmp_path):
     assert first["query"] == "sales in May" and first["rank of the right page"] == 2 and len(first["top pages"]) == 2
     assert second["rank of the right page"] == "not found" and second["top pages"] == "one | two"
     with PIL.Image.open(tmp_path / "trackio" / "media" / first["right page"]["file_path"]) as thumbnail:
-        assert max(thumbnail.size) == 160
+        assert max(thumbnail.size) == 160 and thumbnail.convert("RGB").getextrema() == ((255, 255),) * 3
 
 
 def test_figures_are_copied_into_the_tracking_folder(tracked, tmp_path):

@@ -11,6 +11,7 @@ import ast
 import copy
 import functools
 import importlib.util
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -155,7 +156,7 @@ def _of_class(module: _Module, node: ast.ClassDef) -> Signature:
     fields = dict(_fields(module, node))
     if is_typed_dict:
         total = not any(keyword.arg == "total" and ast.unparse(keyword.value) == "False" for keyword in node.keywords)
-        fields = {name: replace(field, required=total) for name, field in fields.items()}
+        fields = {name: _key(field, total) for name, field in fields.items()}
     accepts_any = any(base.accepts_any for base in inherited)
     return Signature(parameters | fields, accepts_any, "TypedDict" if is_typed_dict else "dataclass")
 
@@ -180,6 +181,12 @@ def _fields(module: _Module, node: ast.ClassDef) -> Iterator[tuple[str, Paramete
             default = keywords.get("default", keywords.get("default_factory"))
         if "ClassVar" not in ast.unparse(statement.annotation):
             yield statement.target.id, _parameter(module, statement.annotation, default)
+
+
+def _key(field: Parameter, total: bool) -> Parameter:
+    """Return a key of a TypedDict, whose annotation may say by itself whether it must be there."""
+    says = re.fullmatch(r"(?:\w+\.)?(Not)?Required\[(.*)\]", field.annotation or "")
+    return Parameter(says[2], required=not says[1]) if says else replace(field, required=total)
 
 
 def _of_function(module: _Module, node: ast.FunctionDef | ast.AsyncFunctionDef, *, skip_first: bool) -> Signature:

@@ -39,7 +39,7 @@ def check_value(key: str, value: object, annotation: str | None) -> None:
     given = f"{key}={show(value)}"
     if limits:
         relation, limit = limits[0]
-        raise ConfigError(f"{given}: must be {_RELATIONS[relation]} {limit:g}")
+        raise ConfigError(f"{given}: must be {_RELATIONS[relation]} {limit:.12g}")
     if (options := _choices(_evaluate(annotation or "Any"))) and options != [True, False]:
         wrong = next((item for item in value if item not in options), value) if isinstance(value, list) else value
         near = difflib.get_close_matches(str(wrong), [show(option) for option in options], 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +21,8 @@ from experiments.data.media import AUDIO, MODALITIES, VIDEO
 EMPTY = "empty"
 NOTHING = b"None"  # hashed for an empty value, as the library's sampler does
 ROWS_AT_ONCE = 32  # rows of a few pages each: tens of megabytes
+logger = logging.getLogger(__name__)
+
 # A file that is cut off lacks the end of its format.
 IMAGE_ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 
@@ -88,6 +91,8 @@ def content_hashes(dataset: Dataset) -> np.ndarray:
 def read(rows: Dataset) -> HashedRows:
     """Read all values, the one time that every page is: it finds hashes, and what is empty or no readable image.
 
+    Of grey pages with more than 8 bits, which turn white, a warning gives the number.
+
     Raises:
         ConfigError: A page file is missing.
     """
@@ -97,15 +102,24 @@ def read(rows: Dataset) -> HashedRows:
 def _read(dataset: Dataset, check: bool) -> tuple[dict[str, np.ndarray], list[Defect]]:
     names = dataset.column_names
     hashes = np.zeros((len(names), len(dataset)), dtype=np.int64)
-    defects = []
+    defects, deep = [], []
     for row, column, value in encoded_values(dataset):
         hashes[column, row] = content_hash(NOTHING if value is None else value)
         if not check:
             continue
         if value is None:
             defects.append(Defect(row, names[column], EMPTY))
-        elif isinstance(dataset.features[names[column]], Image) and (reason := image_defect(value)):
-            defects.append(Defect(row, names[column], reason))
+        elif isinstance(dataset.features[names[column]], Image):
+            if reason := image_defect(value):
+                defects.append(Defect(row, names[column], reason))
+            elif _is_deep(value):
+                deep.append((row, names[column]))
+    if deep:
+        logger.warning(
+            "%s grey pages have more than 8 bits a pixel, first row %d (from 0) of column %s: whatever is above 255 "
+            "turns white, here as in the library; save them with 8 bits",
+            *(f"{len(deep):,}", *min(deep)),
+        )
     return dict(zip(names, hashes, strict=True)), defects
 
 
@@ -126,6 +140,12 @@ def image_defect(data: bytes | memoryview) -> str | None:
     except Exception as error:  # Pillow's plugins raise what they like: SyntaxError, struct.error, EOFError, ...
         return f"not a readable image ({error})"
     return None
+
+
+def _is_deep(data: bytes | memoryview) -> bool:
+    """Return whether an image has one channel of more than 8 bits, which Pillow cuts off when it makes RGB of it."""
+    with PIL.Image.open(BytesIO(data)) as image:
+        return image.mode.startswith(("I", "F"))
 
 
 def encoded_values(dataset: Dataset) -> Iterator[tuple[int, int, bytes | memoryview | None]]:

@@ -1,6 +1,8 @@
 """Pages at the size that the model sees: decoded and resized in threads, and kept on disk where they are read again.
 
-The model's image processor resizes such a page no further, so that the model sees the very same pixels.
+The model's image processor resizes such a page no further, so that the model sees the very same pixels as if it had
+been given the page itself: transparency on white, as the processor has it (an image that the library opens by its
+name has it on black).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, TypeVar
@@ -22,8 +25,9 @@ from datasets.features.image import Image as ImageFeature
 from PIL import Image
 from sentence_transformers.base.modules import Transformer
 from torch import nn
-from torchvision.transforms.v2.functional import pil_to_tensor, to_pil_image
+from torchvision.transforms.v2.functional import to_pil_image
 from transformers import Qwen2VLImageProcessor
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from experiments.data.encoded_pages import HashedRows, content_hash, content_hashes
 
@@ -144,28 +148,28 @@ class ReadResized:
     """A transform of datasets: encoded pages in, resized ones out."""
 
     processor: Qwen2VLImageProcessor
-    columns: list[str]  # those that hold pages
+    columns: dict[str, ImageFeature]  # those that hold pages, and how they are decoded
     store: PageStore | None  # keeps the pages for the next time, by their hash, which `KeptRows` know
 
     def __call__(self, batch: dict[str, list]) -> dict[str, list]:
         """Return the batch with its pages decoded and resized, in threads unless this is a worker process."""
-        encoded = [page for column in self.columns for page in batch.get(column, [])]
+        encoded = [(page, feature) for name, feature in self.columns.items() for page in batch.get(name, [])]
         if torch.utils.data.get_worker_info() is None:
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                pages = iter([*pool.map(self.read, encoded)])
+                pages = iter([*pool.map(self.read, *zip(*encoded, strict=True))])
         else:
-            pages = map(self.read, encoded)
+            pages = starmap(self.read, encoded)
         read = {column: [next(pages) for _ in batch[column]] for column in self.columns if column in batch}
         return batch | read
 
-    def read(self, encoded: dict[str, Any]) -> Image.Image:
+    def read(self, encoded: dict[str, Any], feature: ImageFeature) -> Image.Image:
         """Return one page."""
         if self.store is None:
-            return resize(ImageFeature().decode_example(encoded), self.processor)
+            return resize(feature.decode_example(encoded), self.processor)
         content = encoded.get("content")
         if content is None:
             content = content_hash(encoded["bytes"] or Path(encoded["path"]).read_bytes())
-        return self.store.read(content, self.processor, lambda: ImageFeature().decode_example(encoded))
+        return self.store.read(content, self.processor, lambda: feature.decode_example(encoded))
 
 
 class KeptRows(HashedRows):
@@ -186,7 +190,7 @@ def resized_rows(dataset: Rows, processor: Any, store: PageStore | None = None) 
     """Return the rows, of one or several data sets, with pages that come out at the size the model sees."""
     if isinstance(dataset, dict):
         return {name: resized_rows(rows, processor, store) for name, rows in dataset.items()}
-    columns = [name for name, feature in dataset.features.items() if isinstance(feature, ImageFeature)]
+    columns = {name: feature for name, feature in dataset.features.items() if isinstance(feature, ImageFeature)}
     if not columns or bounds(processor) is None or dataset.format["type"] == "custom":  # read in a way of its own
         return dataset
     rows = dataset
@@ -198,16 +202,24 @@ def resized_rows(dataset: Rows, processor: Any, store: PageStore | None = None) 
 
 
 def resize(page: Image.Image, processor: Qwen2VLImageProcessor) -> Image.Image:
-    """Return a page as the processor resizes it."""
-    pixels = pil_to_tensor(page.convert("RGB"))[None]
-    factor, size = processor.patch_size * processor.merge_size, processor.size
-    resized = processor.resize(images=pixels, size=size, resample=processor.resample, factor=factor)  # type: ignore
+    """Return a page as the processor converts and resizes it; unresized if it would resize the result once more.
+
+    That is so of a thin page whose result is above the bounds, since a side is at least a patch.
+    """
+    pixels = processor.process_image(page, do_convert_rgb=True)
+    factor, area = processor.patch_size * processor.merge_size, processor.size
+    limits = {"factor": factor, "min_pixels": area["shortest_edge"], "max_pixels": area["longest_edge"]}
+    height, width = smart_resize(*pixels.shape[-2:], **limits)
+    too_thin = max(height, width) > 200 * min(height, width)  # would be refused
+    if too_thin or smart_resize(height, width, **limits) != (height, width):
+        return to_pil_image(pixels)
+    resized = processor.resize(images=pixels[None], size=area, resample=processor.resample, factor=factor)  # type: ignore
     return to_pil_image(resized[0])
 
 
 def bounds(processor: Any) -> tuple[Any, ...] | None:
     """Return what decides a page's size, or None for a processor that doesn't keep a resized page as it is."""
-    if not isinstance(processor, Qwen2VLImageProcessor) or not processor.do_resize:
+    if not isinstance(processor, Qwen2VLImageProcessor) or not (processor.do_resize and processor.do_convert_rgb):
         return None
     size = processor.size
     return size["shortest_edge"], size["longest_edge"], processor.patch_size, processor.merge_size, processor.resample

@@ -277,7 +277,8 @@ def _cell(value: Any) -> Any:
     if not isinstance(value, PIL.Image.Image):
         return str(value)
     import trackio
+    from transformers.image_transforms import convert_to_rgb
 
-    thumbnail = value.convert("RGB")
+    thumbnail = PIL.Image.fromarray(convert_to_rgb(value, return_numpy=True))  # type: ignore[arg-type]
     thumbnail.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     return trackio.Image(thumbnail)

@@ -26,7 +26,7 @@ from huggingface_hub import constants
 from tqdm.auto import tqdm
 
 from experiments.config.bounds import NotNegative, Positive
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, refuse
 from experiments.config.hub import COPY, commit, refusal, require_hub, why_offline
 from experiments.data.from_rows import build, loading_error
 from experiments.data.options import ItemOptions
@@ -62,7 +62,8 @@ def load(
     num_train_rows: Positive | None = None,
     num_eval_rows: Positive = 300,
     num_negatives: NotNegative = 1,
-    num_eval_negatives: NotNegative = 4,
+    num_corpus_negatives: NotNegative = 4,
+    num_eval_negatives: NotNegative | None = None,
     cache_dir: str = "outputs/.cache",
     **options: Unpack[ItemOptions],
 ) -> Data:
@@ -82,13 +83,18 @@ def load(
         num_train_rows: The first so many of the rows that are not evaluated; None: all.
         num_eval_rows: Rows to evaluate on: the last so many that have a query and enough negatives.
         num_negatives: Hard negatives in a training row.
-        num_eval_negatives: Hard negatives of an evaluation row: in the corpus and in the evaluation loss.
+        num_corpus_negatives: Hard negatives of an evaluation row in the corpus.
+        num_eval_negatives: Of these, in a row of the evaluation loss; None: as in training, if there are as many.
         cache_dir: Where the pages are kept, each as a file, once for all settings.
         **options: See `ItemOptions`.
 
     Raises:
         ConfigError: The data set cannot be loaded, has other columns or not the language, or too few rows.
     """
+    if num_eval_negatives is None:
+        num_eval_negatives = min(num_negatives, num_corpus_negatives)
+    said = f"data.num_eval_negatives={num_eval_negatives} is above data.num_corpus_negatives={num_corpus_negatives}"
+    refuse(num_eval_negatives > num_corpus_negatives, f"{said}; type data.num_corpus_negatives={num_eval_negatives}")
     with _one_line_errors(path, language):
         source = _find(path, language, split, revision)
         state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
@@ -97,14 +103,14 @@ def load(
             _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": source}
         )
         table = index.with_format("arrow")[:]
-        numbers = num_train_rows, num_eval_rows, num_negatives, num_eval_negatives
+        numbers = num_train_rows, num_eval_rows, num_negatives, num_corpus_negatives
         pages = _choose(table, _of_language(table, language, source), *numbers)
         logger.info("%s: %s training rows, %s to evaluate on", language, *(f"{len(part):,}" for part in pages))
         _write_pages(source, np.unique(np.concatenate([part.ravel() for part in pages])), folder)
     train, eval = (_with_pages(index, part, folder) for part in pages)
-    negatives = _columns(1 + max(num_negatives, num_eval_negatives))[1:]
+    negatives = _columns(1 + max(num_negatives, num_corpus_negatives))[1:]
     columns = {"query": "query", "positive": "image", "negatives": negatives}
-    used = {"num_eval_negatives": num_eval_negatives, "num_corpus_negatives": num_eval_negatives}
+    used = {"num_eval_negatives": num_eval_negatives, "num_corpus_negatives": num_corpus_negatives}
     return build(train, eval, columns=columns, name=name, num_negatives=num_negatives, **used, **options)
 
 
@@ -200,16 +206,16 @@ def _choose(
     num_train_rows: int | None,
     num_eval_rows: int,
     num_negatives: int,
-    num_eval_negatives: int,
+    num_corpus_negatives: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the row numbers of each training row and its hard negatives, and those of the evaluation.
 
-    Of shapes (num_train_rows, 1 + num_negatives) and (num_eval_rows, 1 + num_eval_negatives).
+    Of shapes (num_train_rows, 1 + num_negatives) and (num_eval_rows, 1 + num_corpus_negatives).
     """
-    negatives = _resolve(table, of_language, max(num_negatives, num_eval_negatives))
+    negatives = _resolve(table, of_language, max(num_negatives, num_corpus_negatives))
     asked = of_language & pc.fill_null(pc.greater(pc.utf8_length(table["query"]), 0), False).to_numpy()
     numbers = (negatives >= 0).sum(axis=1)
-    eval_rows = np.flatnonzero(asked & (numbers >= num_eval_negatives))[-num_eval_rows:]
+    eval_rows = np.flatnonzero(asked & (numbers >= num_corpus_negatives))[-num_eval_rows:]
     train = asked & (numbers >= num_negatives)
     train[eval_rows] = False
     train_rows = np.flatnonzero(train)[:num_train_rows]
@@ -217,11 +223,11 @@ def _choose(
         logger.info("left out %s of %s rows with fewer than %d hard negatives", few, int(asked.sum()), num_negatives)
     if len(eval_rows) < num_eval_rows or len(train_rows) == 0:
         raise ConfigError(
-            f"{int(asked.sum()):,} rows have a query, {len(eval_rows):,} of the last ones {num_eval_negatives} hard "
+            f"{int(asked.sum()):,} rows have a query, {len(eval_rows):,} of the last ones {num_corpus_negatives} hard "
             f"negatives, and {len(train_rows):,} others {num_negatives}: lower data.num_eval_rows={num_eval_rows}, "
-            f"data.num_eval_negatives or data.num_negatives (at most {int(numbers.max(initial=0))} here)"
+            f"data.num_corpus_negatives or data.num_negatives (at most {int(numbers.max(initial=0))} here)"
         )
-    parts = (train_rows, num_negatives), (eval_rows, num_eval_negatives)
+    parts = (train_rows, num_negatives), (eval_rows, num_corpus_negatives)
     train_pages, eval_pages = (np.column_stack([rows, negatives[rows, :number]]) for rows, number in parts)
     return train_pages, eval_pages
 
