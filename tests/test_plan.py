@@ -35,13 +35,14 @@ def config_of(*overrides):
     return job.config
 
 
-def write_past_run(folder, config, *, train_s, eval_s, rest_s, energy=True):
+def write_past_run(folder, config, *, train_s, eval_s, rest_s, energy="measured"):
     """Write a finished run that took `rest_s` beside its steps and its two evaluations in between, base and final."""
     start = "2026-01-01T10:00:00+00:00"
     history = [{"step": 1, "eval_runtime": eval_s}, {"step": 2, "eval_runtime": eval_s}]
     history.append({"step": 2, "train_runtime": train_s + 2 * eval_s})
     seconds = train_s + 4 * eval_s + rest_s
-    measured = {"energy_kwh": seconds * 1e-5, "emissions_kg": seconds * 1e-6, "duration_s": seconds, "country": "USA"}
+    measured = {"energy_kwh": seconds * 1e-5, "emissions_kg": seconds * 1e-6, "duration_s": seconds}
+    measured |= {"country": "USA", "method": energy}
     with keep_record(folder, config):
         metrics = {"training": {"steps": 2, "history": history}, "energy": measured if energy else None}
         save_json(folder / "metrics.json", metrics)
@@ -179,8 +180,13 @@ def test_runs_of_a_sweep_count_their_whole_process(here):
     assert estimate(config_of(*ROWS), past_runs([Path("multirun")])).seconds == pytest.approx(170.5)
 
 
+def test_energy_without_a_part_of_the_machine_is_no_estimate(here):
+    write_past_run(here / "0", config_of(), train_s=100, eval_s=5, rest_s=30, energy="measured without the gpu")
+    assert estimate(config_of(), past_runs([here])).energy_kwh is None
+
+
 def test_what_has_no_past_run_is_said_to_be_unknown(here, monkeypatch, capsys):
-    write_past_run(here / "outputs" / "0", config_of(), train_s=100, eval_s=5, rest_s=30, energy=False)
+    write_past_run(here / "outputs" / "0", config_of(), train_s=100, eval_s=5, rest_s=30, energy=None)
     assert run_plan(monkeypatch, "data=report_pages,vdr_en", "hydra.launcher.n_jobs=2") == 0
     printed = capsys.readouterr().out
     assert "no past run" in printed and "of 1 more without a past run unknown" in printed

@@ -13,7 +13,7 @@ import sys
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from string import Template
 from typing import Any, NoReturn
@@ -317,7 +317,9 @@ def _agree(choice: tuple[dict[str, Any], Path, str]) -> tuple[dict[str, Any], Pa
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
-    PartialState(cpu=not torch.accelerator.is_available())
+    # Whoever makes the process group decides how long its processes wait for each other; the trainer finds it made.
+    timeout = timedelta(seconds=choice[0]["trainer"].get("ddp_timeout", 1800))  # else the library's
+    PartialState(cpu=not torch.accelerator.is_available(), timeout=timeout)
     return tuple(broadcast_object_list([*choice]))
 
 

@@ -1,15 +1,18 @@
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from PIL import Image
 from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCardData
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 
 from experiments import report
 from experiments.config.errors import ConfigError
+from experiments.config.options import CONF
 from experiments.reports import run_report
 from experiments.runs.files import load_json, save_json
 from finished import BASE, EVALUATION, FINETUNED, finished_run, section
@@ -51,10 +54,38 @@ def test_run_report_says_result_cost_selection_and_how_to_reload(run_dir, monkey
         "- model parameters: 1.32 M",
         'SentenceTransformer; model = SentenceTransformer("one/final")\'',
         "python -m experiments.train data.num_eval_rows=50 seed=42 trainer.resume=one",
-        "python -m experiments.evaluate model=saved model.name=one/final data=report_pages data.num_eval_rows=50",
+        "python -m experiments.evaluate model=saved model.name=one/final data=report_pages "
+        "data.num_eval_rows=50 seed=42",
         "trackio show --project experiments",
     ):
         assert line in text
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "chosen"),
+    [
+        ("article", "SentenceTransformer", {"data": "vdr_en", "evaluator": "retrieval", "matryoshka": "default"}),
+        ("router", "SentenceTransformer", {"data": "vdr_en", "evaluator": "retrieval", "matryoshka": "default"}),
+        ("reranker_any_to_any_tiny", "CrossEncoder", {"data": "drawings", "evaluator": "reranking_tiny"}),
+    ],
+)
+def test_model_is_evaluated_again_as_it_was_evaluated_with_what_auto_became(tmp_path, composed, recipe, kind, chosen):
+    config = composed(f"experiment={recipe}", "data.num_eval_rows=7", "seed=3")
+    model = {"name": "a", "dtype": "bfloat16", "attn_implementation": "flash_attention_2", "max_pixels": 360000}
+    folder = finished_run(tmp_path / "run", config=config, model=model)
+    save_json(folder / "final" / "config_sentence_transformers.json", {"model_type": kind})
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.dump(["data.num_eval_rows=7", "seed=3"]))
+    runtime = {
+        "choices": chosen | {"experiment": recipe},
+        "config_sources": [{"path": "hydra.conf", "provider": "hydra"}, {"path": str(CONF), "provider": "main"}],
+    }
+    (folder / ".hydra" / "hydra.yaml").write_text(yaml.dump({"hydra": {"runtime": runtime}}))
+    lines = [line for line in run_report.write_run_report(folder).splitlines() if "experiments.evaluate" in line]
+    (again,) = (composed(*shlex.split(line)[3:]) for line in lines)
+    for group in ("data", "evaluator", "matryoshka"):
+        assert again[group] == config[group]
+    assert again["model"]["dtype"] == "bfloat16" and again["model"]["attn_implementation"] == "flash_attention_2"
 
 
 def test_tables_of_a_run_report_hold_every_dimension_precision_metric_and_attribute(run_dir):

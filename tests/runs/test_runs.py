@@ -11,12 +11,13 @@ import time
 import numpy as np
 import pytest
 
+import nvidia_host
 from experiments.config.errors import ConfigError
 from experiments.config.keys import config_hash
 from experiments.runs.files import save_json
 from experiments.runs.identity import COMPUTES
 from experiments.runs.metrics_file import smallest_dimension
-from experiments.runs.provenance import code_hash, provenance
+from experiments.runs.provenance import code_hash, provenance, visible_gpus
 from experiments.runs.record import keep_record
 from experiments.runs.run import duration_s, find_unfinished, is_live, load_finished
 
@@ -272,3 +273,11 @@ def test_docstrings_do_not_count_as_code(tmp_path):
 def test_runs_imports_no_torch():
     code = "import sys, experiments.runs.record, experiments.runs.run; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_divided_gpu_is_handed_out_by_its_mig_instances(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", f"{nvidia_host.install(tmp_path)}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible_gpus() == [nvidia_host.WHOLE, *nvidia_host.INSTANCES]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", ",".join(nvidia_host.INSTANCES))
+    assert visible_gpus() == nvidia_host.INSTANCES

@@ -1,9 +1,14 @@
 import ast
+import contextlib
 import inspect
 import json
+import os
 import re
+import sqlite3
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import codecarbon.core.resource_tracker
 import codecarbon.external.hardware
@@ -12,6 +17,7 @@ import pytest
 import sentence_transformers.base.model_card
 from transformers import TrainerControl, TrainerState
 
+import nvidia_host
 from experiments.config.errors import ConfigError
 from experiments.runs import energy, trackio_run
 from experiments.runs.tracking import no_tracking, track
@@ -295,6 +301,30 @@ def test_each_run_writes_into_its_own_folder_within_one_process(tracked, tmp_pat
         assert (tmp_path / folder / "experiments.db").is_file()
 
 
+def test_file_system_is_that_of_the_nearest_mount_point_and_of_one_place_the_last():
+    data = [("/data", "ext4"), ("/data", "fuse.sshfs")]
+    mounts = [("/", "ext4"), ("/home", "nfs4"), ("/home/me/scratch", "lustre"), *data]
+    places = ["/var/runs", "/home/me/runs", "/home/me/scratch/runs", "/homes/me", "/data/runs"]
+    found = [trackio_run.file_system(Path(place), mounts) for place in places]
+    assert found == ["ext4", "nfs4", "lustre", "ext4", "fuse.sshfs"]
+    kinds = ["nfs4", "lustre", "fuse.sshfs", "9p", "ext4", "overlay", "tmpfs", "fuseblk", "xfs"]
+    assert [kind for kind in kinds if trackio_run.SHARED.fullmatch(kind)] == kinds[:4]
+
+
+@pytest.mark.parametrize(("kind", "journal"), [("nfs4", "delete"), ("ext4", "wal")])
+def test_no_wal_is_written_where_several_hosts_write(tracked, tmp_path, monkeypatch, kind, journal):
+    monkeypatch.setenv("TRACKIO_SQLITE_JOURNAL_MODE", "")
+    mounted = SimpleNamespace(mountpoint=str(tmp_path), fstype=kind)
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: [mounted])
+    with tracked() as tracker:
+        tracker.log({"train/loss": 1.0}, step=1)
+        with contextlib.closing(sqlite3.connect(tmp_path / "trackio" / "experiments.db")) as database:
+            assert database.execute("PRAGMA journal_mode").fetchone() == (journal,)
+    assert values(stored("first")[1], "train/loss") == [(1, 1.0)]
+    is_said = tracker.show_command.startswith("TRACKIO_SQLITE_JOURNAL_MODE=delete TRACKIO_DIR=")
+    assert is_said == (journal == "delete")
+
+
 def test_show_command_quotes_what_a_shell_would_split(tracked, tmp_path):
     with tracked(dir=tmp_path / "my runs", project="my-project") as tracker:
         pass
@@ -424,3 +454,23 @@ def test_no_connection_is_attempted_even_with_a_token_and_a_server_in_the_enviro
         tracker.log({"train/loss": 1.0}, step=1)
     assert values(stored("first")[1], "train/loss") == [(1, 1.0)]
     assert connections == []
+
+
+@pytest.mark.parametrize(
+    ("gpus", "watts", "method"),
+    [
+        (nvidia_host.WHOLE, 100, "measured"),
+        (f"{nvidia_host.WHOLE},{nvidia_host.DIVIDED}", 400, "measured"),
+        (nvidia_host.INSTANCES[0], 0, "not measured"),
+        ("", 0, None),
+    ],
+)
+def test_a_run_is_billed_for_its_gpus_alone_and_what_counts_nothing_is_not_measured(tmp_path, gpus, watts, method):
+    host = nvidia_host.install(tmp_path)
+    path = os.pathsep.join([str(host), *map(str, sys.path)])
+    environment = os.environ | {"PATH": f"{host}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": path}
+    command = [sys.executable, nvidia_host.__file__, gpus]
+    found = json.loads(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
+    assert found["watts"] == pytest.approx(watts, rel=0.1)
+    assert found["parts"].get("gpu") == method
+    assert ("without the gpu" in found["method"]) == (method == "not measured")

@@ -23,6 +23,7 @@ _WHEN = "Literal['no', 'steps', 'epoch']"
 OF_LIBRARIES = {
     "seed": "Annotated[int, Ge(0)]",
     "trainer.seed": "Annotated[int, Ge(0)]",
+    "trainer.ddp_timeout": "Annotated[int, Ge(1)]",
     "trainer.dataloader_num_workers": "Annotated[int, Ge(0)]",
     "trainer.per_device_train_batch_size": "Annotated[int, Ge(1)]",
     "trainer.per_device_eval_batch_size": "Annotated[int, Ge(1)]",

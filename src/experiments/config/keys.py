@@ -44,7 +44,7 @@ _KEYS: dict[Role, tuple[str, ...]] = {
         *_in("data", "path.cache_dir cache_dir"),
         *_in("evaluator", "retriever.cache_dir num_workers show_progress_bar cache_dir"),
         *_in("trainer", "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory"),
-        *_in("trainer", "dataloader_persistent_workers logging_steps logging_strategy logging_first_step"),
+        *_in("trainer", "dataloader_persistent_workers ddp_timeout logging_steps logging_strategy logging_first_step"),
         *_in("trainer", "disable_tqdm report_to run_name output_dir resume push_to_hub"),
         *_in("trainer", "hub_model_id hub_private_repo hub_revision hub_token"),
     ),

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from experiments.config.hints import dotted_keys, select, show
 from experiments.reports import figures, tables
 from experiments.reports.page import Page, render
 from experiments.reports.tables import Table, markdown_table, score, shown
@@ -19,6 +20,8 @@ from experiments.runs.run import Run, duration_s, load_run
 
 AFTER_COMPARISON = "## Training Details"  # the heading on the library's model cards
 BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
+_RESOLVED = ("dtype", "attn_implementation")  # what `auto` became; the pixel bounds are saved with the model
+_SCORED = ("data", "evaluator", "matryoshka")  # the groups that decide what is scored
 _SAVED = {"CrossEncoder": "experiment=reranker"}  # what loads a saved model that isn't an embedding model
 _PARTS = {2: "half", 4: "a quarter of", 8: "an eighth of", 16: "a sixteenth of"}
 
@@ -174,14 +177,28 @@ def _commands(run: Run) -> dict[str, str]:
         code = f"from sentence_transformers import {kind}; model = {kind}({json.dumps(shown(final))})"
         commands["Load the model"] = f"python -i -c {shlex.quote(code)}"
         option, choices = _SAVED.get(kind, "model=saved"), runtime.get("choices", {})
-        groups = ("data", "matryoshka") if option == "model=saved" else ("data",)
+        groups = _SCORED if option == "model=saved" else ("data", "evaluator")
         data = [f"{group}={choices[group]}" for group in groups if choices.get(group)]
-        data += [each for each in overrides if each.lstrip("+~").startswith(("data.", "evaluator.", "matryoshka."))]
+        data += [f"model.{key}={value}" for key in _RESOLVED if (value := run.metrics["model"].get(key))]
+        data += _recipe_values(run, sources, choices.get("experiment"))
+        typed = ("seed=", *(f"{group}." for group in _SCORED))
+        data += [each for each in overrides if each.lstrip("+~").startswith(typed)]
         again = ["python", "-m", "experiments.evaluate", *own, option, f"model.name={shown(final)}", *data]
         commands["Evaluate the saved model again"] = shlex.join(again)
     if dashboard := run.record.get("dashboard"):
         commands["The dashboard"] = dashboard
     return commands
+
+
+def _recipe_values(run: Run, sources: list[dict[str, str]], recipe: str | None) -> list[str]:
+    """Return what a recipe sets of data, evaluator and dimensions, as overrides; its model is saved."""
+    files = [Path(source["path"]) / "experiment" / f"{recipe}.yaml" for source in sources]
+    found: dict[str, Any] = next(
+        (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files if file.is_file()), {}
+    )
+    keys = dotted_keys({group: found[group] for group in _SCORED if group in found})
+    values = {key: select(run.record["config"], key) for key in keys}
+    return [f"++{key}={show(value)}" for key, value in values.items() if not isinstance(value, dict)]
 
 
 def _hydra(run_dir: Path, name: str) -> Any:

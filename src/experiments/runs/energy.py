@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import logging
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from codecarbon import OfflineEmissionsTracker
+from codecarbon.core.gpu import AllGPUDevices
+from codecarbon.core.hardware_cache import clear_cache
 from codecarbon.input import DataSource
 from codecarbon.output import BaseOutput, EmissionsData, OutputMethod
 
@@ -19,6 +22,8 @@ from experiments.runs.files import load_json, save_json
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
 
+NOT_MEASURED = "not measured"
+FROM_WORST = (NOT_MEASURED, "estimated", "measured")
 COUNTERS = ("intel_rapl", "windows_emi", "intel_power_gadget")  # the modes in which a CPU's counter is read
 
 logger = logging.getLogger(__name__)
@@ -45,14 +50,23 @@ class Meter(BaseOutput):
     It is what CodeCarbon puts its figures out to: they go into no file and to no server.
     """
 
-    def __init__(self, country_iso_code: str, folder: Path) -> None:
-        """Start, with a warning if CodeCarbon can't; `folder` is the run's, whose `energy.json` has every attempt."""
+    def __init__(self, country_iso_code: str, folder: Path, gpus: Collection[str]) -> None:
+        """Start, with a warning if CodeCarbon can't.
+
+        Args:
+            country_iso_code: See `tracking.track`.
+            folder: The run's, whose `energy.json` has every attempt.
+            gpus: UUIDs of the GPUs that the run computes on; the others of the host aren't billed to it.
+        """
         logging.getLogger("codecarbon").setLevel(logging.ERROR)  # it logs before it reads its own log_level
-        self.folder = folder
+        self.folder, self.gpus = folder, gpus
+        if not (gpu_ids := _indices(gpus)):
+            clear_cache()  # by which a second tracker without GPUs would be given all of them
         self.latest: Any = None  # CodeCarbon's EmissionsData since the start
         self.tracker = OfflineEmissionsTracker(
             country_iso_code=country_iso_code,
             tracking_mode="process",  # of several jobs on a machine each is billed for itself
+            gpu_ids=gpu_ids,  # without, it looks at CUDA_VISIBLE_DEVICES, and finds no UUID of those
             output_methods=[OutputMethod.LOGGER],
             logging_logger=self,
             log_level="error",
@@ -70,24 +84,27 @@ class Meter(BaseOutput):
         """Return what was used since the run began, and keep it for the attempts to come, should this one be killed.
 
         `method` is "measured" if counters of the CPU and of every GPU were read, and "estimated" if the CPU's share
-        comes from its load and its nominal power. Memory is always modelled; see `parts`. None if it couldn't start.
+        comes from its load and its nominal power; with "without the gpu" after it where a counter counted nothing, as
+        that of a MIG instance, which has none. Memory is always modelled; see `parts`. Of torchrun's processes all
+        GPUs on this host are counted, and the load of the main one. None if it couldn't start.
         """
         if self.latest is None:
             return None
         self.tracker.flush()
-        parts = _methods(self.tracker)
-        counted = {method for part, method in parts.items() if part != "ram"}
+        parts = _methods(self.tracker, self.latest, bool(self.gpus))
         attempts = load_json(self.folder / "energy.json") or {}
         attempts[self.latest.run_id] = {
             **{"energy_kwh": self.latest.energy_consumed, "emissions_kg": self.latest.emissions},
-            **{"duration_s": self.latest.duration, "method": "measured" if counted == {"measured"} else "estimated"},
+            **{"duration_s": self.latest.duration, "parts": parts},
         }
         save_json(self.folder / "energy.json", attempts)
         used = attempts.values()
+        for part, method in parts.items():
+            parts[part] = min((each.get("parts", {}).get(part, method) for each in used), key=FROM_WORST.index)
         return {
             **{key: sum(each[key] for each in used) for key in ("energy_kwh", "emissions_kg", "duration_s")},
             "country": self.latest.country_iso_code,
-            "method": "measured" if all(each["method"] == "measured" for each in used) else "estimated",
+            "method": in_words(parts),
             "parts": parts,
         }
 
@@ -103,14 +120,30 @@ class Meter(BaseOutput):
         card.template_path.write_text(template, encoding="utf-8")
 
 
-def _methods(tracker: OfflineEmissionsTracker) -> dict[str, str]:
+def _indices(gpus: Collection[str]) -> list[int]:
+    """Return the numbers by which CodeCarbon, as the driver, knows GPUs; MIG instances have none."""
+    listed = AllGPUDevices().get_gpu_static_info() if gpus else []
+    return [gpu["gpu_index"] for gpu in listed if gpu["uuid"] in gpus]
+
+
+def _methods(tracker: OfflineEmissionsTracker, used: EmissionsData, has_gpus: bool) -> dict[str, str]:
     """Return how the figure of each part of the machine is found, which CodeCarbon has in private alone."""
-    methods = {}
+    methods = {"gpu": NOT_MEASURED} if has_gpus else {}
     for part in tracker._hardware:
         name = type(part).__name__.lower()
         is_counted = part._mode in COUNTERS if name == "cpu" else name != "ram"
-        methods[name] = "measured" if is_counted else "estimated"
+        counted = "measured" if getattr(used, f"{name}_energy", True) else NOT_MEASURED
+        if name != "gpu" or has_gpus:
+            methods[name] = counted if is_counted else "estimated"
     return methods
+
+
+def in_words(parts: dict[str, str]) -> str:
+    """Return how the energy of all parts together was found."""
+    missing = [part for part, method in parts.items() if method == NOT_MEASURED]
+    counted = {method for part, method in parts.items() if part not in ("ram", *missing)}
+    found = "measured" if counted == {"measured"} else "estimated"
+    return " without the ".join([found, *missing])
 
 
 def card_template(template: str, method: str) -> str:

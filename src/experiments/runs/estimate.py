@@ -139,9 +139,9 @@ def _scaled(config: dict[str, Any], past: Past) -> float:
 
 
 def _energy_per_second(config: dict[str, Any], past: Past) -> tuple[float, float] | None:
-    """Return measured kWh and kg CO2 by second of the process; None without, or for another country's electricity."""
+    """Return kWh and kg CO2 by second of the process; None where a part is missing, or in another country."""
     energy = past.metrics.get("energy")
-    if not energy or energy["country"] != select(config, "tracking.country_iso_code"):
+    if not energy or "without" in energy["method"] or energy["country"] != select(config, "tracking.country_iso_code"):
         return None
     return energy["energy_kwh"] / past.wall_s, energy["emissions_kg"] / past.wall_s
 

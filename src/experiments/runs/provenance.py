@@ -89,12 +89,29 @@ def cpu() -> str:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that jobs may have, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that jobs may have, or their MIG instances, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [name.strip() for name in visible.split(",") if name.strip() not in ("", "-1")]
     if shutil.which("nvidia-smi") is None:
         return []
-    query = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
-    listed = subprocess.run(query, capture_output=True, text=True, timeout=60)
-    return re.findall(r"GPU-[\w-]+", listed.stdout)
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60).stdout
+    instances: dict[str, list[str]] = {}  # of each GPU, which has a line above theirs
+    for uuid in re.findall(r"\(UUID: ([^)]+)\)", listed):
+        if uuid.startswith("MIG-"):
+            [*instances.values()][-1].append(uuid)
+        else:
+            instances[uuid] = []
+    return [name for gpu, parts in instances.items() for name in parts or [gpu]]
+
+
+def gpus_in_use() -> list[str]:
+    """Return the UUIDs of the GPUs or MIG instances that this run computes on, one for each of its processes here."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    number = min(int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count())
+    if instances := [name for name in visible_gpus() if name.startswith("MIG-")]:
+        return instances[:number]
+    return [f"GPU-{torch.cuda.get_device_properties(index).uuid}" for index in range(number)]

@@ -22,6 +22,7 @@ from transformers import TrainerCallback
 from experiments.runs import trackio_run
 from experiments.runs.metrics_file import RANKED_BY, dimensions, main_values, parts
 from experiments.runs.process import is_main_process
+from experiments.runs.provenance import gpus_in_use
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
@@ -248,7 +249,7 @@ def track(
     run = trackio_run.start(folder, project, name, group, flat)
     tracker = Tracker(run, trackio_run.show_command(folder, project))
     try:
-        tracker.meter = Meter(country_iso_code, output_dir) if energy else None
+        tracker.meter = Meter(country_iso_code, output_dir, gpus_in_use()) if energy else None
         yield tracker
     except BaseException as error:
         with contextlib.suppress(Exception):  # it must not hide the run's own error

@@ -10,6 +10,7 @@ import shlex
 import shutil
 import sqlite3
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,11 @@ from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, select
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "experiment")
+
+JOURNAL_MODE, ROLLBACK = "TRACKIO_SQLITE_JOURNAL_MODE", "delete"  # Trackio reads it whenever it connects
+SHARED = re.compile(  # file systems that several hosts may write to at once, or whose memory maps can't be relied on
+    r"nfs\d?|cifs|smb\w*|lustre|gpfs|beegfs\w*|ceph|glusterfs|afs|panfs|pvfs2|wekafs|ocfs2|gfs2|9p|virtiofs|fuse(\..+)?"
+)
 
 
 def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
@@ -36,11 +42,26 @@ def flatten(config: dict[str, Any], choices: dict[str, str]) -> dict[str, Any]:
     return flat
 
 
+def file_system(folder: Path, mounts: Iterable[tuple[str, str]]) -> str:
+    """Return the type of the file system that an absolute folder is on; `mounts` are mount points and types."""
+    holding = [(len(Path(place).parts), kind) for place, kind in mounts if folder.is_relative_to(place)]
+    return max(reversed(holding), key=lambda each: each[0], default=(0, ""))[1]  # of one place the last mounted
+
+
+def is_shared(folder: Path) -> bool:
+    """Return whether several hosts may write to a folder: Trackio's WAL needs memory that they don't share."""
+    import psutil
+
+    mounts = [(each.mountpoint, each.fstype) for each in psutil.disk_partitions(all=True)]
+    return SHARED.fullmatch(file_system(folder, mounts).lower()) is not None
+
+
 def show_command(folder: Path, project: str) -> str:
     """Return the line that opens the project's dashboard."""
+    journal = f"{JOURNAL_MODE}={ROLLBACK} " if is_shared(folder) else ""
     beside_python = shlex.quote(str(Path(sys.executable).with_name("trackio")))
     script = "trackio" if shutil.which("trackio") else beside_python  # of an environment that isn't activated
-    return f"TRACKIO_DIR={shlex.quote(str(folder))} {script} show --project {shlex.quote(project)}"
+    return f"{journal}TRACKIO_DIR={shlex.quote(str(folder))} {script} show --project {shlex.quote(project)}"
 
 
 def start(folder: Path, project: str, name: str, group: str | None, config: dict[str, Any]) -> Any:
@@ -95,6 +116,8 @@ def _local_run() -> Any:
 def _import_trackio(folder: Path) -> Any:
     """Import Trackio for a folder, which it reads when it is imported, and return its storage."""
     os.environ["TRACKIO_DIR"] = str(folder)
+    if is_shared(folder) and not os.environ.get(JOURNAL_MODE):
+        os.environ[JOURNAL_MODE] = ROLLBACK
     from trackio.sqlite_storage import SQLiteStorage
 
     paths = {"TRACKIO_DIR": folder, "MEDIA_DIR": folder / "media", "ARTIFACTS_DIR": folder / "artifacts"}
