@@ -46,20 +46,22 @@ class StochasticAdamW(torch.optim.Optimizer):
                 state["step"] += 1
                 if weight.device not in generators:
                     generators[weight.device] = torch.Generator(weight.device).manual_seed(state["step"])
-                parts = zip(*(each.view(-1).split(CHUNK) for each in self._tensors(weight, state)), strict=True)
-                for part in parts:
-                    _update(*part, group, state["step"], generators[weight.device])
+                tensors = (weight.data, weight.grad.contiguous(), state["exp_avg"], state["exp_avg_sq"])
+                for parts in zip(*(each.view(-1).split(CHUNK) for each in tensors), strict=True):
+                    _update(parts, group, state["step"], generators[weight.device])
         return loss
 
-    @staticmethod
-    def _tensors(weight: Tensor, state: dict[str, Any]) -> tuple[Tensor, ...]:
-        return weight.data, weight.grad.contiguous(), state["exp_avg"], state["exp_avg_sq"]  # type: ignore[union-attr]
 
+def _update(parts: tuple[Tensor, ...], group: dict[str, Any], step: int, generator: torch.Generator) -> None:
+    """Change weights and moments in place; computed in float32.
 
-def _update(
-    weight: Tensor, grad: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, group: dict[str, Any], step: int, generator: Any
-) -> None:
-    """Change weights and moments of shape (num_weights,) in place; computed in float32."""
+    Args:
+        parts: Weights, gradients, first and second moments, each of shape (num_weights,).
+        group: The optimizer's settings.
+        step: From 1.
+        generator: On the weights' device.
+    """
+    weight, grad, exp_avg, exp_avg_sq = parts
     beta1, beta2 = group["betas"]
     exact, gradient = weight.float(), grad.float()
     first = exp_avg.float().lerp(gradient, 1 - beta1)

@@ -60,7 +60,7 @@ class RunArguments(BaseTrainingArguments):
     resume: str | None = None
     eval_loss: bool = True
     bf16: Literal["auto"] | bool = "auto"  # type: ignore[assignment]
-    optim: str = "auto"  # type: ignore[assignment]
+    optim: str = "auto"
     batch_sampler: BatchSampler = "no_duplicates_by_bytes"
     report_to: str = "none"  # tracking has a callback of its own
     dataloader_persistent_workers: Literal["auto"] | bool = "auto"  # type: ignore[assignment]
@@ -112,11 +112,9 @@ class RunTrainer(BaseTrainer):
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(Progress)
 
-    def get_optimizer_cls_and_kwargs(
-        self,
-        args: RunArguments,
-        model: Any = None,  # type: ignore[override]
-    ) -> tuple[Any, dict[str, Any]]:
+    def get_optimizer_cls_and_kwargs(  # type: ignore[override]  # static in transformers, a method in the library
+        self, args: Any, model: Any = None
+    ) -> tuple[Any, Any]:
         """Return the library's choice, or ours where `optim=auto` meets bfloat16 weights."""
         chosen, options = super().get_optimizer_cls_and_kwargs(args, model)
         if args.optim_is_open and any(map(is_rounded, self.model.parameters())):
