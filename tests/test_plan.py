@@ -208,10 +208,13 @@ def test_mistakes_are_one_line_and_exit_2(here, monkeypatch, capsys):
         assert output.err.count("\n") == 1 and said in output.err and not output.out
 
 
-def test_sweep_on_slurm_is_planned_all_jobs_at_once(here, monkeypatch, capsys):
+def test_sweep_is_planned_all_jobs_at_once_on_slurm_and_one_by_one_in_hydras_own_process(here, monkeypatch, capsys):
+    write_past_run(here / "outputs" / "0", config_of(), train_s=100, eval_s=5, rest_s=30)
+    assert run_plan(monkeypatch, "hydra/launcher=basic", "seed=1,2") == 0
+    assert "Time:   about" in (printed := capsys.readouterr().out) and "at once" not in printed
     assert run_plan(monkeypatch, "hydra/launcher=slurm", "seed=1,2") == 0
     printed = capsys.readouterr().out
-    assert "Jobs:   2: 2 to run" in printed
+    assert "Jobs:   2: 2 to run" in printed and "2 jobs at once" in printed
     assert "Start:  python -m experiments.train -m hydra/launcher=slurm seed=1,2" in printed
 
 

@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from experiments.config import checks, fits_memory
 from experiments.config.architecture import read_architecture
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
+from experiments.config.model_files import named
 from experiments.config.options import CONFIG_NAME
 from experiments.reports.footprint import needs
 from experiments.reports.tables import energy_text, markdown_table, shown, time_text
@@ -37,7 +38,7 @@ from experiments.runs import footprint, sweeps
 from experiments.runs.estimate import Estimate, Past, estimate, past_runs
 from experiments.runs.identity import job_identity
 from experiments.runs.provenance import visible_gpus
-from experiments.runs.run import is_finished
+from experiments.runs.run import is_done
 
 _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
@@ -45,6 +46,7 @@ _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
 Type the overrides of the sweep, and the GPU if it isn't the one at hand. Exit code 2 if a job would be refused.
 """
+PATIENCE_S = 1.5  # with the Hub
 _LAUNCHES_HERE = (".ProcessLauncher", ".BasicLauncher")  # not on other nodes
 _SWEEPS_ALONE = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweeper")  # a single run ignores them
 
@@ -61,6 +63,8 @@ class Job:
     status: str = "to run"  # or: refused, same as job N, done
     error: str = ""
     estimate: Estimate | None = None
+    commits: dict[str, str] = field(default_factory=dict)  # of what it names on the Hub
+    assumed: set[str] = field(default_factory=set)  # what of this the Hub wasn't asked for
 
 
 def compose(
@@ -103,9 +107,34 @@ def compose(
                 footprint.check(job.config, architecture, gpu)
         except ConfigError as error:
             job.status, job.error = "refused", str(error)
-        job.identity = job_identity(job.config)
         jobs.append(job)
+    ask_hub(jobs)
+    for job in jobs:
+        job.identity = job_identity(job.config, commits=job.commits, swept=keys)
     return master, jobs
+
+
+def ask_hub(jobs: Sequence[Job]) -> None:
+    """Let each job know the commits that it would load, as a sweep asks for them, but not for longer than a moment.
+
+    A source that the Hub says nothing of until then is assumed to stand where it was last downloaded; a job whose
+    source it doesn't give is refused.
+    """
+    jobs = [job for job in jobs if job.status != "refused" and [*named(job.config)]]
+    if not jobs:
+        return
+    from experiments.config import hub  # it takes a while
+
+    answers = hub.ask({source for job in jobs for source in hub.sources(job.config)}, PATIENCE_S)
+    for job in jobs:
+        for source in hub.sources(job.config):
+            if isinstance(answer := answers.get(source), ConfigError):
+                job.status, job.error = "refused", str(answer)
+                break
+            if answer is None:
+                answer = hub.last_downloaded(source) or ""
+                job.assumed.add(source.name if answer else f"{source.name} (not downloaded yet)")
+            job.commits[source.label] = answer
 
 
 def _plain(
@@ -139,7 +168,7 @@ def judge(jobs: Sequence[Job], master: DictConfig, past: Sequence[Past]) -> Path
     if str(master.hydra.launcher._target_).startswith("hydra_plugins.experiments_launcher."):
         folder = sweeps.choose(cli.wanted_sweep(master), [job.identity for job in jobs])
     entries = (sweeps.read_sweep(folder) or {})["jobs"] if folder else []
-    done = {each["identity"] for each in entries if folder and is_finished(folder / each["dir"])}
+    done = {each["identity"] for each in entries if folder and is_done(folder / each["dir"])}
     first: dict[str, int] = {}
     for job in jobs:
         if job.status == "refused":
@@ -184,6 +213,8 @@ def _sums(jobs: Sequence[Job], num_at_once: int, folder: Path | None, country: s
     if folder is not None:
         how = "is going on in" if sweeps.is_held(folder) else "goes on with" if to_run else "has ended in"
         lines.append(f"Sweep:  {how} {shown(folder)}")
+    if assumed := sorted({name for job in jobs for name in job.assumed}):
+        lines.append(f"Hub:    not asked; assumed to stand where it was last downloaded: {', '.join(assumed)}")
     if known:
         seconds = sum(each.seconds for each in known)
         rest = f", and of {len(to_run) - len(known)} more without a past run unknown" * (len(known) < len(to_run))
@@ -264,8 +295,9 @@ def main() -> int:
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {one_line(str(error))}\n")
         return 2
-    num_at_once = len(jobs)  # Slurm takes them all
-    if (n_jobs := master.hydra.launcher.get("n_jobs")) is not None:
+    launcher = master.hydra.launcher
+    num_at_once = 1 if str(launcher._target_).endswith(".BasicLauncher") else len(jobs)  # Slurm takes them all
+    if (n_jobs := launcher.get("n_jobs")) is not None:
         num_at_once = min(int(n_jobs), len(visible_gpus()) or int(n_jobs))
     country = next((code for job in jobs if (code := select(job.config, "tracking.country_iso_code"))), None)
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")

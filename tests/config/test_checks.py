@@ -157,6 +157,7 @@ def test_checks_import_nothing_heavy():
         (["trainer.learning_rate=inf"], "must be above 0"),
         (["trainer.eval_steps=2.5"], "whole"),
         (["trainer.eval_strategy=step"], "choose from no, steps, epoch; did you mean steps?"),
+        (["evaluator.num_bootstrap=0"], "evaluator.num_bootstrap=0: must be at least 1"),
         (["evaluator.precisions=[float32,int4]"], "choose from float32, int8, binary"),
         (["model.dtype=bf16"], "choose from auto, float32, bfloat16, float16"),
         (["trainer.bf16=maybe"], "choose from auto, true, false"),

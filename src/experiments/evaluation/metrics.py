@@ -27,10 +27,19 @@ def rank(chunks: Iterable[np.ndarray], depth: int = DEPTH) -> tuple[np.ndarray, 
         columns.append(np.broadcast_to(np.arange(num_seen, num_seen + chunk.shape[1]), chunk.shape))
         num_seen += chunk.shape[1]
         joined = np.concatenate(scores, axis=1)
-        best = np.argsort(-joined, axis=1, kind="stable")[:, :depth]  # of equal scores the lower column stays first
+        best = _highest(joined, min(depth, joined.shape[1]))
         scores = [np.take_along_axis(joined, best, axis=1)]
         columns = [np.take_along_axis(np.concatenate(columns, axis=1), best, axis=1)]
     return columns[0], scores[0]
+
+
+def _highest(scores: np.ndarray, depth: int) -> np.ndarray:
+    """Return the columns of each row's highest scores, the highest first, and of equal ones the lower column."""
+    least = np.partition(scores, -depth, axis=1)[:, [-depth]]
+    rows, columns = np.nonzero(scores >= least)  # few are left to sort
+    order = np.lexsort((-scores[rows, columns], rows))  # stable
+    starts = np.searchsorted(rows, np.arange(len(scores)))
+    return columns[order][starts[:, None] + np.arange(depth)]
 
 
 def per_query_metrics(hits: np.ndarray, num_relevant: np.ndarray) -> dict[str, np.ndarray]:

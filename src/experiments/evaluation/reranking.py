@@ -65,7 +65,7 @@ class RerankingEvaluator(BaseEvaluator):
         retriever: SentenceTransformer | None = None,
         num_candidates: Positive | None = None,
         batch_size: Positive = 32,
-        num_bootstrap: NotNegative = 1000,
+        num_bootstrap: Positive = 1000,
         seed: NotNegative = 0,
         show_progress_bar: bool | None = None,
     ) -> None:

@@ -67,7 +67,7 @@ class RetrievalEvaluator(BaseEvaluator):
         batch_size: Positive = 32,
         precisions: Sequence[Precision] = ("float32", "int8", "binary"),
         num_workers: NotNegative = 0,
-        num_bootstrap: NotNegative = 1000,
+        num_bootstrap: Positive = 1000,
         seed: NotNegative = 0,
         show_progress_bar: bool | None = None,
         cache_dir: str | None = None,
