@@ -3,12 +3,15 @@
 A GPU computes a training in bfloat16 wherever it has it; here a CPU does, on the offline twins.
 """
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.base.modules import Router
+from transformers import AutoModelForImageTextToText
 
 from experiments import stages
 from experiments.data.drawn import drawings
@@ -19,6 +22,7 @@ from experiments.models.ready import describe
 from experiments.models.rerankers import load_reranker, make_reranker
 from experiments.models.tiny import twins
 from experiments.models.tiny.qwen3_5 import build_qwen3_5
+from experiments.training.stochastic_adamw import StochasticAdamW
 from experiments.training.trainer import TrainingArguments
 
 SMALL = [
@@ -53,12 +57,15 @@ def places(cache, tmp_path_factory):
     """Where what the lines name lies: the cache, a reranker's backbone with random weights, sounds and videos."""
     folder = tmp_path_factory.mktemp("places")
     build_qwen3_5(folder / "backbone")
+    shutil.copytree(folder / "backbone", folder / "published")  # in bfloat16, as the real ones are
+    published = AutoModelForImageTextToText.from_pretrained(folder / "backbone", dtype="bfloat16")
+    published.save_pretrained(folder / "published")
     queries, random = [f"number {number}" for number in range(8)], np.random.default_rng(0)
     sounds = [{"array": each, "sampling_rate": 16000} for each in random.normal(0, 0.1, (8, 4000)).astype(np.float32)]
     clips = [*random.integers(0, 256, (8, 2, 56, 56, 3), dtype=np.uint8)]
     Dataset.from_dict({"query": queries, "document": sounds}).save_to_disk(str(folder / "sounds"))
     Dataset.from_dict({"query": queries, "document": clips}).save_to_disk(str(folder / "clips"))
-    return {"cache": cache, "backbone": folder / "backbone", "media": folder}
+    return {"cache": cache, "backbone": folder / "backbone", "published": folder / "published", "media": folder}
 
 
 @pytest.fixture(scope="module", params=SYSTEMS)
@@ -192,3 +199,44 @@ def test_bfloat16_scores_of_near_pairs_do_not_tie(task, places):
         under_autocast = exact.predict(pairs, **scored)
     assert len({*under_autocast}) == len(pairs)
     assert under_autocast == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_an_adapter_of_a_bfloat16_base_is_trained_on_as_if_it_had_not_been_interrupted(
+    dtype, composed, places, tmp_path
+):
+    line = SYSTEMS["reranker, features, adapter"].format(**places | {"backbone": places["published"]})
+    config = with_weights(composed(*SMALL, *line.split(), "trainer.max_steps=2"), dtype)
+    config["trainer"] |= {"save_strategy": "steps", "save_steps": 1}
+    data, trained = stages.build(config["data"]), []
+    args = stages.make_arguments(config, tmp_path, data)
+    for begun in (None, str(tmp_path / "checkpoints" / "checkpoint-1")):
+        model, _ = stages.make_model(config)
+        loss = stages.build(config["loss"])(model)
+        trainer = args.trainer_class(model=model, args=args, train_dataset=data.train, loss=loss)
+        trainer.train(resume_from_checkpoint=begun)
+        trained.append({name: each.detach() for name, each in model.named_parameters() if each.requires_grad})
+    whole, resumed = trained
+    assert all(torch.equal(each, resumed[name]) for name, each in whole.items())
+
+
+@pytest.mark.parametrize("kind", ["saved", "reranker"])
+def test_a_saved_model_on_a_gpu_with_bfloat16_is_trained_with_updates_rounded_at_random(
+    kind, composed, places, monkeypatch, tmp_path
+):
+    monkeypatch.setenv(*LIKE_A_GPU)
+    if kind == "reranker":
+        make_reranker(str(places["backbone"])).save_pretrained(str(tmp_path / "reranker"))
+        config = composed("experiment=reranker", "data=drawings", f"model.name={tmp_path / 'reranker'}")
+    else:
+        config = composed(
+            "model=saved", f"model.name={twins.clip(cache_dir=str(places['cache']))}", "data=drawings_pairs"
+        )
+    config["trainer"]["eval_strategy"] = "no"
+    config["data"] |= {"cache_dir": str(places["cache"]), "num_train_rows": 8, "num_eval_rows": 4}
+    data = stages.build(config["data"])
+    args = stages.make_arguments(config, tmp_path, data)
+    model, _ = stages.make_model(config)
+    loss = stages.build(config["loss"])(model)
+    trainer = args.trainer_class(model=model, args=args, train_dataset=data.train, loss=loss)
+    assert model.dtype == torch.bfloat16 and isinstance(trainer.create_optimizer(), StochasticAdamW)

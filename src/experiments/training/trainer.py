@@ -8,17 +8,19 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from sentence_transformers.base.model import BaseModel
-from sentence_transformers.base.modules import Router
+from sentence_transformers.base.modules import Module, Router
 from sentence_transformers.base.trainer import BaseTrainer
 from sentence_transformers.base.training_args import BaseTrainingArguments
 from sentence_transformers.sentence_transformer.losses import MatryoshkaLoss
 from sentence_transformers.sentence_transformer.trainer import SentenceTransformerTrainer
 from sentence_transformers.sentence_transformer.training_args import SentenceTransformerTrainingArguments
+from sentence_transformers.util import fullname
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import ProgressCallback
@@ -194,6 +196,15 @@ class RunTrainer(BaseTrainer):
             return [(mini_batch.costliest_rows(rows, self.model, size), len(rows))]
         found = {name: mini_batch.costliest_rows(each, self.model, size) for name, each in rows.items()}
         return [([row | {"dataset_name": name} for row in found[name]], len(each)) for name, each in rows.items()]
+
+    def _load_from_checkpoint(self, checkpoint_path: str) -> None:  # type: ignore[override]  # as the library's
+        """Load a checkpoint in the widest dtype of the weights: in that of its base an adapter would be rounded."""
+        model: Any = self.model
+        classes = {fullname(module): type(module) for module in model.modules() if isinstance(module, Module)}
+        dtype = reduce(torch.promote_types, (parameter.dtype for parameter in model.parameters()))
+        options: Any = {"trust_remote_code": model.trust_remote_code, "model_kwargs": {"dtype": dtype}}
+        saved = type(model)._load_with_module_classes(checkpoint_path, classes, device="cpu", **options)
+        model.load_state_dict(saved.state_dict())
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write the checkpoint under another name and rename it, so that it is complete or absent."""
