@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from experiments.data.types import Data
     from experiments.evaluation.results import Evaluation, Evaluator
+    from experiments.runs.footprint import Gpu
     from experiments.runs.record import Record
     from experiments.runs.tracking import Tracker
     from experiments.training.losses import Matryoshka
@@ -35,6 +36,18 @@ def build(node: dict[str, Any]) -> Any:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
         raise error.__cause__ or error from None
+
+
+def gpu_at_hand() -> Gpu | None:
+    """Return the GPU that this process trains on."""
+    import torch
+
+    from experiments.runs.footprint import Gpu, peak_of
+
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return Gpu(properties.name, properties.total_memory, peak_of(properties.name))
 
 
 def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[str, str]:
