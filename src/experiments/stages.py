@@ -236,8 +236,12 @@ def selections(matryoshka: Matryoshka, trainer: RunTrainer) -> list[str]:
 
 def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
     """Save the model with its card, whole or not at all."""
+    from sentence_transformers.base.modules import Router
+
     from experiments.reports.run_report import add_comparison
 
+    if isinstance(model[0], Router):
+        model.float()  # the library alone gives an encoder the dtype that is saved, and what follows it float32
     if truncate_dim is not None:
         model.truncate_dim = truncate_dim  # type: ignore[assignment]  # an embedder's
     staging = folder.with_name(f".{folder.name}.partial")
