@@ -62,6 +62,7 @@ def run(*arguments, cwd, **environment):
         (["-m", "--mutirun"], "unrecognized arguments: --mutirun; did you mean --multirun?"),
         (["seed=1,2", "-m", "loss=mnrl"], "arguments: loss=mnrl; type all settings on one side of the flags"),
         (["--config-dir=nowhere"], "--config-dir nowhere: there is no such folder"),
+        (["tracking=none", "tracking.dir=here"], "tracking.dir is unknown; known: none"),
         (["tracking.dir=/proc/nowhere"], "set tracking.dir to a folder that can"),
         (["hydra.run.dir=/proc/nowhere"], "set hydra.run.dir"),
         ([RERANKER, "evaluator.num_candidates=101"], "a retriever finds 100; type evaluator.num_candidates=100"),
