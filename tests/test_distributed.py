@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sentence_transformers import SentenceTransformer
 
+import nvidia_host
+
 SMALL = """data.num_train_rows=64 data.num_eval_rows=12 trainer.num_train_epochs=1
 trainer.per_device_train_batch_size=16
 trainer.eval_strategy=no trainer.save_strategy=no evaluator.num_bootstrap=20 tracking=none""".split()
@@ -33,3 +35,13 @@ def test_two_processes_build_one_model_train_it_and_leave_one_run(tmp_path):
 def test_processes_wait_for_each_other_as_long_as_ddp_timeout_says(tmp_path):
     torchrun(tmp_path, str(Path(__file__).parent / "late_process.py"), "trainer.ddp_timeout=15")
     assert "15000ms" in (tmp_path / "said").read_text()
+
+
+def test_processes_of_divided_gpus_are_refused_before_they_meet(tmp_path):
+    path = f"{nvidia_host.install(tmp_path)}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "WORLD_SIZE": "2", "RANK": "0"}
+    environment.pop("CUDA_VISIBLE_DEVICES", None)
+    command = [sys.executable, "-m", "experiments.train"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "torchrun can't join MIG instances" in done.stderr
+    assert not [*tmp_path.glob("outputs/*/*")]

@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from sentence_transformers import SentenceTransformer
 
+from experiments.config.errors import ConfigError
 from experiments.evaluate import evaluate
 from experiments.evaluation.query_values import read_query_values
 from experiments.runs.run import load_run
@@ -198,3 +199,28 @@ def test_a_mistake_in_the_data_is_one_line_and_leaves_no_track(tmp_path):
         assert message in result.stderr.splitlines()[-1]
         assert "Traceback" not in result.stderr
     assert not list((tmp_path / "outputs").rglob("*.db"))
+
+
+def test_a_run_goes_on_with_the_data_it_began_with_alone(composed, tmp_path, monkeypatch):
+    def write(name, first=0):
+        rows = "".join(f"{name} question {k},{name} answer {k}\n" for k in range(first, first + 6))
+        (tmp_path / f"{name}.csv").write_text("query,page\n" + rows)
+
+    files = [f"data.{name}={tmp_path / name}.csv" for name in ("train", "eval")]
+    few = ["tracking=none", "trainer.eval_strategy=no", "trainer.num_train_epochs=1", "evaluator.cache_dir=null"]
+    config, run = composed("data=table", *files, *few), {"name": "again", "choices": CHOICES}
+    write("train"), write("eval")
+    with monkeypatch.context() as patch:
+        patch.setattr("experiments.stages.fit", lambda trainer: sys.exit(1))  # it is interrupted
+        with pytest.raises(SystemExit):
+            train(config, tmp_path / "run", **run)
+    for changed, said in (("train", "the training rows of data.train="), ("eval", "the evaluation of data.eval=")):
+        write(changed, first=6)
+        with pytest.raises(ConfigError) as refusal:
+            train(config, tmp_path / "run", **run)
+        assert said + str(tmp_path / changed) in str(refusal.value) and "trainer.resume=null" in str(refusal.value)
+        assert str(refusal.value).count(" before, ") == 1
+        write(changed)
+    train(config, tmp_path / "run", **run)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert [attempt["status"] for attempt in record["attempts"]] == ["interrupted", "failed", "failed", "finished"]

@@ -30,7 +30,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from experiments.config.errors import ConfigError, one_line
+from experiments.config.errors import ConfigError, one_line, refuse
 from experiments.config.hints import dotted_keys, hint, show, unknown_key, unknown_option
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports import sweep_summary
@@ -38,6 +38,7 @@ from experiments.reports.tables import joined, shortened, shown
 from experiments.runs import log, run_folder
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 from experiments.runs.process import is_main_process
+from experiments.runs.provenance import visible_gpus
 from experiments.runs.run import read_record
 from experiments.runs.sweeps import Wanted
 
@@ -310,9 +311,16 @@ def _choices(output_dir: Path) -> dict[str, str]:
 
 
 def _agree(choice: tuple[dict[str, Any], Path, str]) -> tuple[dict[str, Any], Path, str]:
-    """Return the main process' choice under torchrun: each composes a directory, and they can differ by a second."""
+    """Return the main process' choice under torchrun: each composes a directory, and they can differ by a second.
+
+    Raises:
+        ConfigError: If the GPUs are divided: CUDA shows a process one MIG instance, and NCCL joins none.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) == 1:
         return choice
+    said = "torchrun can't join MIG instances; run one process (python -m …)"
+    is_divided = any(name.startswith("MIG-") for name in visible_gpus())
+    refuse(is_divided, f"{said}, or name whole GPUs, such as CUDA_VISIBLE_DEVICES=0,1")
     import torch
     from accelerate import PartialState
     from accelerate.utils import broadcast_object_list

@@ -21,10 +21,9 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
 
     It takes what `cli.launch` gives. Returned is what `metrics.json` holds; the model's metrics stand under `base`.
     """
-    from experiments.config import hub
     from experiments.runs.record import keep_record
 
-    commits = hub.check_sources(config, begun_with={})
+    commits = stages.check_sources(config, begun_with={})
     with keep_record(output_dir, config, name=name, job="evaluate") as record:
         record.update(commits=commits)
         data: Data = stages.build(config["data"])

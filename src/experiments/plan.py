@@ -10,7 +10,7 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,14 @@ from experiments import cli
 from experiments.config import checks, fits_memory
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
+from experiments.config.model_files import named
 from experiments.config.options import CONFIG_NAME
 from experiments.reports.tables import energy_text, markdown_table, shown, time_text
 from experiments.runs import sweeps
 from experiments.runs.estimate import Estimate, Past, estimate, past_runs
 from experiments.runs.identity import job_identity
 from experiments.runs.provenance import visible_gpus
-from experiments.runs.run import is_finished
+from experiments.runs.run import is_done
 
 _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
@@ -43,6 +44,7 @@ _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
 Type the overrides of the sweep. Exit code 2 if a job would be refused.
 """
+PATIENCE_S = 1.5  # with the Hub
 _LAUNCHES_HERE = (".ProcessLauncher", ".BasicLauncher")  # not on other nodes
 _SWEEPS_ALONE = ("hydra.launcher", "hydra/launcher", "hydra.sweep", "hydra/sweeper")  # a single run ignores them
 
@@ -59,6 +61,8 @@ class Job:
     status: str = "to run"  # or: refused, same as job N, done
     error: str = ""
     estimate: Estimate | None = None
+    commits: dict[str, str] = field(default_factory=dict)  # of what it names on the Hub
+    assumed: set[str] = field(default_factory=set)  # what of this the Hub wasn't asked for
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[DictConfig, list[Job]]:
@@ -96,9 +100,34 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Di
                 fits_memory.check(job.config["loss"])
         except ConfigError as error:
             job.status, job.error = "refused", str(error)
-        job.identity = job_identity(job.config)
         jobs.append(job)
+    ask_hub(jobs)
+    for job in jobs:
+        job.identity = job_identity(job.config, commits=job.commits, swept=keys)
     return master, jobs
+
+
+def ask_hub(jobs: Sequence[Job]) -> None:
+    """Let each job know the commits that it would load, as a sweep asks for them, but not for longer than a moment.
+
+    A source that the Hub says nothing of until then is assumed to stand where it was last downloaded; a job whose
+    source it doesn't give is refused.
+    """
+    jobs = [job for job in jobs if job.status != "refused" and [*named(job.config)]]
+    if not jobs:
+        return
+    from experiments.config import hub  # it takes a while
+
+    answers = hub.ask({source for job in jobs for source in hub.sources(job.config)}, PATIENCE_S)
+    for job in jobs:
+        for source in hub.sources(job.config):
+            if isinstance(answer := answers.get(source), ConfigError):
+                job.status, job.error = "refused", str(answer)
+                break
+            if answer is None:
+                answer = hub.last_downloaded(source) or ""
+                job.assumed.add(source.name if answer else f"{source.name} (not downloaded yet)")
+            job.commits[source.label] = answer
 
 
 def _plain(
@@ -132,7 +161,7 @@ def judge(jobs: Sequence[Job], master: DictConfig, past: Sequence[Past]) -> Path
     if str(master.hydra.launcher._target_).startswith("hydra_plugins.experiments_launcher."):
         folder = sweeps.choose(cli.wanted_sweep(master), [job.identity for job in jobs])
     entries = (sweeps.read_sweep(folder) or {})["jobs"] if folder else []
-    done = {each["identity"] for each in entries if folder and is_finished(folder / each["dir"])}
+    done = {each["identity"] for each in entries if folder and is_done(folder / each["dir"])}
     first: dict[str, int] = {}
     for job in jobs:
         if job.status == "refused":
@@ -177,6 +206,8 @@ def _sums(jobs: Sequence[Job], num_at_once: int, folder: Path | None, country: s
     if folder is not None:
         how = "is going on in" if sweeps.is_held(folder) else "goes on with" if to_run else "has ended in"
         lines.append(f"Sweep:  {how} {shown(folder)}")
+    if assumed := sorted({name for job in jobs for name in job.assumed}):
+        lines.append(f"Hub:    not asked; assumed to stand where it was last downloaded: {', '.join(assumed)}")
     if known:
         seconds = sum(each.seconds for each in known)
         rest = f", and of {len(to_run) - len(known)} more without a past run unknown" * (len(known) < len(to_run))

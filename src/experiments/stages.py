@@ -37,6 +37,20 @@ def build(node: dict[str, Any]) -> Any:
         raise error.__cause__ or error from None
 
 
+def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[str, str]:
+    """Ask the Hub for what a config names, see `hub.check_sources`; under torchrun the main process asks for all."""
+    from experiments.config import hub
+    from experiments.runs.process import is_main_process
+
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        return hub.check_sources(config, begun_with)
+    from accelerate.utils import broadcast_object_list
+
+    (found,) = broadcast_object_list([hub.check_sources(config, begun_with) if is_main_process() else None])
+    hub.take(found)
+    return hub.check_sources(config, begun_with)  # the others know the answers now
+
+
 def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:
     """Build the training arguments, before the weights: what the library finds wrong with them is a ConfigError."""
     from hydra.utils import get_class
@@ -52,13 +66,40 @@ def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunA
         raise ConfigError(f"trainer: {error}") from error
 
 
+def require_same_data(begun: dict[str, Any], data: Data, options: dict[str, Any]) -> None:
+    """Refuse to go on with a run on other data than it began with: its two evaluations would be of two data sets.
+
+    Args:
+        begun: The `run.json` that was there; empty if this is the run's first attempt.
+        data: As it is now.
+        options: The config's node of the data.
+
+    Raises:
+        ConfigError: It names what changed.
+    """
+    then, now = begun.get("fingerprints") or {}, data.fingerprints
+    if (before := begun.get("fingerprint")) in (None, data.fingerprint):
+        return
+    told = []
+    for part, key in (("training rows", "train"), ("evaluation", "eval")):
+        if part in then and then[part] != now[part]:
+            named = next((each for each in (key, "train", "path") if isinstance(options.get(each), str)), "_target_")
+            told.append(f"the {part} of data.{named}={options[named]} ({then[part]} before, {now[part]} now)")
+    told = told or [f"the data ({before} before, {data.fingerprint} now)"]  # or the evaluation loss's rows alone
+    raise ConfigError(
+        f"since this run began, something has changed: {' and '.join(told)}; put back what was there to go on, "
+        "or type trainer.resume=null for a new run"
+    )
+
+
 @contextmanager
 def tracked(
     config: dict[str, Any], output_dir: Path, record: Record, data: Data, *, name: str, choices: dict[str, str]
 ) -> Iterator[Tracker]:
     """Track the run while the body runs, and record under which name, on which data."""
     with build(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker:
-        record.update(fingerprint=data.fingerprint, dashboard=tracker.show_command, tracked_as=tracker.name)
+        prints = {"fingerprint": data.fingerprint, "fingerprints": data.fingerprints}
+        record.update(**prints, dashboard=tracker.show_command, tracked_as=tracker.name)
         yield tracker
 
 

@@ -23,16 +23,22 @@ logger = logging.getLogger(__name__)
 def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[str, str]) -> dict[str, Any]:
     """Run one training: data, model, loss, evaluator, baseline, training, final evaluation, save, report.
 
-    It takes what `cli.launch` gives; an unfinished run of the same config in the directory is taken up. Returned is
-    what `metrics.json` holds.
+    It takes what `cli.launch` gives; an unfinished run of the same config in the directory is taken up; of a finished
+    one, whose model is still to be pushed, that alone is done. Returned is what `metrics.json` holds.
     """
-    from experiments.config import fits_memory, hub
+    from experiments.config import fits_memory
     from experiments.models import push
+    from experiments.runs.metrics_file import load_metrics
     from experiments.runs.record import keep_record
     from experiments.runs.run import read_record
 
     fits_memory.check(config["loss"])
-    commits = hub.check_sources(config, begun_with=(read_record(output_dir) or {}).get("commits", {}))
+    begun = read_record(output_dir) or {}
+    if begun.get("status") == "finished":  # but its model could not be pushed
+        push.check(config["trainer"], name)
+        push.push(output_dir, config["trainer"], name)
+        return load_metrics(output_dir) or {}
+    commits = stages.check_sources(config, begun_with=begun.get("commits", {}))
     push.check(config["trainer"], name)
     import torch
 
@@ -42,6 +48,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     with keep_record(output_dir, config, name=name) as record:
         record.update(commits=commits, choices=choices)
         data: Data = stages.build(config["data"])
+        stages.require_same_data(begun, data, config["data"])
         args = stages.make_arguments(config, output_dir, data)
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
             model, matryoshka = stages.make_model(config)
@@ -69,7 +76,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             stages.finish(metrics, evaluation, data, output_dir, tracker)
             logger.info("Model:     %s%s", output_dir / "final", dims_given(dim, metrics["model"]["embedding_dim"]))
     if config["trainer"]["push_to_hub"]:  # of a run that is finished, whatever the Hub says
-        logger.info("Pushed:    %s", push.push(model, output_dir / "final", config["trainer"], name))
+        push.push(output_dir, config["trainer"], name)
     return metrics
 
 

@@ -315,10 +315,37 @@ def test_identity_is_that_of_the_result(tmp_path):
         ({"loss": {"mini_batch_size": 8}, "model": {"max_pixels": 8192}}, True),
         ({"loss": {"mini_batch_size": None}}, False),
         ({"loss": {"mini_batch_size": 8}, "seed": 2}, False),
+        ({"loss": {"mini_batch_size": 8}, "trainer": {"dataloader_num_workers": 2}}, False),
     ],
 )
 def test_a_point_is_dominated_where_no_memory_key_is_smaller_and_all_else_is_equal(change, expected):
     assert is_dominated(CONFIG | change, CONFIG) is expected
+
+
+BUDGET = {"mini_batch_size": None, "mini_batch_num_tokens": None, "default_num_tokens": 2048}
+
+
+@pytest.mark.parametrize(
+    ("loss", "change", "expected"),
+    [
+        (BUDGET, {"model": {"max_pixels": 8192}}, False),  # fewer pages in a mini-batch
+        (BUDGET | {"mini_batch_num_tokens": 1024}, {"model": {"max_pixels": 8192}}, False),
+        (BUDGET | {"mini_batch_size": 4}, {"model": {"max_pixels": 8192}}, True),  # it clears the budget
+        (BUDGET, {"loss": BUDGET | {"default_num_tokens": 4096}}, True),
+        (BUDGET, {"evaluator": {"num_workers": 2, "batch_size": 64}}, True),
+        ({"mini_batch_size": "auto"}, {"model": {"max_pixels": 8192}}, False),
+        ({"scale": 20.0}, {"model": {"max_pixels": 8192}}, True),  # the whole batch at once
+    ],
+)
+def test_larger_pages_need_more_memory_only_where_the_mini_batch_holds_as_many_of_them(loss, change, expected):
+    config = CONFIG | {"loss": loss, "evaluator": {"num_workers": 2, "batch_size": 32}}
+    assert is_dominated(config | change, config) is expected
+
+
+def test_jobs_that_differ_in_workers_alone_both_run_though_one_ran_out_of_memory(tmp_path):
+    line = ["trainer.dataloader_num_workers=4,0", "evaluator.batch_size=2048", "hydra.launcher.memory_limit=1GiB"]
+    code, out, _ = sweep(tmp_path, *line)
+    assert (code, [job["status"] for job in jobs(tmp_path)]) == (1, ["OOM", "OOM"]), out
 
 
 def test_out_of_memory_is_found_behind_other_errors():

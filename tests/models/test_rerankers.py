@@ -1,6 +1,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -150,6 +151,19 @@ def test_workers_change_no_weight(backbone, data, tmp_path):
     start = make(backbone).state_dict()
     assert any(not torch.equal(found[0][name], start[name]) for name in start)
     assert all(torch.equal(found[0][name], found[1][name]) for name in start)
+
+
+def test_as_many_workers_as_the_shared_memory_has_room_for(model, data, tmp_path, monkeypatch):
+    (batch,) = {
+        batch["features"]["pixel_values"].nbytes
+        for batch in make_trainer(model, data, tmp_path).get_train_dataloader()
+    }
+    for in_flight, fitting in ((8.5, 2), (5.5, 1), (3.5, 0)):  # of 6, 4 and none that are needed, a fifth more each
+        usage = SimpleNamespace(used=0, free=int(in_flight * batch))
+        monkeypatch.setattr(shutil, "disk_usage", lambda path, usage=usage: usage)
+        trainer = make_trainer(model, data, tmp_path, dataloader_num_workers=2)
+        assert trainer.args.dataloader_num_workers == fitting
+        assert trainer.args.dataloader_persistent_workers == (fitting > 0)
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,18 @@ Asked before a library spends a minute on retries, and once for each source: wha
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,8 +25,7 @@ from huggingface_hub import constants, errors
 from huggingface_hub.utils import httpx, validate_repo_id
 
 from experiments.config.errors import ConfigError, one_line, refuse
-from experiments.config.model_files import are_renamed, check_parts, local_folder, weights_here
-from experiments.config.signatures import signature
+from experiments.config.model_files import are_renamed, check_parts, local_folder, named, weights_here
 
 TIMEOUT_S = 3.0
 TRIES = 5  # of a question that the Hub is too busy to answer
@@ -42,48 +42,94 @@ _STREAMED = (
 
 # Of this process's run, which loads one commit of a name, by name, revision and kind.
 _commits: dict[tuple[str, str | None, str], str] = {}
+_told: dict[str, str] = {}  # of these, what another process has asked for, by label
 _unreachable_because: list[str] = []
 
 logger = logging.getLogger(__name__)
 
 
+class Source(NamedTuple):
+    """What a config names on the Hub."""
+
+    label: str  # of its commit in `run.json`: the name, and of a data set's second revision that, too
+    what: str  # as the user typed it: "model.name=a/b"
+    name: str  # OWNER/NAME
+    revision: str | None  # branch, tag or commit; None: the main branch
+    kind: str  # "model" or "dataset"
+    instead: str  # what the user can do without the Hub
+
+
 def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[str, str]:
     """Make sure, before anything heavy is imported or downloaded, that the Hub gives what a config names.
 
-    Returns the commit of each source, which will be loaded, by its name (a data set's second one with its revision).
-    Those that it returned for the run that is gone on with (`begun_with`) are taken again.
+    Returns the commit of each source, which will be loaded, by its label. Those that it returned for the run that is
+    gone on with (`begun_with`) are taken again.
 
     Raises:
         ConfigError: At the first source that it doesn't give, and for a part that its model hasn't got.
     """
-    found = {}
-    for key, node in sources(config):
-        name, kind = (node["path"], "dataset") if key.endswith(".path") else (node["name"], "model")
-        instead = COPY if node["_target_"] in _STREAMED else OFFLINE_DATA if kind == "dataset" else OFFLINE
-        splits = [node.get(split) for split in ("train", "eval")] if kind == "dataset" else []
-        revisions = [split.get("revision") for split in splits if isinstance(split, dict)] or [node.get("revision")]
-        for number, revision in enumerate(dict.fromkeys(revisions)):
-            label = f"{name}@{revision}" if number else name
-            taken = begun_with.get(label, revision)
-            found[label] = commit(f"{key}={name}", name, taken, kind=kind, instead=instead)
-            _commits[name, revision, kind] = found[label]
+    found = commits(config, begun_with)
     check_parts(config.get("model", {}), _weights)
     return found
 
 
-def sources(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the nodes of a config that name something on the Hub, with the key that holds the name.
+def commits(config: dict[str, Any], begun_with: dict[str, str] | None = None) -> dict[str, str]:
+    """Return the commit of each source, which is asked for once; see `check_sources`."""
+    found = {}
+    for label, what, name, revision, kind, instead in sources(config):
+        wanted = (begun_with or {}).get(label, revision)
+        found[label] = _told.get(label) or commit(what, name, wanted, kind=kind, instead=instead)
+        _commits[name, revision, kind] = found[label]
+    return found
 
-    Of `data` that is what takes a `path`; of anything else what takes a `name` and a `revision`.
-    """
-    if not isinstance(node, dict):
-        return
-    takes = signature(node["_target_"]).parameters if "_target_" in node else {}
-    source = "path" if key.partition(".")[0] == "data" else "name" if "revision" in takes else ""
-    if source in takes and isinstance(name := node.get(source), str) and local_folder(name) is None:
-        yield f"{key}.{source}", node
-    for part, inside in node.items():
-        yield from sources(inside, f"{key}.{part}" if key else str(part))
+
+def take(found: dict[str, str]) -> None:
+    """Take the commits that another process has asked for, the sweep's or the main one, for those of this run."""
+    _told.update(found)
+    if found and (reason := unreachable()):
+        _go_offline(reason)
+
+
+def sources(config: dict[str, Any]) -> Iterator[Source]:
+    """Yield what a config names on the Hub, once for each revision."""
+    for key, node in named(config):
+        name, kind = node[key.rpartition(".")[2]], "dataset" if key.endswith(".path") else "model"
+        if local_folder(name) is not None:
+            continue
+        instead = COPY if node["_target_"] in _STREAMED else OFFLINE_DATA if kind == "dataset" else OFFLINE
+        splits = [node.get(split) for split in ("train", "eval")] if kind == "dataset" else []
+        revisions = [split.get("revision") for split in splits if isinstance(split, dict)] or [node.get("revision")]
+        for number, revision in enumerate(dict.fromkeys(revisions)):
+            yield Source(f"{name}@{revision}" if number else name, f"{key}={name}", name, revision, kind, instead)
+
+
+def ask(wanted: Iterable[Source], patience_s: float) -> dict[Source, str | ConfigError]:
+    """Return the commits of sources, or why the Hub doesn't give them: of those that it answers for in that time."""
+    answers: dict[Source, str | ConfigError] = {}
+
+    def ask_one(source: Source) -> None:
+        try:
+            if unreachable() is None:
+                answers[source] = commit(*source[1:4], kind=source.kind, instead=source.instead)
+        except ConfigError as error:
+            answers[source] = error
+
+    asked = [] if constants.HF_HUB_OFFLINE else wanted
+    threads = [Thread(target=ask_one, args=(source,), daemon=True) for source in asked]
+    deadline = time.monotonic() + patience_s
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return dict(answers)  # what comes later comes too late
+
+
+def last_downloaded(source: Source) -> str | None:
+    """Return the commit that a source stood at when it was last downloaded; None if it never was."""
+    name, revision, kind = source.name, source.revision, source.kind
+    if not _is_cached(name, revision, kind):
+        return None
+    return huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind, local_files_only=True).resolved
 
 
 def _weights(name: str, revision: str | None) -> list[str] | None:
@@ -258,6 +304,7 @@ def _causes(error: BaseException | None) -> list[BaseException]:
     return found
 
 
+@functools.cache  # of several sources the first one waits for all
 def _connection_failure(host: str, port: int) -> str | None:
     """Return why no TCP connection came about within the timeout, or None if one did."""
     failures = [f"no answer within {TIMEOUT_S:.0f} s"]

@@ -21,18 +21,22 @@ class Role(Flag):
 
     SEED = auto()  # tells repetitions of one setting apart
     NO_EFFECT = auto()  # can't change weights or metrics
-    MEMORY = auto()  # a larger value never needs less memory
+    HOST = auto()  # of these, what decides the time and memory of the host: processes and batches ahead of the model
+    MEMORY = auto()  # a larger value never needs less memory (where `skipped_jobs` makes no exception)
     NO_COST = auto()  # decides what is learnt, not how long it takes
     SCALES_COST = auto()  # an estimate scales by it
     SAME_COST = auto()  # runs that differ in it tell nothing of each other's cost
     METRICS = auto()  # decides what the metrics are of
-    FILES = auto()  # may name files, whose content decides the result
 
 
 def _in(group: str, keys: str) -> tuple[str, ...]:
     return tuple(f"{group}.{key}" for key in keys.split())
 
 
+_HOST = (
+    *_in("trainer", "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory"),
+    *("trainer.dataloader_persistent_workers", "evaluator.num_workers"),
+)
 _KEYS: dict[Role, tuple[str, ...]] = {
     Role.SEED: (  # data.seed is none: that is another data set
         *("seed", *_in("model", "seed name.seed encoders.*.name.seed")),
@@ -42,12 +46,12 @@ _KEYS: dict[Role, tuple[str, ...]] = {
         *("run_name", "tracking", "experiment", "cache_dir"),
         *_in("model", "cache_dir name.cache_dir encoders.*.name.cache_dir"),
         *_in("data", "path.cache_dir cache_dir"),
-        *_in("evaluator", "retriever.cache_dir num_workers show_progress_bar cache_dir"),
-        *_in("trainer", "dataloader_num_workers dataloader_prefetch_factor dataloader_pin_memory"),
-        *_in("trainer", "dataloader_persistent_workers ddp_timeout logging_steps logging_strategy logging_first_step"),
+        *(*_HOST, *_in("evaluator", "retriever.cache_dir show_progress_bar cache_dir")),
+        *_in("trainer", "ddp_timeout logging_steps logging_strategy logging_first_step"),
         *_in("trainer", "disable_tqdm report_to run_name output_dir resume push_to_hub"),
         *_in("trainer", "hub_model_id hub_private_repo hub_revision hub_token"),
     ),
+    Role.HOST: _HOST,
     Role.MEMORY: (
         *("model.max_pixels", *_in("loss", "mini_batch_size mini_batch_num_tokens default_num_tokens")),
         *("evaluator.batch_size", *_in("trainer", "per_device_train_batch_size per_device_eval_batch_size")),
@@ -67,7 +71,6 @@ _KEYS: dict[Role, tuple[str, ...]] = {
         *_in("data", "_target_ path name train"),
     ),
     Role.METRICS: _in("evaluator", "_target_ num_candidates retriever"),
-    Role.FILES: ("model.name", *_in("data", "path train eval")),
 }
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import hint, select, show
+from experiments.config.signatures import signature
 
 PACKAGE = "package:"
 _MADE_WHEN_LOADED = {"auto_model", "model", "linear", "lm_head", "score", "classifier", "pooler"}  # or tied
@@ -42,6 +43,29 @@ def local_folder(name: str, key: str = "model.name") -> Path | None:
     folder = Path(next(iter(spec.submodule_search_locations))) / inside
     refuse(not folder.is_dir(), f"{key}={name}: the package {package} has no folder {inside}")
     return folder
+
+
+def named(node: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the nodes of a config that name a model or a data set, in a folder or on the Hub, with the name's key.
+
+    Of `data` that is what takes a `path`; of anything else what takes a `name` and a `revision`.
+    """
+    if not isinstance(node, dict):
+        return
+    takes = signature(node["_target_"]).parameters if "_target_" in node else {}
+    source = "path" if key.partition(".")[0] == "data" else "name" if "revision" in takes else ""
+    if source in takes and isinstance(node.get(source), str):
+        yield f"{key}.{source}", node
+    for part, inside in node.items():
+        yield from named(inside, f"{key}.{part}" if key else str(part))
+
+
+def adapter_base(folder: Path) -> str | None:
+    """Return the folder or the Hub name of the model that an adapter in a folder belongs to; None if it holds none."""
+    try:
+        return json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def check_parts(model: dict[str, Any], weights_of: Callable[[str, str | None], Iterable[str] | None]) -> None:

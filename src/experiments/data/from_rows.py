@@ -163,6 +163,7 @@ def assemble(
         _select(eval.select_columns([*eval_kept]), eval_rows),
         {ONE_DIRECTION: Direction(queries, corpus, relevant_docs)},
         _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance),
+        _fingerprint([train_hashes[train_rows]], None),
         _fingerprint([eval_hashes[eval_rows, :1]], relevance),
     )
 

@@ -63,8 +63,9 @@ def build(
     )
     directions = {direction: data.direction for direction, data in found.items()}
     fingerprint = _digest(labelled, num_negatives, seed, *(data.fingerprint for data in found.values()))
+    train_fingerprint = _digest(*(data.train_fingerprint for data in found.values()))
     evaluation_fingerprint = _digest(*(data.evaluation_fingerprint for data in found.values()))
-    return Data(name, train_pairs, eval_pairs, directions, fingerprint, evaluation_fingerprint)
+    return Data(name, train_pairs, eval_pairs, directions, fingerprint, train_fingerprint, evaluation_fingerprint)
 
 
 def label(rows: Dataset, num_negatives: int, seed: str) -> Dataset:

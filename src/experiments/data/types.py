@@ -36,7 +36,13 @@ class Data:
     eval: Dataset | dict[str, Dataset]  # the same, for the evaluation loss
     directions: dict[str, Direction]  # what is evaluated
     fingerprint: str  # a hash of all of the above
+    train_fingerprint: str  # of the training rows alone
     evaluation_fingerprint: str  # of queries, corpus and relevance alone: what runs must share to be compared
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Return what a run records of its data, beside the fingerprint of all."""
+        return {"training rows": self.train_fingerprint, "evaluation": self.evaluation_fingerprint}
 
     @property
     def direction(self) -> Direction:

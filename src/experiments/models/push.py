@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments.config.errors import ConfigError
-
-if TYPE_CHECKING:
-    from sentence_transformers.base.model import BaseModel
+from experiments.runs.files import save_json
+from experiments.runs.process import is_main_process
+from experiments.runs.run import read_record
 
 logger = logging.getLogger(__name__)
 
@@ -63,25 +63,36 @@ def check(trainer: dict[str, Any], name: str) -> None:
     logger.info("To be pushed at the end: %s%s", whole, " (it exists: a new commit)" if exists else " (made)")
 
 
-def push(model: BaseModel, folder: Path, trainer: dict[str, Any], name: str) -> str:
-    """Push the folder of a run's saved model as a new commit and return its address; `trainer` is the config's node.
+def push(output_dir: Path, trainer: dict[str, Any], name: str) -> None:
+    """Push the model of a finished run as a new commit, and record where it is.
 
-    A repository that isn't there yet is made; the model's card remembers it.
+    A repository that isn't there yet is made. Under torchrun the main process does it.
 
     Raises:
-        PushError: If the Hub refuses after all; the model is on disk.
+        PushError: If the Hub refuses after all; the model is on disk, and the same line of a sweep tries it again.
     """
+    if not is_main_process():
+        return
+    from huggingface_hub import HfApi
+
     from experiments.config.hub import refusal
 
-    repo_id = repository(trainer, name)
+    api, repo_id, revision = HfApi(), repository(trainer, name), trainer.get("hub_revision")
     try:
-        where: dict[str, Any] = {"private": trainer.get("hub_private_repo"), "revision": trainer.get("hub_revision")}
-        return model.push_to_hub(repo_id, **where, local_model_path=str(folder), exist_ok=True)
+        whole = api.create_repo(repo_id, private=trainer.get("hub_private_repo"), exist_ok=True).repo_id
+        if revision is not None:
+            api.create_branch(whole, branch=revision, exist_ok=True)
+        message = "Add a trained model"
+        commit = api.upload_folder(
+            repo_id=whole, folder_path=output_dir / "final", revision=revision, commit_message=message
+        )
     except Exception as error:
         reason = refusal(error, repo_id) or f"{type(error).__name__}: {error}"
         raise PushError(
-            f"the model is finished, but not pushed: {reason}; then type hf upload {repo_id} {folder}"
+            f"the model is finished, but not pushed: {reason}; then type hf upload {repo_id} {output_dir / 'final'}"
         ) from error
+    save_json(output_dir / "run.json", (read_record(output_dir) or {}) | {"pushed": commit.commit_url})
+    logger.info("Pushed:    %s", commit.commit_url)
 
 
 def repository(trainer: dict[str, Any], name: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config.errors import ConfigError
+from experiments.config.hints import select
 from experiments.runs.files import load_json
 from experiments.runs.metrics_file import EVALUATE_AGAIN, OldRecordError, load_metrics
 from experiments.runs.process import now, process_start
@@ -32,6 +33,13 @@ def read_record(run_dir: Path) -> dict[str, Any] | None:
 def is_finished(run_dir: Path) -> bool:
     """Return whether a directory holds a finished run."""
     return (read_record(run_dir) or {}).get("status") == "finished"
+
+
+def is_done(run_dir: Path) -> bool:
+    """Return whether a directory holds a finished run whose model is pushed, if that was asked for."""
+    record = read_record(run_dir) or {}
+    must_push = record.get("job") == "train" and select(record.get("config") or {}, "trainer.push_to_hub")
+    return record.get("status") == "finished" and (not must_push or "pushed" in record)
 
 
 def is_live(run_dir: Path, fields: dict[str, Any]) -> bool:

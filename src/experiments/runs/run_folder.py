@@ -15,7 +15,7 @@ from experiments.config.hints import select
 from experiments.config.keys import config_hash
 from experiments.runs.files import locked
 from experiments.runs.log import log_files
-from experiments.runs.run import find_unfinished, is_finished, is_live, read_record
+from experiments.runs.run import find_unfinished, is_done, is_finished, is_live, read_record
 
 _FINISHED = "{} holds a finished run, which is never overwritten; set hydra.run.dir to another"
 
@@ -54,10 +54,12 @@ def choose_run(
 
 
 def check(output_dir: Path, config: dict[str, Any]) -> None:
-    """Refuse a directory that holds a finished run, and folders that can't be written."""
+    """Refuse a directory with a finished run, unless it is to be pushed, and folders that can't be written."""
     from experiments.config import checks
 
-    if is_finished(output_dir):
+    record = read_record(output_dir) or {}
+    is_same = record.get("config_hash") == config_hash(config) and select(config, "trainer.push_to_hub")
+    if is_finished(output_dir) and (is_done(output_dir) or not is_same):
         raise ConfigError(_FINISHED.format(output_dir))
     checks.check_writable(output_dir, "hydra.run.dir")
     for key in ("tracking.dir", "data.cache_dir", "model.cache_dir", "evaluator.cache_dir"):
@@ -101,7 +103,8 @@ def _take_up(folder: Path, fields: dict[str, Any], earlier: dict[str, Any]) -> N
     if attempts[-1]["status"] == "running":
         last_seen = datetime.fromtimestamp((folder / "run.json").stat().st_mtime).astimezone()
         attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
-    kept: dict[str, Any] = {key: earlier[key] for key in ("start", "command", "commits", "choices") if key in earlier}
+    keys = ("start", "command", "commits", "choices", "fingerprint", "fingerprints")
+    kept: dict[str, Any] = {key: earlier[key] for key in keys if key in earlier}
     fields.update(kept, attempts=attempts + fields["attempts"])
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config.errors import ConfigError
 from experiments.runs.files import load_json, locked
-from experiments.runs.run import is_finished
+from experiments.runs.run import is_done
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -106,7 +106,7 @@ def claim(wanted: Wanted, identities: Sequence[str]) -> Iterator[tuple[Path, Fil
                 "or type hydra.launcher.repeat=true to run it once more beside it"
             )
         for job in earlier["jobs"] if earlier else []:  # some may have finished after the sweep had been killed
-            job["reused"] = is_finished(folder / job["dir"]) and job["status"] != "duplicate"
+            job["reused"] = is_done(folder / job["dir"]) and job["status"] != "duplicate"
             job["status"] = "finished" if job["reused"] else "pending"
         yield folder, lock, earlier
 

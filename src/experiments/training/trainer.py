@@ -28,6 +28,7 @@ from experiments.models.loading import has_bfloat16
 from experiments.training import mini_batch
 from experiments.training.losses import CachedMultipleNegativesRankingLoss
 from experiments.training.sampler import NoDuplicatesByBytes
+from experiments.training.shared_memory import fit_workers
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,7 @@ class RunTrainer(BaseTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        fit_workers(self.args, self.data_collator, self.train_dataset, self.eval_dataset)
         self.mini_batch: dict[str, Any] | None = None  # what `loss.mini_batch_size=auto` found
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(Progress)

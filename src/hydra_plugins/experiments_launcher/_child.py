@@ -43,6 +43,10 @@ def main() -> int:
         for _, node in checks.targets(OmegaConf.to_container(config)):  # the heavy imports come before the limit
             importlib.import_module(node["_target_"].rpartition(".")[0])
         memory.limit_memory(frozen["memory_limit"])
+    if frozen["commits"]:
+        from experiments.config import hub
+
+        hub.take(frozen["commits"])
     failures: list[Exception] = []
     outcome: dict[str, Any] = {"status": "exited", "error": None}
     try:

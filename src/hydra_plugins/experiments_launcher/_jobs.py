@@ -35,6 +35,7 @@ class Job:
     plain: dict[str, Any]  # as the task gets it
     refusal: str  # why it can't work; empty if it can
     identity: str
+    commits: dict[str, str]  # of what it names on the Hub
     entry: dict[str, Any] = field(default_factory=dict)  # in the sweep
 
 

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from experiments import cli
 from experiments.config import checks
 from experiments.config.errors import ConfigError
+from experiments.config.model_files import named
 from experiments.reports import sweep_summary
 from experiments.runs import sweeps
 from experiments.runs.identity import job_identity
@@ -100,13 +101,19 @@ class ProcessLauncher(Launcher):
         with read_write(config.hydra):
             config.hydra.sweep.subdir = str(config.hydra.sweep.subdir)  # resolved for this job, not a later one
         plain: dict[str, Any] = {"overrides": [*overrides]}  # if a value is missing
-        refusal = ""
+        refusal, commits = "", {}
         try:
             plain = cli.resolve(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
             checks.check(plain)
+            if [*named(plain)]:
+                from experiments.config import hub  # it takes a while
+
+                commits = hub.commits(plain)  # asked here, once for all jobs
         except ConfigError as error:
             refusal = str(error)
-        return Job(overrides, config, plain, refusal, job_identity(plain, config.hydra.job.name))
+        keys = cli.swept_keys(self.config)
+        identity = job_identity(plain, config.hydra.job.name, commits=commits, swept=keys)
+        return Job(overrides, config, plain, refusal, identity, commits)
 
     def _begin(self, folder: Path, lock: FileLock, earlier: dict[str, Any] | None) -> None:
         """Make a directory this sweep's."""
@@ -196,10 +203,12 @@ class ProcessLauncher(Launcher):
                 config.run_name = sweep_summary.job_name(entry["point"])
             if "group" in (config.get("tracking") or {}) and config.tracking.group is None:
                 config.tracking.group = self.sweep["name"]
-        frozen = {"module": self.module, "function": self.function, "arguments": [*self.own, *job.overrides]}
+        frozen: dict[str, Any] = {"module": self.module, "function": self.function}
+        frozen["arguments"] = [*self.own, *job.overrides]
         path = frozen_path(self.dir, entry)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(pickle.dumps(frozen | {"config": config, "memory_limit": self.wanted.memory_limit}))
+        frozen |= {"config": config, "commits": job.commits, "memory_limit": self.wanted.memory_limit}
+        path.write_bytes(pickle.dumps(frozen))
 
     def _save(self, status: str = "running") -> None:
         self.sweep |= {"status": status, "end": None if status == "running" else now()}
