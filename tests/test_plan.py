@@ -216,3 +216,21 @@ def test_sweep_is_planned_all_jobs_at_once_on_slurm_and_one_by_one_in_hydras_own
     printed = capsys.readouterr().out
     assert "Jobs:   2: 2 to run" in printed and "2 jobs at once" in printed
     assert "Start:  python -m experiments.train -m hydra/launcher=slurm seed=1,2" in printed
+
+
+def test_what_the_recipe_takes_of_a_gpu_is_planned_without_weights(here, monkeypatch, capsys):
+    line = ["model=qwen3vl_2b", "data=vdr_en"]
+    assert run_plan(monkeypatch, *line, "--gpu", "24GB") == 0
+    page = capsys.readouterr().out
+    assert "GiB of a GPU, at the most; counted, not measured" in page
+    assert "GPU:    24 GB: fits, in mini-batches of 512 tokens, which are chosen there" in page
+    assert page.endswith("Start:  python -m experiments.train model=qwen3vl_2b data=vdr_en\n")
+    assert run_plan(monkeypatch, *line, "model.dtype=float32", "--gpu=24GB") == 2
+    assert "24 GB has 22.5 GiB: type model.dtype=bfloat16 loss.mini_batch_num_tokens=512" in capsys.readouterr().out
+    assert run_plan(monkeypatch, *line) == 0
+    page = capsys.readouterr().out
+    assert all(f"GPU:    {card}" in page for card in ("RTX 4090 (24 GB)", "L40S (48 GB)", "A100-80GB (80 GB)"))
+    assert run_plan(monkeypatch, "--gpu") == 2
+    assert capsys.readouterr().err.startswith("error: --gpu=: type a size such as 24GB")
+    assert run_plan(monkeypatch, "model=qwen3vl_tiny") == 0
+    assert "Memory:" not in capsys.readouterr().out  # a twin fits anywhere

@@ -1,4 +1,5 @@
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,8 +9,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import pytrec_eval
+import torch
 from PIL import Image
 from safetensors.numpy import load_file
+from safetensors.torch import load_file as load_torch_file
 from sentence_transformers import SentenceTransformer
 
 from experiments.config.errors import ConfigError
@@ -172,6 +175,25 @@ def test_a_killed_run_resumes_to_the_same_weights_and_metrics(undisturbed, cache
     resumed = json.loads((folder / "metrics.json").read_text())
     for tag in ("base", "final"):
         assert resumed[tag] == json.loads(json.dumps(expected[tag]))
+
+
+def test_a_run_of_bfloat16_weights_keeps_small_updates_and_resumes_bit_for_bit(config, tmp_path):
+    overrides = ["model.dtype=bfloat16", "trainer.learning_rate=2e-5", "trainer.eval_strategy=no", "tracking=none"]
+    overrides += ["trainer.save_strategy=steps", "trainer.save_steps=3", "trainer.num_train_epochs=1"]
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    train(config(*overrides), whole, name="whole", choices=CHOICES)
+    shutil.copytree(whole, again, ignore=shutil.ignore_patterns("final", "checkpoint-6", "metrics.json"))
+    record = json.loads((again / "run.json").read_text())
+    record["status"] = record["attempts"][0]["status"] = "killed"
+    (again / "run.json").write_text(json.dumps(record))
+    train(config(*overrides), again, name="again", choices=CHOICES)
+    weights, resumed = (load_torch_file(folder / "final" / "model.safetensors") for folder in (whole, again))
+    assert all(resumed[name].equal(weights[name]) for name in weights)
+    states = torch.load(whole / "checkpoints" / "checkpoint-6" / "optimizer.pt")["state"].values()
+    assert {state["exp_avg"].dtype for state in states} == {torch.bfloat16}
+    first = load_torch_file(whole / "checkpoints" / "checkpoint-3" / "model.safetensors")
+    moved = [float((weights[name] != first[name]).float().mean()) for name in weights if weights[name].dim() == 2]
+    assert sum(moved) / len(moved) > 0.1  # AdamW rounding to the nearest moves hardly any
 
 
 def test_a_run_that_first_trains_its_warm_start_trains_in_its_own_precision(config, cache, tmp_path):

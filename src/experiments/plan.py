@@ -27,12 +27,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
 from experiments.config import checks, fits_memory
+from experiments.config.architecture import read_architecture
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
 from experiments.config.model_files import named
 from experiments.config.options import CONFIG_NAME
+from experiments.reports.footprint import needs
 from experiments.reports.tables import energy_text, markdown_table, shown, time_text
-from experiments.runs import sweeps
+from experiments.runs import footprint, sweeps
 from experiments.runs.estimate import Estimate, Past, estimate, past_runs
 from experiments.runs.identity import job_identity
 from experiments.runs.provenance import visible_gpus
@@ -40,9 +42,9 @@ from experiments.runs.run import is_done
 
 _HELP = """Say what a sweep would do, without doing it; loads no weights.
 
-  python -m experiments.plan [group=option[,option] ...] [key=value[,value] ...]
+  python -m experiments.plan [group=option[,option] ...] [key=value[,value] ...] [--gpu 24GB|"RTX 4090"]
 
-Type the overrides of the sweep. Exit code 2 if a job would be refused.
+Type the overrides of the sweep, and the GPU if it isn't the one at hand. Exit code 2 if a job would be refused.
 """
 PATIENCE_S = 1.5  # with the Hub
 _LAUNCHES_HERE = (".ProcessLauncher", ".BasicLauncher")  # not on other nodes
@@ -65,12 +67,15 @@ class Job:
     assumed: set[str] = field(default_factory=set)  # what of this the Hub wasn't asked for
 
 
-def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[DictConfig, list[Job]]:
+def compose(
+    overrides: Sequence[str], config_dir: str | None = None, gpu: footprint.Gpu | None = None
+) -> tuple[DictConfig, list[Job]]:
     """Return the sweep's config and the jobs that `experiments.train -m` would run, in their order, each checked.
 
     Args:
         overrides: As typed.
         config_dir: The user's own options, as `--config-dir` names them.
+        gpu: That each job must fit; None: not known.
 
     Raises:
         ConfigError: If another sweeper than Hydra's basic one chooses the jobs while it runs.
@@ -98,6 +103,8 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Di
             checks.check(job.config)
             if str(launcher._target_).endswith(_LAUNCHES_HERE) and launcher.get("memory_limit") is None:
                 fits_memory.check(job.config["loss"])
+            if gpu and (architecture := read_architecture(job.config["model"])):
+                footprint.check(job.config, architecture, gpu)
         except ConfigError as error:
             job.status, job.error = "refused", str(error)
         jobs.append(job)
@@ -235,22 +242,50 @@ def _at_once(seconds: float, known: Sequence[Estimate], num_at_once: int) -> str
     return f"{time_text(least)} to {time_text(seconds)}{sure}, {num_at_once} jobs at once"
 
 
+def _needs(jobs: Sequence[Job], gpu: footprint.Gpu | None) -> str | None:
+    """Return what the job needs that needs the most of a GPU; None where no model's architecture is known."""
+    known = [(job, found) for job in jobs if (found := read_architecture(job.config.get("model") or {}))]
+    if not known:
+        return None
+    job, model = max(known, key=lambda each: footprint.footprint(each[0].config, each[1]).gpu)
+    title = f"\nThe largest is job {job.number}:" if len(jobs) > 1 else ""
+    return f"{title}\n{needs(job.config, model, [gpu] if gpu else [*map(footprint.parse_gpu, footprint.COMMON)])}"
+
+
+def _take_gpu(arguments: list[str]) -> footprint.Gpu | None:
+    """Take --gpu out of what was typed, which Hydra doesn't know."""
+    for place, argument in enumerate(arguments):
+        if argument.partition("=")[0] == "--gpu":
+            flag, _, value = argument.partition("=")
+            del arguments[place]
+            if not value and place < len(arguments):
+                value = arguments.pop(place)
+            return footprint.parse_gpu(value)
+    return None
+
+
 def main() -> int:
     """Print the plan of the sweep on the command line and return the exit code."""
     if {"--help", "-h"} & {*sys.argv[1:]}:
         sys.stdout.write(_HELP)
         return 0
     cli.drop_null_recipe(sys.argv)
+    try:
+        gpu = _take_gpu(sys.argv)
+    except ConfigError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     arguments = sys.argv[1:]
     if not (typed_sweep := bool({"-m", "--multirun"} & {*arguments})):
         sys.argv.insert(1, "-m")  # so that mistakes are explained as those of a sweep
     try:
+        gpu = gpu or footprint.gpu_here()
         typed = cli.parse_arguments()
         version.setbase(cli.HYDRA_VERSION_BASE)
         JobRuntime.instance().set("name", "train")
         setup_globals()
         Plugins.instance()
-        master, jobs = compose(typed.overrides, typed.config_dir)
+        master, jobs = compose(typed.overrides, typed.config_dir, gpu)
     except Exception as error:  # of whatever kind Hydra raises for a mistake
         sys.stderr.write(f"error: {one_line(cli.explain(error))}\n")
         return 2
@@ -266,6 +301,8 @@ def main() -> int:
         num_at_once = min(int(n_jobs), len(visible_gpus()) or int(n_jobs))
     country = next((code for job in jobs if (code := select(job.config, "tracking.country_iso_code"))), None)
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")
+    if text := _needs(jobs, gpu):
+        sys.stdout.write(f"{text}\n")
     if any(job.status == "refused" for job in jobs):
         return 2
     of_a_sweep = any(job.point for job in jobs) or any(each.startswith(_SWEEPS_ALONE) for each in typed.overrides)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from experiments.data.types import Data
     from experiments.evaluation.results import Evaluation, Evaluator
+    from experiments.runs.footprint import Gpu
     from experiments.runs.record import Record
     from experiments.runs.tracking import Tracker
     from experiments.training.losses import Matryoshka
@@ -35,6 +36,18 @@ def build(node: dict[str, Any]) -> Any:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
         raise error.__cause__ or error from None
+
+
+def gpu_at_hand() -> Gpu | None:
+    """Return the GPU that this process trains on."""
+    import torch
+
+    from experiments.runs.footprint import Gpu, peak_of
+
+    if not torch.cuda.is_available():
+        return None
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    return Gpu(properties.name, properties.total_memory, peak_of(properties.name))
 
 
 def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[str, str]:
@@ -223,8 +236,12 @@ def selections(matryoshka: Matryoshka, trainer: RunTrainer) -> list[str]:
 
 def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
     """Save the model with its card, whole or not at all."""
+    from sentence_transformers.base.modules import Router
+
     from experiments.reports.run_report import add_comparison
 
+    if isinstance(model[0], Router):
+        model.float()  # the library alone gives an encoder the dtype that is saved, and what follows it float32
     if truncate_dim is not None:
         model.truncate_dim = truncate_dim  # type: ignore[assignment]  # an embedder's
     staging = folder.with_name(f".{folder.name}.partial")

@@ -28,6 +28,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     """
     from experiments.config import fits_memory
     from experiments.models import push
+    from experiments.runs.footprint import loss_that_fits
     from experiments.runs.metrics_file import load_metrics
     from experiments.runs.record import keep_record
     from experiments.runs.run import read_record
@@ -45,6 +46,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     from experiments.models.adapters import merge_adapter
 
     fits_memory.check(config["loss"], torch.cuda.is_available())
+    loss_node = loss_that_fits(config, stages.gpu_at_hand())
     with keep_record(output_dir, config, name=name) as record:
         record.update(commits=commits, choices=choices)
         data: Data = stages.build(config["data"])
@@ -52,7 +54,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         args = stages.make_arguments(config, output_dir, data)
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
             model, matryoshka = stages.make_model(config)
-            loss = matryoshka.wrap(model, stages.build(config["loss"])(model))
+            loss = matryoshka.wrap(model, stages.build(loss_node)(model))
             evaluator = stages.make_evaluator(config, data, matryoshka)
 
             metrics = stages.describe(config, choices, data, model, evaluator)

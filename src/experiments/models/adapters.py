@@ -23,8 +23,8 @@ def add_peft(model: BaseModel, peft: PeftConfig | None) -> None:
     """Add an adapter to the transformer of an embedder or a reranker; from then on it alone is trained there.
 
     Modules after the transformer (a Dense that scores, for instance) are trained as before. An adapter that the model
-    was saved with goes on being trained. What is saved is the adapter, with the absolute path or the Hub name of the
-    model that it belongs to.
+    was saved with goes on being trained. Adapters are float32 whatever their base is: bfloat16 loses small updates.
+    What is saved is the adapter, with the absolute path or the Hub name of the model that it belongs to.
 
     Raises:
         ConfigError: If it fits no module of the model, or the model has an adapter already.
@@ -33,19 +33,19 @@ def add_peft(model: BaseModel, peft: PeftConfig | None) -> None:
     has_adapter = getattr(backbone, "_hf_peft_config_loaded", False)
     if has_adapter and peft is not None:
         raise ConfigError("model.peft: this model has an adapter already, which is trained on; type model.peft=null")
-    if has_adapter:
-        from peft.functional import set_requires_grad
-
-        for name, config in backbone.peft_config.items():  # PEFT takes one that was loaded for finished
-            config.inference_mode = False
-            set_requires_grad(backbone, name, requires_grad=True)
-    if peft is None:
+    if peft is None and not has_adapter:
         return
-    try:
-        model.add_adapter(peft)
-    except (TypeError, ValueError) as error:  # what PEFT raises where target_modules fit nothing
-        raise ConfigError(f"model.peft: {error}") from error
-    for config in backbone.peft_config.values():
+    from peft.functional import cast_adapter_dtype, set_requires_grad
+
+    if peft is not None:
+        try:
+            model.add_adapter(peft)
+        except (TypeError, ValueError) as error:  # what PEFT raises where target_modules fit nothing
+            raise ConfigError(f"model.peft: {error}") from error
+    for name, config in backbone.peft_config.items():
+        config.inference_mode = False  # PEFT takes one that was loaded for finished
+        set_requires_grad(backbone, name, requires_grad=True)
+        cast_adapter_dtype(backbone, name)  # PEFT itself does so only where it wraps the model
         if (base := Path(config.base_model_name_or_path)).exists():
             config.base_model_name_or_path = str(base.resolve())
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

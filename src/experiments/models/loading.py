@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -89,5 +90,10 @@ def _choose_attention(asked: str, dtype: str) -> str:
 
 
 def has_bfloat16() -> bool:
-    """Return whether the GPU computes in bfloat16 itself."""
+    """Return whether the GPU computes in bfloat16 itself.
+
+    The environment's EXPERIMENTS_BFLOAT16=1 or 0 says so instead: all that is `auto` is then chosen as on such a GPU.
+    """
+    if forced := os.environ.get("EXPERIMENTS_BFLOAT16"):
+        return forced == "1"
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.model import BaseModel
+from sentence_transformers.base.modules import Router
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -37,6 +38,10 @@ def ready(model: Model, name: str, **options: Unpack[LoadingOptions]) -> Model:
     for module in model.modules():
         if isinstance(module, nn.Conv3d) and module.stride == module.kernel_size:
             module.__class__ = PatchProjection
+        elif isinstance(module, Router):
+            routes: Any = module.sub_modules
+            for route in routes.values():  # of the modules of a route the library leaves each its dtype
+                route[1:].to(next(route.parameters()).dtype)
     if options.get("merge_adapter") and options.get("peft") is None:
         adapters.merge_adapter(model)
     adapters.add_peft(model, options.get("peft"))

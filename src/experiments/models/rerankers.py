@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, Unpack
 
+import torch
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder.modules import LogitScore, Transformer
 from sentence_transformers.sentence_transformer.modules import Dense, Pooling
@@ -49,7 +50,7 @@ def make_reranker(
     else:
         head = _linear_head(transformer, true_id, false_id)
     model = CrossEncoder(modules=[transformer, *head], num_labels=1, **described(CrossEncoder, options))
-    return ready(model, name, **options)
+    return score_in_float32(ready(model, name, **options))
 
 
 def load_reranker(name: str, **options: Unpack[LoadingOptions]) -> CrossEncoder:
@@ -58,7 +59,42 @@ def load_reranker(name: str, **options: Unpack[LoadingOptions]) -> CrossEncoder:
     Raises:
         ConfigError: If it can't be loaded.
     """
-    return ready(load_saved(CrossEncoder, name, options), name, **options)
+    return score_in_float32(ready(load_saved(CrossEncoder, name, options), name, **options))
+
+
+class Float32Linear(nn.Linear):
+    """The layer that scores, in float32 whatever the weights and their steps are: bfloat16 scores of near pairs tie.
+
+    Of a language modelling head it computes the answers' logits; the others, which no score takes, are 0.
+    """
+
+    rows: Any = slice(None)  # of the weight: the answers' token ids
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return outputs of shape (..., out_features), in float32."""
+        if input.dtype == self.weight.dtype == torch.float32 and not torch.is_autocast_enabled(input.device.type):
+            return super().forward(input)
+        outputs = input.new_zeros(*input.shape[:-1], self.out_features, dtype=torch.float32)
+        with torch.autocast(input.device.type, enabled=False):
+            bias = None if self.bias is None else self.bias[self.rows].float()
+            outputs[..., self.rows] = nn.functional.linear(input.float(), self.weight[self.rows].float(), bias)
+        return outputs
+
+
+def score_in_float32(model: CrossEncoder) -> CrossEncoder:
+    """Let the layer that scores do so in float32; a Dense, trained from its start, holds its weights so too."""
+    for module in model:
+        if isinstance(module, Dense) and module.module_output_name == "scores":
+            module.linear.__class__ = Float32Linear
+            module.float()
+        elif isinstance(module, LogitScore):
+            backbone: Any = model.transformers_model
+            answers = (module.true_token_id, module.false_token_id)
+            if isinstance(backbone.get_output_embeddings(), nn.Linear):  # an adapter of it is none
+                head: Any = backbone.get_output_embeddings()
+                head.__class__ = Float32Linear
+                head.rows = [each for each in answers if each is not None]
+    return model
 
 
 def _token_id(tokenizer: Any, token: str) -> int:

@@ -29,6 +29,7 @@ from experiments.training import mini_batch
 from experiments.training.losses import CachedMultipleNegativesRankingLoss
 from experiments.training.sampler import NoDuplicatesByBytes
 from experiments.training.shared_memory import fit_workers
+from experiments.training.stochastic_adamw import StochasticAdamW
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,8 @@ class RunArguments(BaseTrainingArguments):
         resume: What the entry point resumes: None, `auto` or a run's directory.
         eval_loss: Compute the loss on the evaluation rows too, at each evaluation.
         bf16: `auto` is where the GPU has it.
+        optim: `auto` is `StochasticAdamW` for bfloat16 weights, whose small updates AdamW would round away, and the
+            library's AdamW for all others.
         batch_sampler: How rows become batches, by a name of the library or as `NoDuplicatesByBytes` does.
         dataloader_persistent_workers: `auto` keeps the workers, if there are any, from one evaluation to the next.
     """
@@ -58,6 +61,7 @@ class RunArguments(BaseTrainingArguments):
     resume: str | None = None
     eval_loss: bool = True
     bf16: Literal["auto"] | bool = "auto"  # type: ignore[assignment]
+    optim: str = "auto"
     batch_sampler: BatchSampler = "no_duplicates_by_bytes"
     report_to: str = "none"  # tracking has a callback of its own
     dataloader_persistent_workers: Literal["auto"] | bool = "auto"  # type: ignore[assignment]
@@ -71,6 +75,9 @@ class RunArguments(BaseTrainingArguments):
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
         if self.dataloader_persistent_workers == "auto":
             self.dataloader_persistent_workers = self.dataloader_num_workers > 0
+        self.optim_is_open = self.optim == "auto"
+        if self.optim_is_open:
+            self.optim = self.default_optim
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
         if self.n_gpu > 1:  # the library would copy the model to each and scatter the batch, which breaks pages apart
@@ -106,6 +113,16 @@ class RunTrainer(BaseTrainer):
         self.mini_batch: dict[str, Any] | None = None  # what `loss.mini_batch_size=auto` found
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(Progress)
+
+    def get_optimizer_cls_and_kwargs(  # type: ignore[override]  # static in transformers, a method in the library
+        self, args: Any, model: Any = None
+    ) -> tuple[Any, Any]:
+        """Return the library's choice, or ours where `optim=auto` meets bfloat16 weights."""
+        chosen, options = super().get_optimizer_cls_and_kwargs(args, model)
+        if args.optim_is_open and any(map(is_rounded, self.model.parameters())):
+            logger.info("bfloat16 weights: AdamW rounds them at random, so that small updates count (trainer.optim)")
+            return StochasticAdamW, {key: value for key, value in options.items() if key not in ("fused", "foreach")}
+        return chosen, options
 
     @property
     def cached_loss(self) -> CachedMultipleNegativesRankingLoss | None:
@@ -244,6 +261,11 @@ class Trainer(RunTrainer, SentenceTransformerTrainer):
 
 
 TrainingArguments.trainer_class = Trainer
+
+
+def is_rounded(parameter: nn.Parameter) -> bool:
+    """Return whether a weight is trained that bfloat16 rounds."""
+    return parameter.requires_grad and parameter.dtype == torch.bfloat16
 
 
 def tasks(columns: list[str]) -> dict[str, str]:
