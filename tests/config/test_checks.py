@@ -42,7 +42,7 @@ def run(*arguments, cwd, **environment):
         (["loss=3"], "loss=3 is unknown: loss is one of bce, cached_mnrl"),
         (["model=qwen3vl_tny"], "did you mean model=qwen3vl_tiny?"),
         (["modle=saved"], "modle is unknown; did you mean model?"),
-        (["optim=3"], "optim is unknown; known: seed, run_name, cache_dir, loss"),
+        (["sampling=3"], "sampling is unknown; known: seed, run_name, cache_dir, loss"),
         (["mini_batch_size=4"], "mini_batch_size is unknown; did you mean loss.mini_batch_size?"),
         (["trainer.lr=1"], "did you mean trainer.learning_rate?"),
         (["trainer.gradient_accumulation_steps=2"], "type +trainer.gradient_accumulation_steps=2"),
