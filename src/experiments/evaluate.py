@@ -21,6 +21,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
 
     It takes what `cli.launch` gives. Returned is what `metrics.json` holds; the model's metrics stand under `base`.
     """
+    from experiments.config import hub
     from experiments.runs.record import keep_record
 
     commits = stages.check_sources(config, begun_with={})
@@ -30,6 +31,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
             model, matryoshka = stages.make_model(config)
             evaluator = stages.make_evaluator(config, data, matryoshka)
+            record.update(commits=commits | hub.adapter_bases(config, commits))
 
             evaluation = stages.run_evaluator(evaluator, model, output_dir, "base")
             if evaluation is None:  # what follows is for the main process

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from experiments.config import cards
 from experiments.config.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunA
 
     # The library would push every checkpoint; here the finished model is pushed.
     arguments = config["trainer"] | {"output_dir": str(output_dir / "checkpoints"), "push_to_hub": False}
+    if arguments.get("card_examples") == "auto":
+        arguments["card_examples"] = not cards.is_own(config["data"])
     if arguments.get("load_best_model_at_end") and arguments.get("metric_for_best_model") is None:
         metric = get_class(config["evaluator"]["_target_"]).metric  # type: ignore[attr-defined]
         arguments |= {"metric_for_best_model": f"eval_{data.name}_{metric}", "greater_is_better": True}
@@ -127,6 +130,16 @@ def make_model(config: dict[str, Any]) -> tuple[BaseModel, Matryoshka]:
     transformers_logging.disable_progress_bar()  # its bars, of a moment each, would bury those of the work
     model = build(config["model"])
     return model, build(config["matryoshka"])(embedding_dim(model))
+
+
+def keep_card_to_data(model: BaseModel, config: dict[str, Any], choices: dict[str, str], output_dir: Path) -> None:
+    """Leave out of the model card what our options say of a recipe's data where it isn't trained on; see `cards`."""
+    from omegaconf import OmegaConf
+
+    file = output_dir / ".hydra" / "overrides.yaml"
+    overrides = map(str, OmegaConf.load(file)) if file.exists() else []
+    for field in cards.unfounded(config["data"], choices, overrides):
+        setattr(model.model_card_data, field, [] if field == "language" else None)
 
 
 def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -> Evaluator:

@@ -26,7 +26,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     It takes what `cli.launch` gives; an unfinished run of the same config in the directory is taken up; of a finished
     one, whose model is still to be pushed, that alone is done. Returned is what `metrics.json` holds.
     """
-    from experiments.config import fits_memory
+    from experiments.config import fits_memory, hub
     from experiments.models import push
     from experiments.runs.footprint import loss_that_fits
     from experiments.runs.metrics_file import load_metrics
@@ -54,8 +54,10 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         args = stages.make_arguments(config, output_dir, data)
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
             model, matryoshka = stages.make_model(config)
+            stages.keep_card_to_data(model, config, choices, output_dir)
             loss = matryoshka.wrap(model, stages.build(loss_node)(model))
             evaluator = stages.make_evaluator(config, data, matryoshka)
+            record.update(commits=commits | hub.adapter_bases(config, commits))
 
             metrics = stages.describe(config, choices, data, model, evaluator)
             metrics |= stages.evaluate_base(evaluator, model, output_dir)

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 from hub_standins import DOODLES
-from huggingface_hub import constants
+from huggingface_hub import constants, snapshot_download
 from safetensors.numpy import save_file
 
-from experiments.config.hub import check_sources, commit
+from experiments.config.hub import adapter_bases, check_sources, commit
 
 CLIP = "sentence-transformers/clip-ViT-L-14"
 EVALUATE = "python -m experiments.evaluate data=vdr_en data.num_eval_rows=2 tracking=none model=saved model.name="
@@ -91,6 +91,23 @@ def test_a_run_that_goes_on_takes_the_commit_that_it_began_with(hub, model, stan
     config = {"model": {"_target_": "experiments.models.embedders.load_embedder", "name": model}}
     check_sources(config, begun_with={model: began})
     assert commit("model", model) == began != moved
+
+
+def test_the_commit_of_an_adapters_base_is_known_once_it_is_loaded(hub, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": model}))
+    adapter = hub.publish("models", "moods/adapter", tmp_path / "adapter")
+    snapshot_download("moods/adapter", revision=adapter, cache_dir=tmp_path / "cache", endpoint=hub.url)
+    target = {"_target_": "experiments.models.embedders.load_embedder"}
+    for name in ("moods/adapter", str(tmp_path / "adapter")):
+        config, found = {"model": target | {"name": name}}, {"moods/adapter": adapter}
+        assert adapter_bases(config, found) == {}
+    snapshot_download(model, allow_patterns="config.json", cache_dir=tmp_path / "cache", endpoint=hub.url)
+    for name in ("moods/adapter", str(tmp_path / "adapter")):
+        config, found = {"model": target | {"name": name}}, {"moods/adapter": adapter}
+        assert adapter_bases(config, found) == {model: hub.repositories["models", model].commits[-1].sha}
 
 
 def test_a_part_that_is_not_there_is_refused_before_the_weights_are_downloaded(typed, hub, tmp_path):

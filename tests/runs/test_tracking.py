@@ -400,6 +400,13 @@ def test_two_countries_differ_as_their_electricity_does(tracked, tmp_path):
     assert intensity["POL"] > 5 * intensity["FRA"]
 
 
+def test_energy_of_one_host_of_several_is_said_to_be_that(tracked, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with tracked(energy=True) as tracker:
+        assert tracker.energy()["method"].endswith("ed without the other hosts")
+
+
 def test_energy_is_the_sum_over_the_attempts_of_a_run(tracked, tmp_path):
     with pytest.raises(RuntimeError), tracked(energy=True) as tracker:
         sum(number * number for number in range(2_000_000))

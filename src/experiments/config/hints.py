@@ -29,7 +29,7 @@ def nearest(name: str, candidates: Iterable[str]) -> list[str]:
 def hint(name: str, candidates: Iterable[str], listed: Iterable[str] = ()) -> str:
     """Return `did you mean ...?`, or the list of what there is where nothing is near."""
     near = nearest(name, candidates)
-    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(listed)}"
+    return f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(listed) or 'none'}"
 
 
 def unknown_option(group: str, option: str, options: Sequence[str]) -> str:

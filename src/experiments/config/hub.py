@@ -25,7 +25,7 @@ from huggingface_hub import constants, errors
 from huggingface_hub.utils import httpx, validate_repo_id
 
 from experiments.config.errors import ConfigError, one_line, refuse
-from experiments.config.model_files import are_renamed, check_parts, local_folder, named, weights_here
+from experiments.config.model_files import adapter_base, are_renamed, check_parts, local_folder, named, weights_here
 
 TIMEOUT_S = 3.0
 TRIES = 5  # of a question that the Hub is too busy to answer
@@ -130,6 +130,25 @@ def last_downloaded(source: Source) -> str | None:
     if not _is_cached(name, revision, kind):
         return None
     return huggingface_hub.resolve_revision(name, revision=revision, repo_type=kind, local_files_only=True).resolved
+
+
+def adapter_bases(config: dict[str, Any], found: dict[str, str]) -> dict[str, str]:
+    """Return the commits of the models that adapters were loaded onto, by name: an adapter can't say which it needs.
+
+    Args:
+        config: The resolved config, whose models are loaded: what the cache holds of a base is what was taken.
+        found: What `check_sources` returned.
+    """
+    bases = {}
+    for name in [node["name"] for key, node in named(config) if key.endswith(".name")]:
+        folder = local_folder(name)
+        if folder is None:
+            cached = huggingface_hub.try_to_load_from_cache(name, "adapter_config.json", revision=found.get(name))
+            folder = Path(cached).parent if isinstance(cached, str) else None
+        base = adapter_base(folder) if folder else None
+        if base is not None and local_folder(base) is None:
+            bases[base] = last_downloaded(Source(base, base, base, None, "model", OFFLINE))
+    return {base: commit for base, commit in bases.items() if commit is not None}
 
 
 def _weights(name: str, revision: str | None) -> list[str] | None:

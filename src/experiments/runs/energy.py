@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,8 @@ def _indices(gpus: Collection[str]) -> list[int]:
 def _methods(tracker: OfflineEmissionsTracker, used: EmissionsData, has_gpus: bool) -> dict[str, str]:
     """Return how the figure of each part of the machine is found, which CodeCarbon has in private alone."""
     methods = {"gpu": NOT_MEASURED} if has_gpus else {}
+    if os.environ.get("LOCAL_WORLD_SIZE") != os.environ.get("WORLD_SIZE"):  # torchrun sets both
+        methods["other hosts"] = NOT_MEASURED
     for part in tracker._hardware:
         name = type(part).__name__.lower()
         is_counted = part._mode in COUNTERS if name == "cpu" else name != "ram"

@@ -50,6 +50,8 @@ class RunArguments(BaseTrainingArguments):
 
     Args:
         resume: What the entry point resumes: None, `auto` or a run's directory.
+        card_examples: Show training and evaluation rows, with their pages, on the model card (`auto`, which the entry
+            point resolves by the data, is no).
         eval_loss: Compute the loss on the evaluation rows too, at each evaluation.
         bf16: `auto` is where the GPU has it.
         optim: `auto` is `StochasticAdamW` for bfloat16 weights, whose small updates AdamW would round away, and the
@@ -61,6 +63,7 @@ class RunArguments(BaseTrainingArguments):
     trainer_class: ClassVar[Any]  # trains with these arguments
 
     resume: str | None = None
+    card_examples: Literal["auto"] | bool = "auto"
     eval_loss: bool = True
     bf16: Literal["auto"] | bool = "auto"  # type: ignore[assignment]
     optim: str = "auto"
@@ -111,6 +114,8 @@ class RunTrainer(BaseTrainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if kwargs["args"].card_examples is not True:
+            take_rows_off_card(self.model.model_card_data)
         fit_workers(self.args, self.data_collator, self.train_dataset, self.eval_dataset)
         self.mini_batch: dict[str, Any] | None = None  # what `loss.mini_batch_size=auto` found
         if self.pop_callback(ProgressCallback) is not None:
@@ -272,6 +277,14 @@ class Trainer(RunTrainer, SentenceTransformerTrainer):
 
 
 TrainingArguments.trainer_class = Trainer
+
+
+def take_rows_off_card(card: Any) -> None:
+    """Take off a model card what the library has put there of the data's content; sizes and statistics stay."""
+    card.widget, card.usage_examples = [], None
+    for described in (*card.train_datasets, *card.eval_datasets):
+        for key in ("examples", "examples_table", "_example_columns"):
+            described.pop(key, None)
 
 
 def is_rounded(parameter: nn.Parameter) -> bool:

@@ -1,0 +1,32 @@
+"""What a model card may say and show: what an option claims holds for its recipe's data, not for one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from experiments.config.options import CONF
+
+PUBLIC = {  # what the recipes name
+    "tomaarsen/llamaindex-vdr-en-train-preprocessed",
+    "llamaindex/vdr-multilingual-train",
+    "julianmoraes/doodles-captions-manual",
+}
+CLAIMS = ("language", "license", "model_name")
+
+
+def is_own(data: Mapping[str, Any]) -> bool:
+    """Return whether a config's data is the user's: neither drawn here nor that of a recipe."""
+    path = data.get("path")
+    is_drawn = str(data["_target_"]).startswith("experiments.data.drawn.") or isinstance(path, dict)
+    return not is_drawn and path not in PUBLIC
+
+
+def unfounded(data: Mapping[str, Any], choices: Mapping[str, str], overrides: Iterable[str]) -> list[str]:
+    """Return the fields of the card whose values, from our options, were made for other data, and weren't typed."""
+    options = [(group, choices[group]) for group in ("model", "experiment") if choices.get(group, "null") != "null"]
+    ours = all((CONF / group / f"{option}.yaml").is_file() for group, option in options)
+    typed = {each.lstrip("+").partition("=")[0] for each in overrides}
+    if not is_own(data) or not ours:
+        return []
+    return [field for field in CLAIMS if not typed & {"model.card", f"model.card.{field}"}]
