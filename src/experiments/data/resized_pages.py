@@ -1,8 +1,8 @@
 """Pages at the size that the model sees: decoded and resized in threads, and kept on disk where they are read again.
 
 The model's image processor resizes such a page no further, so that the model sees the very same pixels as if it had
-been given the page itself: transparency on white, as the processor has it (an image that the library opens by its
-name has it on black).
+been given the page itself: transparency on white, as the processor has it. (Of an image that the library opens by its
+name the alpha is dropped, and what was hidden, black mostly, is seen.)
 """
 
 from __future__ import annotations
