@@ -233,7 +233,7 @@ def test_a_run_goes_on_with_the_data_it_began_with_alone(composed, tmp_path, mon
     config, run = composed("data=table", *files, *few), {"name": "again", "choices": CHOICES}
     write("train"), write("eval")
     with monkeypatch.context() as patch:
-        patch.setattr("experiments.stages.fit", lambda trainer: sys.exit(1))  # it is interrupted
+        patch.setattr("experiments.stages.fit", lambda *_, **__: sys.exit(1))  # it is interrupted
         with pytest.raises(SystemExit):
             train(config, tmp_path / "run", **run)
     for changed, said in (("train", "the training rows of data.train="), ("eval", "the evaluation of data.eval=")):

@@ -222,8 +222,9 @@ def describe(
     }
 
 
-def fit(trainer: RunTrainer) -> None:
-    """Train, from the newest complete checkpoint if there is one."""
+def fit(trainer: RunTrainer, *, merge: bool | None = False) -> None:
+    """Train, from the newest complete checkpoint if there is one, and merge a trained adapter if that is asked for."""
+    from experiments.models.adapters import merge_adapter
     from experiments.training.trainer import last_checkpoint
 
     if checkpoint := last_checkpoint(Path(trainer.args.output_dir or ".")):
@@ -231,6 +232,8 @@ def fit(trainer: RunTrainer) -> None:
     trainer.train(resume_from_checkpoint=checkpoint)
     # Off with the autocast that training put around the model: base and final are evaluated alike.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    if merge:
+        merge_adapter(trainer.model)
 
 
 def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | None:

@@ -43,8 +43,6 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     push.check(config["trainer"], name)
     import torch
 
-    from experiments.models.adapters import merge_adapter
-
     fits_memory.check(config["loss"], torch.cuda.is_available())
     loss_node = loss_that_fits(config, stages.gpu_at_hand())
     with keep_record(output_dir, config, name=name) as record:
@@ -63,9 +61,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             metrics |= stages.evaluate_base(evaluator, model, output_dir)
 
             trainer = stages.make_trainer(args, data, model, loss, evaluator, tracker)
-            stages.fit(trainer)
-            if config["model"].get("merge_adapter"):
-                merge_adapter(model)
+            stages.fit(trainer, merge=config["model"].get("merge_adapter"))
 
             evaluation = stages.run_evaluator(evaluator, model, output_dir, "final")
             if evaluation is None:  # what follows is for the main process
