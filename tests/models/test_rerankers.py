@@ -20,10 +20,12 @@ from experiments.evaluate import evaluate
 from experiments.evaluation.metrics import order, reranking_metrics
 from experiments.evaluation.query_values import read_query_values
 from experiments.evaluation.reranking import Candidates, RerankingEvaluator
+from experiments.evaluation.verdict import judge
 from experiments.models.ready import describe
 from experiments.models.rerankers import load_reranker, make_reranker, teach_pair_roles
 from experiments.models.tiny.qwen3_5 import build_qwen3_5
-from experiments.runs.run import load_run
+from experiments.reports.run_report import verdict_sentence
+from experiments.runs.run import Run, load_run
 from experiments.stages import build
 from experiments.train import train
 from experiments.training.reranker_trainer import BinaryCrossEntropyLoss, RerankerTrainingArguments
@@ -224,7 +226,9 @@ def test_metrics_are_the_librarys_where_definitions_agree(model, data):
         assert ours["own_end_to_end_ndcg@10"] < ours["own_ndcg@10"]
 
 
-def test_a_retriever_chooses_the_candidates_and_its_own_order_is_reported(backbone, model, data):
+def test_a_retriever_chooses_the_candidates_and_its_own_order_is_what_a_verdict_is_against(
+    backbone, model, data, tmp_path
+):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
@@ -240,7 +244,14 @@ def test_a_retriever_chooses_the_candidates_and_its_own_order_is_reported(backbo
         assert values["end_to_end_mrr@10"] <= values["mrr@10"]
         assert 0 <= values["retriever_ndcg@10"] <= found
     both = [evaluation.directions[name].values["ndcg@10"] for name in data.directions]
-    assert np.array_equal(evaluation.directions["all"].values["ndcg@10"], np.concatenate(both))
+    together = evaluation.directions["all"].values
+    assert np.array_equal(together["ndcg@10"], np.concatenate(both))
+    evaluation.write(tmp_path / "rankings", "final")
+    metrics = {"primary_metric": "ndcg@10", "evaluation": data.describe(), "final": evaluation.to_json()}
+    verdict = judge(Run(tmp_path, {}, metrics))
+    gained = together["end_to_end_ndcg@10"] - together["retriever_ndcg@10"]
+    assert (verdict["against"], verdict["num_queries"]) == ("retriever", len(gained))
+    assert verdict["difference"] == pytest.approx(gained.mean())
 
 
 def test_candidates_drawn_at_random_are_not_called_end_to_end(model, data):
@@ -292,6 +303,7 @@ def test_a_run_leaves_metrics_report_rankings_and_checkpoints(run):
     assert written["primary_metric"] == "ndcg@10" and len(together["ndcg@10_ci95"]) == 2
     assert together["end_to_end_ndcg@10"] == together["ndcg@10"]  # all are candidates
     report = (folder / "report.md").read_text()
+    assert report.splitlines()[2] == verdict_sentence(written) != "" and written["verdict"]["against"] == "base"
     parts = ("| direction", "| text_to_image |", "import CrossEncoder", "experiment=reranker", "## All metrics, all")
     for part in parts:
         assert part in report
