@@ -135,6 +135,14 @@ def test_a_smaller_gpu_gets_smaller_mini_batches_unless_they_are_typed():
     footprint.check(frozen, read_architecture(frozen["model"]), gpu)
 
 
+def test_processes_of_torchrun_hold_gradients_once_more(monkeypatch):
+    config = composed()
+    model = read_architecture(config["model"])
+    alone = footprint.footprint(config, model).gradients
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert footprint.footprint(config, model).gradients == 2 * alone
+
+
 @pytest.mark.parametrize(
     ("text", "name"), [("RTX 4090", "RTX 4090 (24 GB)"), ("NVIDIA H100 80GB HBM3", "H100 (80 GB)"), ("24gb", "24 GB")]
 )

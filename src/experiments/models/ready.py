@@ -35,7 +35,7 @@ def ready(model: Model, name: str, **options: Unpack[LoadingOptions]) -> Model:
     card: Any = model.model_card_data
     card.local_files_only = all(Path(each).exists() for each in loaded_from)  # else the card would ask the Hub
     for module in model.modules():
-        if isinstance(module, Transformer):  # where its processor says null, as many a SigLIP's, a grey page is an error
+        if isinstance(module, Transformer):  # whose processor may say null, as many a SigLIP's: grey pages then fail
             processor: Any = getattr(module.processor, "image_processor", module.processor)
             if hasattr(processor, "do_convert_rgb"):
                 processor.do_convert_rgb = True
