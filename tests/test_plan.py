@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import time
@@ -88,6 +89,21 @@ def test_refused_and_equal_jobs_are_named_and_the_exit_code_is_2(here, monkeypat
     assert "Start:" not in printed
     assert run_plan(monkeypatch, "model=saved,qwen3vl_tiny") == 2
     assert "job 0 refused: model.name is missing" in capsys.readouterr().out
+
+
+def test_the_gpu_here_is_not_that_of_jobs_elsewhere_and_wrong_values_are_not_counted(here, monkeypatch, capsys):
+    driver = here / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho Tesla T4, 15360\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", str(here), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    recipe = ["model=qwen3vl_2b", "data=vdr_en"]
+    assert run_plan(monkeypatch, *recipe, "hydra/launcher=slurm") == 0
+    assert "A100-80GB (80 GB): fits" in capsys.readouterr().out
+    assert run_plan(monkeypatch, *recipe) == 2
+    assert "Tesla T4 has 15.0 GiB" in capsys.readouterr().out
+    assert run_plan(monkeypatch, *recipe, "trainer.per_device_train_batch_size=eight") == 2
+    assert "expected an integer" in capsys.readouterr().out
 
 
 def test_a_mini_batch_that_no_memory_bounds_is_refused_but_where_the_job_may_find_a_bound(here, monkeypatch, capsys):

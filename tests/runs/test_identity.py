@@ -81,6 +81,17 @@ def test_what_libraries_keep_beside_the_data_and_folders_that_are_not_meant_chan
     assert job_identity(config) == before
 
 
+def test_what_runs_leave_in_a_folder_of_data_changes_nothing(lies, monkeypatch):
+    monkeypatch.chdir(lies)
+    data = {"_target_": "experiments.data.sources.hub.load", "path": "."}
+    before = job_identity({"data": data})
+    for folder in ("outputs/day", "multirun/day"):
+        (lies / folder).mkdir(parents=True)
+        (lies / folder / "metrics.json").write_text("{}")
+    file_stamps.cache_clear()
+    assert job_identity({"data": data}) == before
+
+
 def test_links_in_a_circle_are_followed_once(lies):
     (lies / "model" / "back").symlink_to(lies / "model")
     (lies / "model" / "pages").symlink_to(lies / "pages")

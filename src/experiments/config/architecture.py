@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.utils import httpx
 
 from experiments.config import hub
-from experiments.config.model_files import local_folder
+from experiments.config.model_files import adapter_base, local_folder
 
 DTYPE_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -108,21 +110,32 @@ class Architecture:
 
 
 def read_architecture(model: dict[str, Any]) -> Architecture | None:
-    """Return the sizes of a model by its `config.json`; None where it is of another architecture or can't be read.
+    """Return the sizes of an embedder by its `config.json`; None where it is of another kind or can't be read.
 
     Args:
         model: The config's node. A folder's file is read, or that of a name on the Hub: from the cache, as it was when
             this was written (`architectures.json`), or a few kilobytes from the Hub.
     """
-    name, revision = model.get("name"), model.get("revision")
-    if not isinstance(name, str):
-        return None  # an offline twin, which fits anywhere
+    name = model.get("name")
+    if not isinstance(name, str) or ".rerankers." in str(model.get("_target_")):
+        return None  # an offline twin, which fits anywhere; or pairs, which are batched otherwise
+    try:
+        found = _config_json(name, model.get("revision"))
+        is_known = found is not None and found["model_type"] == "qwen3_vl"
+        return Architecture(found["text_config"], found["vision_config"]) if found and is_known else None
+    except (OSError, ValueError, LookupError, httpx.HTTPError):  # whoever loads it says what is wrong, if anything is
+        return None
+
+
+@functools.cache  # jobs of a sweep share it
+def _config_json(name: str, revision: str | None) -> dict[str, Any] | None:
     folder = local_folder(name)
     cached = folder / "config.json" if folder else try_to_load_from_cache(name, "config.json", revision=revision)
     known = json.loads(Path(__file__).with_name("architectures.json").read_text(encoding="utf-8"))
+    if folder and adapter_base(folder) is not None:
+        return None  # its weights alone are trained
     if not isinstance(cached, str | Path) and name not in known:
         if hub.unreachable() or constants.HF_HUB_OFFLINE:
             return None
         cached = hf_hub_download(name, "config.json", revision=revision)
-    found = json.loads(Path(cached).read_text(encoding="utf-8")) if isinstance(cached, str | Path) else known[name]
-    return Architecture(found["text_config"], found["vision_config"]) if found["model_type"] == "qwen3_vl" else None
+    return json.loads(Path(cached).read_text(encoding="utf-8")) if isinstance(cached, str | Path) else known[name]

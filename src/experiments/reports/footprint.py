@@ -28,7 +28,7 @@ def needs(config: dict[str, Any], model: Architecture, gpus: list[Gpu]) -> str:
     for gpu in gpus:
         overrides = fitting(config, model, gpu.memory)
         verdict = "too small" if overrides is None else f"with {' '.join(overrides)}" if overrides else "fits"
-        if overrides and (budget := smaller_budget(config, model, gpu)):
+        if overrides != [] and (budget := smaller_budget(config, model, gpu)):
             verdict = f"fits, in mini-batches of {budget:,} tokens, which are chosen there"
         lines.append(f"GPU:    {gpu.name}: {verdict}" + (_time(config, found, gpu) if overrides is not None else ""))
     return "\n".join(lines)

@@ -231,9 +231,8 @@ def _commands(run: Run) -> dict[str, str]:
 def _recipe_values(run: Run, sources: list[dict[str, str]], recipe: str | None) -> list[str]:
     """Return what a recipe sets of data, evaluator and dimensions, as overrides; its model is saved."""
     files = [Path(source["path"]) / "experiment" / f"{recipe}.yaml" for source in sources]
-    found: dict[str, Any] = next(
-        (yaml.safe_load(file.read_text(encoding="utf-8")) for file in files if file.is_file()), {}
-    )
+    file = next((file for file in files if file.is_file()), None)
+    found: dict[str, Any] = (yaml.safe_load(file.read_text(encoding="utf-8")) if file else None) or {}
     keys = dotted_keys({group: found[group] for group in _SCORED if group in found})
     values = {key: select(run.record["config"], key) for key in keys}
     return [f"++{key}={show(value)}" for key, value in values.items() if not isinstance(value, dict)]

@@ -40,6 +40,10 @@ GPUS = {
     "L40S": (362, 48), "A6000": (155, 48), "A100-40GB": (312, 40), "A100-80GB": (312, 80), "H100": (989, 80),
     "H200": (989, 141), "B200": (2250, 180),
 }  # fmt: skip
+# Whose pages have 600 x 600 pixels at the least; those of other data may be far smaller than `model.max_pixels`.
+LARGE_PAGES = ("tomaarsen/llamaindex-vdr-en-train-preprocessed", "llamaindex/vdr-multilingual-train")
+BUDGETS = (2048, 1024, 512)  # tokens of a mini-batch
+_SAVING = ("activation_checkpointing", "gradient_checkpointing", "fsdp", "deepspeed", "use_cpu")
 COMMON = ("RTX 4090", "L40S", "A100-80GB")  # of 24, 48 and 80 GB
 
 
@@ -69,12 +73,13 @@ class Footprint:
         return held * FRAGMENTATION + CONTEXT
 
 
-def footprint(config: dict[str, Any], model: Architecture) -> Footprint:
+def footprint(config: dict[str, Any], model: Architecture, largest: int | None = None) -> Footprint:
     """Return what a training takes on a GPU, at the most: every page as large as `model.max_pixels` lets it be.
 
     Args:
         config: The resolved config of a training of an embedder.
         model: From `read_architecture`.
+        largest: Tokens of the largest page, where it is known to be below that.
     """
     node, trainer, data = config["model"], config["trainer"], config["data"]
     dtype = "bfloat16" if node.get("dtype") in (None, "auto") else node["dtype"]
@@ -82,12 +87,13 @@ def footprint(config: dict[str, Any], model: Architecture) -> Footprint:
     count, peft = model.num_parameters(), node.get("peft")
     linears = [*model.text_linears(), *model.vision_linears()]
     adapted = [each for each in linears if peft and is_target(each[0], peft.get("target_modules"))]
-    trained = sum(peft["r"] * (a + b) for _, a, b in adapted) if peft else count
+    trained = sum(peft.get("r", 8) * (a + b) for _, a, b in adapted) if peft else count
     trained_size = 4 if peft else size  # PEFT keeps adapters in float32
     optimizer_name = optimizer_of(config, dtype)
     optimizer = trained * STATES.get(optimizer_name, lambda each: 2 * each)(trained_size)
 
     page = -(-(node.get("max_pixels") or 1280 * model.pixels_per_token) // model.pixels_per_token)
+    page = min(page, largest or page)
     pages = 1 + (data.get("num_negatives") or 0)
     tokens = _mini_batch_tokens(config["loss"], page, pages * trainer["per_device_train_batch_size"])
     kept = model.kept_per_token(dtype, adapter=bool(peft))
@@ -99,10 +105,11 @@ def footprint(config: dict[str, Any], model: Architecture) -> Footprint:
     batches = trainer.get("dataloader_num_workers", 0) * 2 + 1  # PREFETCH_FACTOR, and the one in use
     saved = trained * trained_size if peft else count * size
     once = page * model.flops_per_token(page)
+    copies = 2 if int(os.environ.get("WORLD_SIZE", 1)) > 1 else 1  # torchrun's processes exchange gradients in buckets
     is_cached = "Cached" in str(config["loss"].get("_target_"))
     return Footprint(
         weights=count * size + (trained * trained_size if peft else 0),
-        gradients=trained * trained_size,
+        gradients=trained * trained_size * copies,
         optimizer=optimizer,
         optimizer_name=optimizer_name,
         casts=2 * sum(a * b for _, a, b in linears) if size == 4 else 0,
@@ -159,28 +166,30 @@ def parse_gpu(text: str) -> Gpu:
     Raises:
         ConfigError: If it is neither.
     """
-    wanted = _plain(text)
-    for name, (tflops, gigabytes) in _by_length():
-        if _plain(name) in wanted:
-            return Gpu(f"{name} ({gigabytes} GB)", gigabytes * NOMINAL * GIB, tflops)
-    if match := re.fullmatch(r"(\d+)(gb|gib|g)", wanted):
+    if (name := _card(text)) is not None:
+        tflops, gigabytes = GPUS[name]
+        return Gpu(f"{name} ({gigabytes} GB)", gigabytes * NOMINAL * GIB, tflops)
+    if match := re.fullmatch(r"(\d+)(gb|gib|g)", re.sub(r"[\s_-]", "", text).lower()):
         return Gpu(f"{match[1]} GB", int(match[1]) * NOMINAL * GIB)
     raise ConfigError(f"--gpu={text}: type a size such as 24GB, or one of {', '.join(GPUS)}")
 
 
-def fitting(config: dict[str, Any], model: Architecture, memory: float) -> list[str] | None:
+def fitting(
+    config: dict[str, Any], model: Architecture, memory: float, largest: int | None = None
+) -> list[str] | None:
     """Return the overrides with which a training fits: those that cost the least come first; None where none do.
 
     Args:
         config: The resolved config.
         model: Its architecture.
         memory: Of the GPU, in bytes.
+        largest: See `footprint`.
     """
     for overrides in _smaller(config):
         smaller = copy.deepcopy(config)
         for override in overrides:
             _apply(smaller, override)
-        if footprint(smaller, model).gpu <= memory:
+        if footprint(smaller, model, largest).gpu <= memory:
             return overrides
     return None
 
@@ -190,7 +199,7 @@ def _smaller(config: dict[str, Any]) -> Iterator[list[str]]:
     mini_batches: list[list[str]] = [[]]
     if "Cached" in str(config["loss"].get("_target_")):
         budget = config["loss"].get("mini_batch_num_tokens") or config["loss"].get("default_num_tokens")
-        sizes = [2048, 1024, 512] if config["loss"].get("mini_batch_size") is None else []
+        sizes = BUDGETS if config["loss"].get("mini_batch_size") is None else []
         mini_batches += [[f"loss.mini_batch_num_tokens={size}"] for size in sizes if size < (budget or 0)]
         mini_batches += [["loss.mini_batch_size=1"]] if config["loss"].get("mini_batch_size") != 1 else []
     weights: list[list[str]] = [[]]
@@ -216,33 +225,54 @@ def _apply(config: dict[str, Any], override: str) -> None:
 
 
 def smaller_budget(config: dict[str, Any], model: Architecture, gpu: Gpu) -> int | None:
-    """Return the token budget with which a training fits that chose none; None where that isn't what it takes."""
+    """Return the token budget with which a training fits that chose none; None where that isn't what it takes.
+
+    A page of more tokens than the smallest budget is a mini-batch by itself, and whether there is one isn't known.
+    """
     chosen = [config["loss"].get(key) for key in ("mini_batch_size", "mini_batch_num_tokens")]
-    overrides = fitting(config, model, gpu.memory)
+    overrides = fitting(config, model, gpu.memory, BUDGETS[-1])
     if chosen != [None, None] or overrides is None or len(overrides) != 1:
         return None
     key, _, value = overrides[0].partition("=")
     return int(value) if key == "loss.mini_batch_num_tokens" else None
 
 
-def check(config: dict[str, Any], model: Architecture, gpu: Gpu) -> None:
-    """Refuse a training that the GPU is too small for.
+def shortage(config: dict[str, Any], model: Architecture, gpu: Gpu) -> str | None:
+    """Return what to say of a training that may need more than the GPU has, with overrides that fit; None: it fits.
 
-    What is counted doesn't hold with frozen parts, activation checkpointing or weights in shards: these pass.
+    What is counted doesn't hold with frozen parts, activation checkpointing, weights in shards, adapters other than
+    LoRA, other optimizers than AdamW and SGD, or on the CPU: these pass.
+    """
+    saving = [f"trainer.{key}" for key in _SAVING]
+    optimizer = optimizer_of(config, "float32")
+    is_counted = optimizer in STATES or optimizer.startswith("adamw_torch")
+    is_counted &= str(select(config, "model.peft._target_") or "LoraConfig").endswith("LoraConfig")
+    if not is_counted or any(select(config, key) for key in ("model.freeze", *saving)):
+        return None
+    needed = footprint(config, model).gpu
+    if needed <= gpu.memory or smaller_budget(config, model, gpu):
+        return None
+    overrides = fitting(config, model, gpu.memory)
+    advice = f"type {' '.join(overrides)}" if overrides else "take a larger GPU or a smaller model"
+    return (
+        f"this training needs about {needed / GIB:.1f} GiB of the GPU's memory, and {gpu.name} has "
+        f"{gpu.memory / GIB:.1f} GiB: {advice}"
+    )
+
+
+def check(config: dict[str, Any], model: Architecture, gpu: Gpu) -> None:
+    """Refuse a training that the GPU is surely too small for; warn where large pages alone make it so.
 
     Raises:
         ConfigError: With the overrides that fit.
     """
-    saving = ("model.freeze", "trainer.gradient_checkpointing", "trainer.fsdp", "trainer.deepspeed")
-    needed = footprint(config, model).gpu
-    if needed <= gpu.memory or any(select(config, key) for key in saving) or smaller_budget(config, model, gpu):
+    if (said := shortage(config, model, gpu)) is None:
         return
-    overrides = fitting(config, model, gpu.memory)
-    advice = f"type {' '.join(overrides)}" if overrides else "take a larger GPU or a smaller model"
-    raise ConfigError(
-        f"this training needs about {needed / GIB:.1f} GiB of the GPU's memory, and {gpu.name} has "
-        f"{gpu.memory / GIB:.1f} GiB: {advice}"
-    )
+    are_large = config["data"].get("path") in LARGE_PAGES and config["model"].get("max_pixels")
+    surely = footprint(config, model, 600 * 600 // model.pixels_per_token if are_large else 1)
+    if surely.gpu > gpu.memory:
+        raise ConfigError(said)
+    logger.warning("With pages as large as model.max_pixels lets them be, %s", said)
 
 
 def loss_that_fits(config: dict[str, Any], gpu: Gpu | None) -> dict[str, Any]:
@@ -282,13 +312,11 @@ def gpu_here() -> Gpu | None:
 
 def peak_of(name: str) -> float | None:
     """Return a card's dense bfloat16 TFLOP/s by its name; None where it isn't in the list."""
-    return next((tflops for card, (tflops, _) in _by_length() if _plain(card) in _plain(name)), None)
+    card = _card(name)
+    return GPUS[card][0] if card else None
 
 
-def _by_length() -> list[tuple[str, tuple[float, float]]]:
-    """Return the cards, longest names first: an L40S is no L4."""
-    return sorted(GPUS.items(), key=lambda item: -len(item[0]))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s_-]", "", name).lower()
+def _card(text: str) -> str | None:
+    """Return the card that a text names, such as "NVIDIA A100-SXM4-80GB": an L40 is no L4, and an A100 no A10."""
+    patterns = {card: re.sub(r"[ -]", ".*", card) for card in GPUS}
+    return next((card for card, each in patterns.items() if re.search(rf"(?i)\b{each}(?!\d)", text)), None)

@@ -23,6 +23,7 @@ _LIBRARIES = (  # that compute
     *("sentence-transformers", "transformers", "torch", "torchvision", "accelerate", "datasets", "peft"),
     *("tokenizers", "numpy", "pillow"),
 )
+_WRITTEN = {"__pycache__", "outputs", "multirun"}
 _PUSH = ("hub_model_id", "hub_revision")
 
 
@@ -79,7 +80,8 @@ def files(config: dict[str, Any]) -> dict[str, Any]:
 def file_stamps(name: str, of_data: bool = False) -> list[tuple[str, int, int]]:
     """Return path, size and time of change of a file, or of all files below a folder; of data with its rows' files.
 
-    What libraries keep there for themselves (hidden files, `cache-*.arrow` of the datasets library) doesn't count.
+    What libraries keep there for themselves (hidden files, `cache-*.arrow` of the datasets library) doesn't count, nor
+    what runs leave, by default, where they are started.
     """
     path = Path(name)
     there = {*_below(path)} if path.is_dir() else {str(path.absolute())}
@@ -96,7 +98,7 @@ def _below(folder: Path) -> Iterator[str]:
     """Yield all files below a folder, links followed."""
     seen = set()
     for parent, folders, names in os.walk(folder.absolute(), followlinks=True):
-        folders[:] = [each for each in folders if each[0] != "." and each != "__pycache__"]
+        folders[:] = [each for each in folders if each[0] != "." and each not in _WRITTEN]
         if (real := os.path.realpath(parent)) in seen:  # a link in a circle
             folders.clear()
             continue
