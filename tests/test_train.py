@@ -18,6 +18,7 @@ from sentence_transformers import SentenceTransformer
 from experiments.config.errors import ConfigError
 from experiments.evaluate import evaluate
 from experiments.evaluation.query_values import read_query_values
+from experiments.reports.run_report import summary_table, verdict_sentence
 from experiments.runs.run import load_run
 from experiments.train import dims_given, train
 from experiments.training.trainer import TrainingDivergedError, last_checkpoint
@@ -57,6 +58,11 @@ def test_a_run_leaves_what_it_promises(undisturbed):
     ours, theirs = (each["final"]["dimensions"]["96"]["cosine_ndcg@10"] for each in (written, metrics))
     assert ours == theirs
     assert written["energy"]["energy_kwh"] > 0
+    assert written["verdict"] == json.loads(json.dumps(metrics["verdict"]))
+    assert {*written["verdict"]} >= {"outcome", "difference", "interval", "p"}
+    values = [written[tag]["dimensions"]["96"]["cosine_ndcg@10"] for tag in ("base", "final")]
+    assert written["verdict"]["difference"] == pytest.approx(values[1] - values[0])
+    assert (folder / "report.md").read_text().splitlines()[2] == verdict_sentence(metrics) != ""
     for name in (
         "report.md",
         "final/modules.json",
@@ -119,6 +125,7 @@ def test_the_card_shows_base_and_finetuned_values_and_co2(undisturbed):
     for tag in ("base", "final"):
         assert f"{metrics[tag]['dimensions']['96']['cosine_ndcg@10']:.3f}" in card
     assert "co2_eq_emissions" in card
+    assert f"\n\n{verdict_sentence(metrics)}\n\n| dimensions" in card
 
 
 def test_evaluating_the_saved_model_gives_the_same_metrics(config, undisturbed, cache, tmp_path):
@@ -173,8 +180,10 @@ def test_a_killed_run_resumes_to_the_same_weights_and_metrics(undisturbed, cache
     ours, theirs = (load_file(path / "final" / "model.safetensors") for path in (folder, expected_folder))
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
     resumed = json.loads((folder / "metrics.json").read_text())
-    for tag in ("base", "final"):
-        assert resumed[tag] == json.loads(json.dumps(expected[tag]))
+    for part in ("base", "final", "verdict"):
+        assert resumed[part] == json.loads(json.dumps(expected[part]))
+    said = (tmp_path / "log").read_text()
+    assert f"{summary_table(resumed)}\n[INFO] Verdict:   {verdict_sentence(resumed)}\n[INFO] Report: " in said
 
 
 def test_a_run_of_bfloat16_weights_keeps_small_updates_and_resumes_bit_for_bit(config, tmp_path):

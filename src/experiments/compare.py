@@ -19,7 +19,7 @@ from experiments.config.keys import Role, digest, effective, plays
 from experiments.evaluation.metrics import paired_difference
 from experiments.reports.page import render
 from experiments.reports.settings import Setting, load_settings
-from experiments.reports.tables import markdown_table
+from experiments.reports.tables import difference_text, markdown_table, p_text
 from experiments.runs.metrics_file import metric_label, primary_metric
 
 
@@ -134,9 +134,8 @@ def _pair(first: Setting, other: Setting, metric: str) -> tuple[str, str]:
 def _difference(first: Setting, other: Setting, keys: tuple[str, str], metric: str) -> list[str]:
     """Return difference and interval, p-value, and the better setting, a dash where that may be chance."""
     found = paired_difference(first.matrix(keys[0], metric), other.matrix(keys[1], metric))
-    better = "–" if not found.is_clear else other.label if found.low > 0 else first.label
-    p = "<0.001" if found.p < 0.001 else f"{found.p:.3f}"
-    return [f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]", p, better]
+    better = {"better": other.label, "worse": first.label}.get(found.outcome, "–")
+    return [difference_text(found.mean, [found.low, found.high]), p_text(found.p), better]
 
 
 def _verdict(better: dict[str, str], first: Setting, other: Setting) -> str:

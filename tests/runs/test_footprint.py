@@ -140,6 +140,14 @@ def test_a_smaller_gpu_gets_smaller_mini_batches_unless_they_are_typed():
     footprint.check(frozen, read_architecture(frozen["model"]), gpu)
 
 
+def test_processes_of_torchrun_hold_gradients_once_more(monkeypatch):
+    config = composed()
+    model = read_architecture(config["model"])
+    alone = footprint.footprint(config, model).gradients
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert footprint.footprint(config, model).gradients == 2 * alone
+
+
 def test_only_what_surely_does_not_fit_is_refused(caplog):
     gpu = footprint.parse_gpu("24GB")
     recipe, own = ["loss.mini_batch_size=16"], ["data=hub", "data.path=mine", "loss.mini_batch_size=16"]

@@ -56,3 +56,12 @@ def test_weights_are_updated_whole_where_they_are_more_than_a_chunk():
     weight.grad = torch.ones_like(weight)
     StochasticAdamW([weight], lr=0.5).step()
     assert weight.detach().eq(0.5).all()
+
+
+def test_weights_are_trained_as_by_torch_however_they_lie_in_memory():
+    for start in (torch.linspace(0.5, 1.5, 12).view(4, 3).t(), torch.tensor(2.0), torch.empty(0, 3)):
+        ours, theirs = (torch.nn.Parameter(start.clone(memory_format=torch.preserve_format)) for _ in range(2))
+        for weight, optimizer in ((ours, StochasticAdamW), (theirs, torch.optim.AdamW)):
+            weight.grad = torch.ones(start.shape)
+            optimizer([weight], lr=0.1, weight_decay=0.0).step()
+        torch.testing.assert_close(ours, theirs)

@@ -116,9 +116,13 @@ class Difference(NamedTuple):
     p: float
 
     @property
-    def is_clear(self) -> bool:
-        """Whether the interval excludes 0 and the test agrees: with few queries the interval alone is too narrow."""
-        return (self.low > 0 or self.high < 0) and self.p < 0.05
+    def outcome(self) -> str:
+        """`better` or `worse` where the interval excludes 0 and the test agrees, else `not shown`.
+
+        With few queries the interval alone is too narrow; five or fewer never reach p < 0.05.
+        """
+        is_clear = (self.low > 0 or self.high < 0) and self.p < 0.05
+        return "not shown" if not is_clear else "better" if self.low > 0 else "worse"
 
 
 def paired_difference(

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from sentence_transformers import CrossEncoder
 from sentence_transformers.base.model import BaseModel
-from sentence_transformers.base.modules import Router
+from sentence_transformers.base.modules import Router, Transformer
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -34,6 +34,11 @@ def ready(model: Model, name: str, **options: Unpack[LoadingOptions]) -> Model:
     loaded_from = [module.config._name_or_path for module in model.modules() if isinstance(module, PreTrainedModel)]
     card: Any = model.model_card_data
     card.local_files_only = all(Path(each).exists() for each in loaded_from)  # else the card would ask the Hub
+    for module in model.modules():
+        if isinstance(module, Transformer):  # whose processor may say null, as many a SigLIP's: grey pages then fail
+            processor: Any = getattr(module.processor, "image_processor", module.processor)
+            if hasattr(processor, "do_convert_rgb"):
+                processor.do_convert_rgb = True
     set_pixel_bounds(model, options.get("min_pixels"), options.get("max_pixels"))
     for module in model.modules():
         if isinstance(module, nn.Conv3d) and module.stride == module.kernel_size:

@@ -94,6 +94,10 @@ def score_in_float32(model: CrossEncoder) -> CrossEncoder:
                 head: Any = backbone.get_output_embeddings()
                 head.__class__ = Float32Linear
                 head.rows = [each for each in answers if each is not None]
+        elif isinstance(module, Transformer) and module.transformer_task == "sequence-classification":
+            *_, last = (each for each in module.modules() if isinstance(each, nn.Linear))
+            if type(last) is nn.Linear and last.out_features == model.num_labels:
+                last.__class__ = Float32Linear
     return model
 
 

@@ -15,7 +15,15 @@ from experiments.reports import figures, tables
 from experiments.reports.page import Page, render
 from experiments.reports.tables import Table, markdown_table, score, shown
 from experiments.runs.files import load_json
-from experiments.runs.metrics_file import best_measured, dimensions, main_values, parts, primary_metric, retention
+from experiments.runs.metrics_file import (
+    best_measured,
+    dimensions,
+    main_values,
+    metric_label,
+    parts,
+    primary_metric,
+    retention,
+)
 from experiments.runs.run import Run, duration_s, load_run
 
 AFTER_COMPARISON = "## Training Details"  # the heading on the library's model cards
@@ -51,6 +59,7 @@ def _content(run: Run) -> dict[str, Any]:
     return {
         "main": [main_values(each) for each in measured.values()],
         "primary": metric,
+        "verdict": verdict_sentence(run.metrics),
         "retention": retention_sentence(best, metric),
         "comparison": comparison_table(run.metrics),
         "full_dim": next(iter(dimensions(best)), None),
@@ -76,6 +85,34 @@ def retention_sentence(measured: dict[str, Any], metric: str) -> str:
     return f"{dim} of {full} dimensions keep {tables.percent(retention(measured, metric)[dim])} at {size}."
 
 
+def verdict_sentence(metrics: dict[str, Any]) -> str:
+    """Return whether training helped, by how much, and what follows if it did not; empty where there is no verdict."""
+    if not (verdict := metrics.get("verdict")):
+        return ""
+    after, best = main_values(metrics["final"])[verdict["metric"]], verdict.get("best")
+    if of_base := verdict["against"] == "base":
+        before = main_values(metrics["base"])[verdict["metric"]]
+        said = {"better": "Finetuning helped", "worse": "Finetuning made the model worse"}
+    else:
+        before = main_values(metrics["final"])[f"retriever_{primary_metric(metrics)}"]
+        said = {"better": "Reranking helps", "worse": "Reranking is worse than the retriever alone"}
+    said["not shown"] = f"No improvement {'' if of_base else 'over the retriever alone '}is shown"
+    metric = metric_label(verdict["metric"]) + ("" if of_base else " end to end")
+    change = tables.difference_text(verdict["difference"], verdict["interval"])
+    found = [f"{metric} {before:.3f} → {after:.3f}", change, f"p {tables.p_text(verdict['p'])}"]
+    num_queries = verdict["num_queries"]
+    found.append(f"{num_queries:,} {'query' if num_queries == 1 else 'queries'}")
+    follows = []
+    if verdict["outcome"] == "not shown":
+        few = num_queries < 6  # see `Difference.outcome`
+        follows.append("fewer than 6 can show none" if few else "more would tell smaller differences")
+    if verdict["outcome"] == "worse" and not (best and best["value"] > before):
+        follows.append(f"keep the {'base model' if of_base else 'retriever alone'}")
+    if best:
+        follows.append(f"step {best['step']} was better ({best['value']:.3f})")
+    return "; ".join([f"{said[verdict['outcome']]}: {', '.join(found)}", *follows]) + "."
+
+
 def summary_table(metrics: dict[str, Any]) -> str:
     """Return the table that a run prints at its end, aligned for a terminal: a row per dimension or direction."""
     return tables.aligned(*_comparison(metrics))
@@ -90,12 +127,13 @@ def comparison_table(metrics: dict[str, Any]) -> str:
 
 
 def add_comparison(card: Path, metrics: dict[str, Any]) -> None:
-    """Put the table of base against finetuned on a model's card, before its training details or, without them, last.
+    """Put the verdict and the table behind it on a model's card, before its training details or, without them, last.
 
     Of the rest of the card, `runs.energy` writes the energy and `evaluation.results.say` the table of evaluations.
     """
     before, heading, after = card.read_text(encoding="utf-8").partition(AFTER_COMPARISON)
-    section = f"## Base against finetuned\n\n{metrics['primary_metric']}.\n\n{comparison_table(metrics)}\n"
+    said = f"{sentence}\n\n" if (sentence := verdict_sentence(metrics)) else ""
+    section = f"## Base against finetuned\n\n{metrics['primary_metric']}.\n\n{said}{comparison_table(metrics)}\n"
     rest = f"\n{heading}{after}" if heading else ""
     card.write_text(f"{before.rstrip()}\n\n{section}{rest}", encoding="utf-8")
 

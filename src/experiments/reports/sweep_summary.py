@@ -59,6 +59,7 @@ def _results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
         "metric": metric,
         "value": metrics_file.main_values(best).get(metric),
         "interval": metrics_file.main_values(best).get(f"{metric}_ci95"),
+        "verdict": metrics.get("verdict"),
         "dimensions": {dim: each.get(metric) for dim, each in best.get("dimensions", {}).items()},
         "energy_kwh": energy.get("energy_kwh"),
         "emissions_kg": energy.get("emissions_kg"),
@@ -87,12 +88,14 @@ def _table(sweep: dict[str, Any], dims: list[int]) -> str:
     """Return a Markdown table of the jobs, for a person: rounded, with the metric at the smaller dimensions too."""
     label = metrics_file.metric_label(next((job["metric"] for job in sweep["jobs"] if job.get("metric")), "metric"))
     headers = ["job", *map(last_part, sweep["keys"]), "status", f"{label} [95% interval]"]
-    headers += [*(f"{dim}d" for dim in dims[1:]), "time", "peak memory", "energy", "note"]
+    judged = any(job.get("verdict") for job in sweep["jobs"])
+    headers += [*["verdict"] * judged, *(f"{dim}d" for dim in dims[1:]), "time", "peak memory", "energy", "note"]
     rows = []
     for job in sweep["jobs"]:
         values = job.get("dimensions") or {}
         row = [str(job["number"]), *_point(sweep, job), shown_status(job)]
         row.append(score_text(job.get("value"), job.get("interval")))
+        row += [known(job.get("verdict"), _verdict_text)] * judged
         row += [score_text(values.get(str(dim))) for dim in dims[1:]]
         row += [known(job.get("time_s"), tables.time_text), known(peak_bytes(job), tables.memory_text)]
         row += [known(job.get("energy_kwh"), tables.energy_text), textwrap.shorten(note(job), 80, placeholder=" …")]
@@ -100,17 +103,24 @@ def _table(sweep: dict[str, Any], dims: list[int]) -> str:
     return tables.markdown_table(headers, rows)
 
 
+def _verdict_text(verdict: dict[str, Any]) -> str:
+    """Return whether a job's training helped, and by how much: `better +0.051`."""
+    return f"{verdict['outcome']} {verdict['difference']:+z.3f}"
+
+
 def _csv(sweep: dict[str, Any], dims: list[int]) -> str:
     """Return the rows unrounded, in seconds, bytes and kWh."""
     plain = ("time_s", "wall_s", "peak_memory_bytes", "peak_device_bytes", "energy_kwh", "emissions_kg")
     headers = ["job", *sweep["keys"], "status", "metric", "value", "interval_low", "interval_high"]
+    judged = ("outcome", "difference", "p")  # of the verdict
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*headers, *(f"value_dim{dim}" for dim in dims), *plain, "note", "log", "rerun"])
+    writer.writerow([*headers, *judged, *(f"value_dim{dim}" for dim in dims), *plain, "note", "log", "rerun"])
     for job in sweep["jobs"]:
         values = job.get("dimensions") or {}
         row = [job["number"], *_point(sweep, job), shown_status(job)]
         row += [job.get("metric"), job.get("value"), *(job.get("interval") or [None, None])]
+        row += [(job.get("verdict") or {}).get(key) for key in judged]
         row += [*(values.get(str(dim)) for dim in dims), *(job.get(key) for key in plain)]
         writer.writerow([*row, note(job), job["log"], job["rerun"]])
     return file.getvalue()

@@ -60,6 +60,16 @@ def score_text(value: float | None, interval: Sequence[float] | None = None) -> 
     return f"{value:.3f}" + (" [{:.3f}, {:.3f}]".format(*interval) if interval else "")
 
 
+def difference_text(difference: float, interval: Sequence[float]) -> str:
+    """Return a difference of metrics with its interval, signed: `+0.050 [+0.021, +0.079]`."""
+    return f"{difference:+z.3f} [{interval[0]:+z.3f}, {interval[1]:+z.3f}]"  # z: no -0.000
+
+
+def p_text(p: float) -> str:
+    """Return a rounded p-value."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
 def percent(share: float) -> str:
     """Return a share in percent, a dash for NaN."""
     return "–" if math.isnan(share) else f"{share:.1%}"

@@ -113,10 +113,11 @@ def footprint(config: dict[str, Any], model: Architecture, largest: int | None =
     batches = trainer.get("dataloader_num_workers", 0) * 2 + 1  # PREFETCH_FACTOR, and the one in use
     saved = trained * trained_size if peft else count * size
     once = page * model.flops_per_token(page)
+    copies = 2 if int(os.environ.get("WORLD_SIZE", 1)) > 1 else 1  # torchrun's processes exchange gradients in buckets
     is_cached = "Cached" in str(config["loss"].get("_target_"))
     return Footprint(
         weights=count * size + (trained * trained_size if peft else 0),
-        gradients=trained * trained_size,
+        gradients=trained * trained_size * copies,
         optimizer=optimizer,
         optimizer_name=optimizer_name,
         casts=2 * sum(a * b for _, a, b in linears) if size == 4 else 0,

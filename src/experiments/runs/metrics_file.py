@@ -5,6 +5,10 @@ has named sections: `dimensions`, of embedders, the full one first ("96", "48"),
 several ("image_to_text"), of rerankers with all together first ("all"). A part of a section holds metrics by name, the
 interval of the primary one (`{primary_metric}_ci95`), and, at a dimension, the metrics by other precisions ("int8").
 Runs are ranked by the primary metric of the first part of the first section: `main_values`.
+
+`verdict` of a trained model, at that part: `outcome` (better, worse, not shown) in the `metric`, `against` the base
+model or a reranker's retriever; mean `difference` over the `num_queries`, its paired 95% `interval`, and `p` of a
+sign-flip test; of one that is worse the `best` evaluation in training (`step`, `value`), if that was better.
 """
 
 from __future__ import annotations

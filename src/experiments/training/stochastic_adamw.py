@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 2**24  # weights at once: what is computed in float32 takes 64 MiB a tensor
+CHUNK = 2**24  # weights at once, in whole rows: what is computed in float32 takes 64 MiB a tensor
 
 
 class StochasticAdamW(torch.optim.Optimizer):
@@ -46,8 +46,9 @@ class StochasticAdamW(torch.optim.Optimizer):
                 state["step"] += 1
                 if weight.device not in generators:
                     generators[weight.device] = torch.Generator(weight.device).manual_seed(state["step"])
-                tensors = (weight.data, weight.grad.contiguous(), state["exp_avg"], state["exp_avg_sq"])
-                for parts in zip(*(each.view(-1).split(CHUNK) for each in tensors), strict=True):
+                tensors = [*map(torch.atleast_1d, (weight.data, weight.grad, state["exp_avg"], state["exp_avg_sq"]))]
+                num_rows = max(1, CHUNK * len(tensors[0]) // max(1, weight.numel()))
+                for parts in zip(*(each.split(num_rows) for each in tensors), strict=True):
                     _update(parts, group, state["step"], generators[weight.device])
         return loss
 
@@ -56,7 +57,7 @@ def _update(parts: tuple[Tensor, ...], group: dict[str, Any], step: int, generat
     """Change weights and moments in place; computed in float32.
 
     Args:
-        parts: Weights, gradients, first and second moments, each of shape (num_weights,).
+        parts: Weights, gradients, first and second moments, of one shape.
         group: The optimizer's settings.
         step: From 1.
         generator: On the weights' device.
