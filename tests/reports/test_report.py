@@ -90,6 +90,19 @@ def test_model_is_evaluated_again_as_it_was_evaluated_with_what_auto_became(tmp_
     assert again["model"]["dtype"] == "bfloat16" and again["model"]["attn_implementation"] == "flash_attention_2"
 
 
+def test_a_recipe_that_says_nothing_adds_nothing_to_the_command(tmp_path, composed):
+    folder = finished_run(tmp_path / "run", config=composed(), model={"name": "a"})
+    save_json(folder / "final" / "config_sentence_transformers.json", {"model_type": "SentenceTransformer"})
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# to be written\n")
+    sources = [{"path": str(tmp_path), "provider": "command-line"}, {"path": str(CONF), "provider": "main"}]
+    runtime = {"choices": {"experiment": "mine", "data": "report_pages"}, "config_sources": sources}
+    (folder / ".hydra").mkdir()
+    (folder / ".hydra" / "overrides.yaml").write_text("[]")
+    (folder / ".hydra" / "hydra.yaml").write_text(yaml.dump({"hydra": {"runtime": runtime}}))
+    assert "data=report_pages\n" in run_report.write_run_report(folder)
+
+
 def test_tables_of_a_run_report_hold_every_dimension_precision_metric_and_attribute(run_dir):
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
