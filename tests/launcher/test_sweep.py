@@ -302,7 +302,7 @@ def test_identity_is_that_of_the_result(tmp_path):
     with_file = CONFIG | {"data": {"train": str(table)}}
     before = job_identity(with_file)
     table.write_text("query,page\nx,y\n")
-    identity.file_stamps.cache_clear()
+    identity.stamps_hash.cache_clear()
     others = [job_identity(each) for each in (CONFIG, CONFIG | {"seed": 2}, with_file)]
     assert len({before, *others, job_identity(CONFIG, "evaluate")}) == 5
 

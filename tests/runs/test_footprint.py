@@ -165,12 +165,27 @@ def test_only_what_surely_does_not_fit_is_refused(caplog):
 
 
 @pytest.mark.parametrize(
-    "option", ["+activation_checkpointing=true", "+use_cpu=true", "optim=adafactor", "optim=adamw_bnb_8bit"]
+    "option",
+    [
+        "+activation_checkpointing=true",
+        "+auto_find_batch_size=true",
+        "+use_cpu=true",
+        "optim=adafactor",
+        "optim=adamw_bnb_8bit",
+    ],
 )
 def test_a_training_whose_memory_is_not_counted_passes(option):
     sign, option = ("+", option[1:]) if option[0] == "+" else ("", option)
     config = composed("model.dtype=float32", f"{sign}trainer.{option}")
     footprint.check(config, read_architecture(config["model"]), footprint.parse_gpu("24GB"))
+
+
+def test_a_loss_without_mini_batches_gets_a_smaller_batch():
+    config = composed("loss=mnrl")
+    with pytest.raises(ConfigError, match=r"type trainer\.per_device_train_batch_size=8$"):
+        footprint.loss_that_fits(config, footprint.parse_gpu("80GB"))
+    del config["trainer"]["per_device_train_batch_size"]  # the library's is 8
+    footprint.loss_that_fits(config, footprint.parse_gpu("80GB"))
 
 
 def test_an_adapter_without_a_rank_has_pefts():

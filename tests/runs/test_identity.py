@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset
 from PIL import Image as Pixels
 
-from experiments.runs.identity import file_stamps, job_identity
+from experiments.runs.identity import file_stamps, job_identity, stamps_hash
 
 SAVED = {"_target_": "experiments.models.embedders.load_embedder"}
 ENCODER = {"_target_": "experiments.models.routers.load_encoder"}
@@ -60,25 +60,33 @@ CASES = {  # what a config names -> the file that decides, too
 def test_a_job_is_another_one_once_a_file_that_it_names_has_changed(case, lies, monkeypatch):
     config, file = CASES[case]
     monkeypatch.chdir(lies)
-    file_stamps.cache_clear()
+    stamps_hash.cache_clear()
     before = job_identity(config)
     os.utime(lies / file, (1, 1))
-    file_stamps.cache_clear()
+    stamps_hash.cache_clear()
     assert job_identity(config) != before
 
 
 def test_what_libraries_keep_beside_the_data_and_folders_that_are_not_meant_change_nothing(lies, monkeypatch):
     monkeypatch.chdir(lies)
     config = {"data": {"_target_": HUB, "path": "saved/rows", "name": "outside", "train": {"split": "pages"}}}
-    file_stamps.cache_clear()
+    stamps_hash.cache_clear()
     before = job_identity(config)
     (lies / "saved" / "rows" / "cache-1.arrow").write_bytes(b"x")
     (lies / "saved" / "rows" / ".cache").mkdir()
     (lies / "saved" / "rows" / ".cache" / "x").write_bytes(b"x")
     (lies / "outside" / "x").write_bytes(b"x")
     (lies / "pages" / "a.png").touch()
-    file_stamps.cache_clear()
+    stamps_hash.cache_clear()
     assert job_identity(config) == before
+
+
+def test_files_are_looked_at_once_for_all_jobs_that_name_them(lies, monkeypatch):
+    monkeypatch.chdir(lies)
+    stamps_hash.cache_clear()
+    data = {"_target_": HUB, "path": "pages"}
+    assert len({job_identity({"data": data, "seed": seed}) for seed in range(3)}) == 3
+    assert (stamps_hash.cache_info().misses, stamps_hash.cache_info().hits) == (1, 2)
 
 
 def test_what_runs_leave_in_a_folder_of_data_changes_nothing(lies, monkeypatch):
@@ -88,14 +96,14 @@ def test_what_runs_leave_in_a_folder_of_data_changes_nothing(lies, monkeypatch):
     for folder in ("outputs/day", "multirun/day"):
         (lies / folder).mkdir(parents=True)
         (lies / folder / "metrics.json").write_text("{}")
-    file_stamps.cache_clear()
+    stamps_hash.cache_clear()
     assert job_identity({"data": data}) == before
 
 
 def test_links_in_a_circle_are_followed_once(lies):
     (lies / "model" / "back").symlink_to(lies / "model")
     (lies / "model" / "pages").symlink_to(lies / "pages")
-    file_stamps.cache_clear()
+    stamps_hash.cache_clear()
     names = [os.path.relpath(file, lies / "model") for file, *_ in file_stamps(str(lies / "model"))]
     assert names == ["config.json", "pages/a.png"]
 

@@ -40,7 +40,7 @@ def _time(config: dict[str, Any], found: Footprint, gpu: Gpu) -> str:
     if gpu.tflops is None or not rows or not isinstance(trainer.get("num_train_epochs"), int | float):
         return ""
     if (trainer.get("max_steps") or -1) > 0:
-        batch = trainer["per_device_train_batch_size"] * (trainer.get("gradient_accumulation_steps") or 1)
+        batch = trainer.get("per_device_train_batch_size", 8) * (trainer.get("gradient_accumulation_steps") or 1)
         rows = trainer["max_steps"] * batch
     else:
         rows *= trainer["num_train_epochs"]

@@ -43,7 +43,14 @@ GPUS = {
 # Whose pages have 600 x 600 pixels at the least; those of other data may be far smaller than `model.max_pixels`.
 LARGE_PAGES = ("tomaarsen/llamaindex-vdr-en-train-preprocessed", "llamaindex/vdr-multilingual-train")
 BUDGETS = (2048, 1024, 512)  # tokens of a mini-batch
-_SAVING = ("activation_checkpointing", "gradient_checkpointing", "fsdp", "deepspeed", "use_cpu")
+_SAVING = (
+    "auto_find_batch_size",
+    "activation_checkpointing",
+    "gradient_checkpointing",
+    "fsdp",
+    "deepspeed",
+    "use_cpu",
+)
 COMMON = ("RTX 4090", "L40S", "A100-80GB")  # of 24, 48 and 80 GB
 
 
@@ -82,6 +89,7 @@ def footprint(config: dict[str, Any], model: Architecture, largest: int | None =
         largest: Tokens of the largest page, where it is known to be below that.
     """
     node, trainer, data = config["model"], config["trainer"], config["data"]
+    train_batch, eval_batch = (trainer.get(f"per_device_{part}_batch_size", 8) for part in ("train", "eval"))
     dtype = "bfloat16" if node.get("dtype") in (None, "auto") else node["dtype"]
     size = DTYPE_BYTES[dtype]
     count, peft = model.num_parameters(), node.get("peft")
@@ -95,13 +103,13 @@ def footprint(config: dict[str, Any], model: Architecture, largest: int | None =
     page = -(-(node.get("max_pixels") or 1280 * model.pixels_per_token) // model.pixels_per_token)
     page = min(page, largest or page)
     pages = 1 + (data.get("num_negatives") or 0)
-    tokens = _mini_batch_tokens(config["loss"], page, pages * trainer["per_device_train_batch_size"])
+    tokens = _mini_batch_tokens(config["loss"], page, pages * train_batch)
     kept = model.kept_per_token(dtype, adapter=bool(peft))
     patches = page * model.vision["spatial_merge_size"] ** 2
-    in_flight = [trainer["per_device_train_batch_size"] * pages]
+    in_flight = [train_batch * pages]
     if trainer.get("eval_loss"):
         negatives = data.get("num_eval_negatives")
-        in_flight.append(trainer["per_device_eval_batch_size"] * (pages if negatives is None else 1 + negatives))
+        in_flight.append(eval_batch * (pages if negatives is None else 1 + negatives))
     batches = trainer.get("dataloader_num_workers", 0) * 2 + 1  # PREFETCH_FACTOR, and the one in use
     saved = trained * trained_size if peft else count * size
     once = page * model.flops_per_token(page)
@@ -195,13 +203,20 @@ def fitting(
 
 
 def _smaller(config: dict[str, Any]) -> Iterator[list[str]]:
-    """Yield ever stronger overrides: smaller mini-batches change no result, then go float32 and all but an adapter."""
+    """Yield ever stronger overrides: smaller mini-batches (or batches), then no float32, then an adapter alone.
+
+    Smaller mini-batches change no result.
+    """
     mini_batches: list[list[str]] = [[]]
     if "Cached" in str(config["loss"].get("_target_")):
         budget = config["loss"].get("mini_batch_num_tokens") or config["loss"].get("default_num_tokens")
         sizes = BUDGETS if config["loss"].get("mini_batch_size") is None else []
         mini_batches += [[f"loss.mini_batch_num_tokens={size}"] for size in sizes if size < (budget or 0)]
         mini_batches += [["loss.mini_batch_size=1"]] if config["loss"].get("mini_batch_size") != 1 else []
+    else:
+        batch = config["trainer"].get("per_device_train_batch_size", 8)
+        halves = [2**power for power in range(12, -1, -1) if 2**power < batch]
+        mini_batches += [[f"trainer.per_device_train_batch_size={size}"] for size in halves]
     weights: list[list[str]] = [[]]
     if select(config, "model.dtype") == "float32":
         weights.append(["model.dtype=bfloat16"])

@@ -58,7 +58,7 @@ def job_identity(
 
 
 def files(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the stamps of all files that a config names, by the text that names them.
+    """Return a hash of the stamps of all files that a config names, by the text that names them.
 
     A text names a file that is there, or a folder: the name of a model or a data set, or any with a slash in it (a
     word such as `train` may be a folder's by chance). With a table come the files that its rows name, with an adapter
@@ -72,11 +72,16 @@ def files(config: dict[str, Any]) -> dict[str, Any]:
     for key, text in _texts(effective(config)):
         place = sources.get(key) or (os.path.expanduser(text) if len(text) < LONGEST_PATH else "")
         if os.path.isfile(place) or (os.path.isdir(place) and (key in sources or os.sep in text)):
-            found[text] = file_stamps(str(place), key.startswith("data."))
+            found[text] = stamps_hash(str(place), key.startswith("data."))
     return found
 
 
-@functools.cache
+@functools.cache  # of what may be a million files, for each of a sweep's jobs
+def stamps_hash(name: str, of_data: bool = False) -> str:
+    """Return the SHA-256 of `file_stamps`."""
+    return digest(file_stamps(name, of_data))
+
+
 def file_stamps(name: str, of_data: bool = False) -> list[tuple[str, int, int]]:
     """Return path, size and time of change of a file, or of all files below a folder; of data with its rows' files.
 
