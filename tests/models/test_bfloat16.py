@@ -14,10 +14,12 @@ from sentence_transformers.base.modules import Router
 from transformers import AutoModelForImageTextToText
 
 from experiments import stages
+from experiments.config.errors import ConfigError
 from experiments.data.drawn import drawings
 from experiments.data.resized_pages import image_processor, resized_rows
 from experiments.models.adapters import merge_adapter
 from experiments.models.embedders import load_embedder
+from experiments.models.loading import has_bfloat16
 from experiments.models.ready import describe
 from experiments.models.rerankers import load_reranker, make_reranker
 from experiments.models.tiny import twins
@@ -134,6 +136,9 @@ def test_auto_can_be_told_that_there_is_a_gpu_with_bfloat16_or_none(cache, monke
         model = load_embedder(twins.clip(cache_dir=str(cache)))  # dtype and attention are auto
         assert model.dtype == weights and describe(model)["attn_implementation"] == "sdpa"
         assert TrainingArguments(str(tmp_path)).bf16 is (forced == "1")
+    monkeypatch.setenv(LIKE_A_GPU[0], "true")
+    with pytest.raises(ConfigError, match="EXPERIMENTS_BFLOAT16=true: type 1"):
+        has_bfloat16()
 
 
 @pytest.mark.parametrize("option", ["router_tiny", "router_tasks_tiny"])

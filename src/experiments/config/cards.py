@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import yaml
+
 from experiments.config.options import CONF
 
-PUBLIC = {  # what the recipes name
-    "tomaarsen/llamaindex-vdr-en-train-preprocessed",
-    "llamaindex/vdr-multilingual-train",
-    "julianmoraes/doodles-captions-manual",
-}
 CLAIMS = ("language", "license", "model_name")
 
 
+@functools.cache
+def public_data() -> frozenset[str]:
+    """Return the data sets on the Hub that the options of `data` name."""
+    nodes = [yaml.safe_load(file.read_text(encoding="utf-8")) for file in (CONF / "data").glob("*.yaml")]
+    return frozenset(path for node in nodes if isinstance(path := node.get("path"), str) and path != "???")
+
+
 def is_own(data: Mapping[str, Any]) -> bool:
-    """Return whether a config's data is the user's: neither drawn here nor that of a recipe."""
+    """Return whether a config's data is the user's: neither drawn here nor what one of our options names."""
     path = data.get("path")
     is_drawn = str(data["_target_"]).startswith("experiments.data.drawn.") or isinstance(path, dict)
-    return not is_drawn and path not in PUBLIC
+    return not is_drawn and path not in public_data()
 
 
 def unfounded(data: Mapping[str, Any], choices: Mapping[str, str], overrides: Iterable[str]) -> list[str]:

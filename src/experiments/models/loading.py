@@ -93,7 +93,12 @@ def has_bfloat16() -> bool:
     """Return whether the GPU computes in bfloat16 itself.
 
     The environment's EXPERIMENTS_BFLOAT16=1 or 0 says so instead: all that is `auto` is then chosen as on such a GPU.
+
+    Raises:
+        ConfigError: If that is neither.
     """
     if forced := os.environ.get("EXPERIMENTS_BFLOAT16"):
+        if forced not in ("0", "1"):
+            raise ConfigError(f"EXPERIMENTS_BFLOAT16={forced}: type 1 (as on a GPU with bfloat16) or 0")
         return forced == "1"
     return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
