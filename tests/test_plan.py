@@ -216,6 +216,7 @@ def test_mistakes_are_one_line_and_exit_2(here, monkeypatch, capsys):
         (["model=qwen"], "qwen3vl_tiny"),
         (["seed"], "key=value"),
         (["--nope"], "unrecognized arguments: --nope"),
+        (["--gpuu=24GB"], "unrecognized arguments: --gpuu=24GB; did you mean --gpu?"),
         (["hydra/sweeper=optuna", "seed=1,2"], "hydra/sweeper=optuna"),
         (["hydra.launcher.memory_limit=much"], "hydra.launcher.memory_limit=much"),
     ):

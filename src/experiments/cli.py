@@ -31,7 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.config.errors import ConfigError, one_line, refuse
-from experiments.config.hints import dotted_keys, hint, show, unknown_key, unknown_option
+from experiments.config.hints import dotted_keys, parse_flags, show, unknown_key, unknown_option
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports import sweep_summary
 from experiments.reports.tables import joined, shortened, shown
@@ -118,18 +118,9 @@ def _print_help(config_dir: str | None) -> NoReturn:
     sys.exit(0)
 
 
-def parse_arguments() -> Namespace:
-    """Return the flags and overrides as Hydra reads them; a mistake in the flags is a ConfigError."""
-    parser = get_args_parser()
-    flags = [action.option_strings[0] for action in parser._actions if action.option_strings]
-
-    def refuse(message: str) -> NoReturn:
-        typed = message.rpartition(": ")[2].split()[0]
-        mend = hint(typed, flags, flags) if typed[0] == "-" else "type all settings on one side of the flags"
-        raise ConfigError(f"{message}; {mend}")
-
-    parser.error = refuse  # type: ignore[method-assign]  # it would print its usage and leave
-    return parser.parse_args()
+def parse_arguments(also: Sequence[str] = ()) -> Namespace:
+    """Return flags and overrides as Hydra reads them; a mistake in the flags is a ConfigError. See `parse_flags`."""
+    return parse_flags(get_args_parser(), None, also, "type all settings on one side of the flags")
 
 
 def drop_null_recipe(arguments: list[str]) -> None:

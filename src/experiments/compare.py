@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments.config.errors import ConfigError
-from experiments.config.hints import dotted_keys, select, show
+from experiments.config.hints import dotted_keys, parse_flags, select, show
 from experiments.config.keys import Role, digest, effective, plays
 from experiments.evaluation.metrics import paired_difference
 from experiments.reports.page import render
@@ -166,8 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("dirs", nargs="+", type=Path, metavar="RUN", help="a run's directory, or one that holds runs")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the page there too")
-    options = parser.parse_args(arguments)
     try:
+        options = parse_flags(parser, arguments)
         text = compare(options.dirs)
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -292,7 +292,7 @@ def main() -> int:
     if not (typed_sweep := bool({"-m", "--multirun"} & {*arguments})):
         sys.argv.insert(1, "-m")  # so that mistakes are explained as those of a sweep
     try:
-        typed = cli.parse_arguments()
+        typed = cli.parse_arguments(also=["--gpu"])
         version.setbase(cli.HYDRA_VERSION_BASE)
         JobRuntime.instance().set("name", "train")
         setup_globals()

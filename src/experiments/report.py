@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.config.errors import ConfigError
+from experiments.config.hints import parse_flags
 from experiments.reports import figures, leaderboard, leaderboard_figures, sweep_figures
 from experiments.reports.page import Page
 from experiments.runs.metrics_file import best_measured, dimensions, metric_label, primary_metric
@@ -105,10 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--published", action="store_true", help="show the article's values beside runs on the same data"
     )
-    options = parser.parse_args(arguments)
     logging.basicConfig(format="%(message)s")
-    dirs = options.dirs or [Path("outputs"), Path("multirun")]
     try:
+        options = parse_flags(parser, arguments)
+        dirs = options.dirs or [Path("outputs"), Path("multirun")]
         text, written = write_report(dirs, options.out or dirs[0], options.published)
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")

@@ -8,9 +8,12 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from transformers.training_args import OptimizerNames
 
+from experiments import compare, report
 from experiments.config.checks import check, check_writable
 from experiments.config.errors import ConfigError
+from experiments.config.fits import check as check_fit
 from experiments.config.hints import nearest
 
 RERANKER = "experiment=reranker_any_to_any_tiny"
@@ -160,6 +163,7 @@ def test_checks_import_nothing_heavy():
         (["trainer.eval_strategy=step"], "choose from no, steps, epoch; did you mean steps?"),
         (["evaluator.num_bootstrap=0"], "evaluator.num_bootstrap=0: must be at least 1"),
         (["evaluator.precisions=[float32,int4]"], "choose from float32, int8, binary"),
+        (["trainer.optim=adamw_torch_fuse"], "trainer.optim=adamw_torch_fuse: did you mean adamw_torch_fused?"),
         (["model.dtype=bf16"], "choose from auto, float32, bfloat16, float16"),
         (["trainer.bf16=maybe"], "choose from auto, true, false"),
         (["model.max_pixels=100"], "below model.min_pixels=784"),
@@ -237,3 +241,24 @@ def test_nearest_key_is_the_one_with_the_same_last_part_then_the_same_group():
     assert nearest("model.seeed", keys) == ["model.seed"]
     assert nearest("trainer.lr", keys) == ["trainer.learning_rate"]
     assert nearest("optim", keys) == []
+
+
+def test_optimizers_are_those_of_transformers(composed):
+    config = composed()
+    for name in OptimizerNames:
+        config["trainer"]["optim"] = name.value
+        check_fit(config)
+
+
+@pytest.mark.parametrize(
+    ("main", "typed", "message"),
+    [
+        (report.main, ["--publishd"], "unrecognized arguments: --publishd; did you mean --published?"),
+        (compare.main, [], "the following arguments are required: RUN; --help says more"),
+        (compare.main, ["RUN", "--uot", "x.md"], "unrecognized arguments: --uot"),
+    ],
+)
+def test_mistaken_flags_of_reports_are_one_line(main, typed, message, capsys):
+    assert main(typed) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.startswith(f"error: {message}") and err.count("\n") == 1

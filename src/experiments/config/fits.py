@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,7 @@ def check(config: dict[str, Any]) -> None:
     if data is not None:
         _check_data(data)
     _check_dimensions(config)
+    _check_optimizer(select(config, "trainer.optim"))
     if model is not None:
         _check_kinds(config, _kind(model["_target_"]))
     if loss is not None and data is not None:
@@ -86,6 +88,16 @@ def _check_model(model: dict[str, Any]) -> None:
     refuse(peft is not None and not (isinstance(peft, dict) and "_target_" in peft), f"model.peft={show(peft)}: {how}")
     _check_encoders(model)
     check_parts(model, weights_here)
+
+
+def _check_optimizer(name: str | None) -> None:
+    """Refuse an optimizer that transformers hasn't got, by its source: its import takes seconds."""
+    spec = importlib.util.find_spec("transformers")
+    assert spec is not None and spec.origin is not None
+    source = Path(spec.origin).with_name("training_args.py").read_text(encoding="utf-8")
+    names = source.partition("class OptimizerNames")[2].partition("\nclass ")[0]
+    known = ["auto", *re.findall(r'^    [A-Z0-9_]+ = "(\w+)"', names, re.MULTILINE)]
+    refuse(name is not None and name not in known, f"trainer.optim={name}: {hint(str(name), known, known)}")
 
 
 def _check_encoders(model: dict[str, Any]) -> None:

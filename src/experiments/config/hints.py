@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
+
+from experiments.config.errors import ConfigError
 
 
 def nearest(name: str, candidates: Iterable[str]) -> list[str]:
@@ -82,3 +85,28 @@ def select(config: dict[str, Any], key: str) -> Any:
     for part in key.split("."):
         node = node.get(part) if isinstance(node, dict) else None
     return node
+
+
+def parse_flags(
+    parser: ArgumentParser,
+    arguments: Sequence[str] | None = None,
+    also: Sequence[str] = (),
+    otherwise: str = "--help says more",
+) -> Namespace:
+    """Return what was typed, by default on the command line; a mistake in it is a ConfigError, not a page of usage.
+
+    Args:
+        parser: Of the command.
+        arguments: As typed.
+        also: Flags that there are beside the parser's.
+        otherwise: What to do where the mistake isn't a flag's name.
+    """
+    flags = [max(action.option_strings, key=len) for action in parser._actions if action.option_strings]
+    flags = [*also, *flags]
+
+    def refuse(message: str) -> NoReturn:
+        typed = message.rpartition(": ")[2].split()[0].partition("=")[0]
+        raise ConfigError(f"{message}; {hint(typed, flags, flags) if typed[0] == '-' else otherwise}")
+
+    parser.error = refuse  # type: ignore[method-assign]  # it would print its usage and leave
+    return parser.parse_args(arguments)
