@@ -296,8 +296,10 @@ def test_evaluating_the_saved_model_gives_the_same_metrics(composed, run, cache,
     check(config)
     for number in range(2):  # the second time from the cache
         again = evaluate(config, tmp_path / f"run{number}", name="again", choices={"model": "saved", "data": "pairs"})
-        assert again["base"]["dimensions"]["96"][METRIC] == pytest.approx(metrics["final"]["dimensions"]["96"][METRIC])
-        assert again["evaluation"] == metrics["evaluation"] and again["base_from_cache"] == bool(number)
+        assert again["result"]["dimensions"]["96"][METRIC] == pytest.approx(
+            metrics["final"]["dimensions"]["96"][METRIC]
+        )
+        assert again["evaluation"] == metrics["evaluation"] and again["from_cache"] == bool(number)
 
 
 IN_BATCH = "sentence_transformers.sentence_transformer.losses"

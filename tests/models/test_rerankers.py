@@ -384,7 +384,7 @@ def test_evaluating_the_saved_reranker_gives_the_same_metrics(composed, run, cac
         "tracking=none",
     )
     again = evaluate(config, tmp_path / "run", name="again", choices=CHOICES)
-    assert again["base"] == json.loads(json.dumps(metrics["final"]))
+    assert again["result"] == json.loads(json.dumps(metrics["final"]))
     assert again["evaluation"] == metrics["evaluation"]
 
 

@@ -65,7 +65,7 @@ class Evaluation:
         self.chance = {name: part.metrics for name, part in named.items()}
 
     def to_json(self) -> dict[str, dict[str, Any]]:
-        """Return what stands under `base` or `final` in metrics.json."""
+        """Return what stands under `base`, `final` or `result` in metrics.json."""
         sections = self.sections.items()
         return {name: {str(key): part.to_json() for key, part in parts.items()} for name, parts in sections}
 
