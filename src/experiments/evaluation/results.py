@@ -13,7 +13,7 @@ from sentence_transformers.base.model import BaseModel
 
 from experiments.data.types import Data
 from experiments.evaluation.metrics import bootstrap_interval
-from experiments.evaluation.query_values import Part, save_query_values
+from experiments.evaluation.query_values import Part, pool, save_query_values
 from experiments.evaluation.samples import Sample, misses_first, samples
 from experiments.evaluation.trec import Ranking, write_qrels, write_run
 from experiments.runs.metrics_file import metric_label
@@ -43,6 +43,8 @@ class Evaluation:
     # By the end of the file's name ("dim0096", "image_to_text_end_to_end"), then by direction; the best first.
     rankings: dict[str, dict[str, Ranking]] = field(default_factory=dict)
     attributes: dict[str, float] | None = None  # share of queries whose page beats the one that differs in it
+    # What a random order gives in expectation: by direction, all together first, then by metric.
+    chance: dict[str, dict[str, float]] = field(default_factory=dict)
     cache_file: Path | None = None  # where the embeddings were read, if they were
 
     @property
@@ -58,8 +60,13 @@ class Evaluation:
                 if name.endswith(metric):
                     part.intervals[name] = bootstrap_interval(values, num_bootstrap, seed)
 
+    def add_chance(self, found: dict[str, Part]) -> None:
+        """Add what a random order gives, of every direction's queries."""
+        named = {"all": pool(found)} | (found if len(found) > 1 else {})
+        self.chance = {name: part.metrics for name, part in named.items()}
+
     def to_json(self) -> dict[str, dict[str, Any]]:
-        """Return what stands under `base` or `final` in metrics.json."""
+        """Return what stands under `base`, `final` or `result` in metrics.json."""
         sections = self.sections.items()
         return {name: {str(key): part.to_json() for key, part in parts.items()} for name, parts in sections}
 

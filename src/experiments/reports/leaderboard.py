@@ -15,7 +15,15 @@ from experiments.config.keys import Role, effective, plays
 from experiments.reports import tables
 from experiments.reports.tables import counts, markdown_table, percent, score
 from experiments.runs import metrics_file
-from experiments.runs.metrics_file import best_measured, dimensions, main_values, metric_label, parts, primary_metric
+from experiments.runs.metrics_file import (
+    best_measured,
+    dimensions,
+    evaluations,
+    main_values,
+    metric_label,
+    parts,
+    primary_metric,
+)
 from experiments.runs.run import Run, duration_s
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
@@ -41,7 +49,7 @@ def boards(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
     Each group has a heading: metric, name and size of the data, and its fingerprint where two are alike.
     """
     groups: dict[tuple[str, str], list[Run]] = {}
-    for run in sorted(runs, key=lambda run: _entry(run, _best(run), "").value, reverse=True):
+    for run in sorted(runs, key=lambda run: _entry(run, -1, "").value, reverse=True):
         groups.setdefault((primary_metric(run.metrics), run.metrics["evaluation"]["fingerprint"]), []).append(run)
     titles = []
     for (metric, _), (run, *_) in groups.items():
@@ -56,27 +64,24 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
     """Return what was measured, best first: each run and, of trained ones, the model before, once for equal values."""
     found, before, seen = [], [], set()
     for run, label in zip(runs, labels(runs), strict=True):
-        is_trained = _best(run) == "final"
-        base = main_values(run.metrics.get("base")).get(primary_metric(run.metrics)) if is_trained else None
-        found.append(_entry(run, _best(run), label)._replace(base=base, run=run))
-        if base is None:
+        base, *trained = evaluations(run.metrics)
+        value = main_values(base.measured).get(primary_metric(run.metrics)) if trained else None
+        found.append(_entry(run, -1, label)._replace(base=value, run=run))
+        if value is None:
             seen.add((run.metrics["model"]["name"], found[-1].value))
     for run, entry in zip(runs, found, strict=True):
         if entry.base is not None and (key := (run.metrics["model"]["name"], entry.base)) not in seen:
             seen.add(key)
             before.append(run)  # its model as it was has no row yet
     names = _told_apart(before, [_model_label(run) for run in before], _OF_BASE)
-    found += [_entry(run, "base", name) for run, name in zip(before, names, strict=True)]
+    found += [_entry(run, 0, name) for run, name in zip(before, names, strict=True)]
     return sorted(found, key=lambda entry: -entry.value)
 
 
-def _best(run: Run) -> str:
-    return "final" if run.metrics.get("final") else "base"
-
-
-def _entry(run: Run, tag: str, label: str) -> Entry:
-    """Return the row of a run's model before (`base`) or after training (`final`)."""
-    metric, values = primary_metric(run.metrics), main_values(run.metrics[tag])
+def _entry(run: Run, index: int, label: str) -> Entry:
+    """Return the row of one of a run's evaluations: the first (0), before training, or the last (-1)."""
+    tag, _, measured = evaluations(run.metrics)[index]
+    metric, values = primary_metric(run.metrics), main_values(measured)
     kind = FINETUNED if tag == "final" else AS_IT_IS
     return Entry(label, kind, run.metrics["model"]["parameters"], values[metric], values.get(f"{metric}_ci95"))
 
@@ -146,8 +151,7 @@ def models_table(found: Sequence[Entry], metric: str) -> str:
 def dimensions_table(run: Run, published: dict[str, Any] | None = None) -> str:
     """Return the article's second table: dimension against base and finetuned, with the share of the full one."""
     metric = primary_metric(run.metrics)
-    base = "base" if run.metrics.get("final") else AS_IT_IS
-    measured = {name: run.metrics[key] for key, name in (("base", base), ("final", FINETUNED)) if run.metrics.get(key)}
+    measured = {label: measured for _, label, measured in evaluations(run.metrics)}
     headers = [f"{name} [95% interval]" for name in measured]
     for k, name in enumerate(("base", FINETUNED)):
         if published:
