@@ -18,7 +18,6 @@ from experiments.config.errors import ConfigError
 from experiments.config.values import parse_bytes
 from experiments.runs import identity, memory
 from experiments.runs.identity import job_identity
-from experiments.runs.log import read_step
 from experiments.runs.process import process_start
 from experiments.runs.skipped_jobs import is_dominated
 
@@ -102,7 +101,7 @@ def test_each_job_is_recorded_as_what_became_of_it(faulty):
         "exit code 0 before the run was finished",
         "crashed: SIGSEGV",
     ]
-    assert "#4 seed=4  killed" in out
+    assert "#4 seed=4: killed" in out and "#0 seed=0: nDCG@10 1.000, 0 s" in out
     assert not processes(folder)
 
 
@@ -217,6 +216,11 @@ def test_a_mistake_is_refused_before_it_runs(tmp_path):
     assert [job["status"] for job in jobs(tmp_path)] == ["refused", "finished"]
     assert code == 2
     assert "trainer.learning_rate=-1: must be above 0" in out
+
+
+def test_a_sweep_of_which_every_job_is_refused_leaves_nothing(tmp_path):
+    code, _, err = sweep(tmp_path, "trainer.learning_rate=-1,-2")
+    assert (code, [*tmp_path.iterdir()]) == (2, []), err
 
 
 def test_a_job_without_a_value_that_must_be_there_is_refused_alone(tmp_path):
@@ -351,16 +355,3 @@ def test_sizes_are_read_as_they_are_written():
     assert [parse_bytes(size) for size in ("6GiB", "1.5 MB", 1024, None)] == [6 * 2**30, 1_500_000, 1024, None]
     with pytest.raises(ConfigError, match="such as 6GiB"):
         parse_bytes("lots")
-
-
-@pytest.mark.parametrize(
-    ("log", "step"),
-    [
-        ("[WARNING] the last line before x=0\n\r  0%|          | 0/6 [00:00<?, ?it/s]", "step 0/6"),
-        ("100%|##| 1/1 [00:10<00:00, 10.0s/it]\rencoding:  50%|#   | 8/16 [00:01<00:01]", "encoding 8/16"),
-        ("nothing yet", ""),
-    ],
-)
-def test_a_job_s_step_is_that_of_its_last_progress_bar(tmp_path, log, step):
-    (tmp_path / "console.log").write_text(log)
-    assert read_step(tmp_path / "console.log") == step
