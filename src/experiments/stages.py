@@ -286,6 +286,7 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     from experiments.runs.files import save_json
     from experiments.runs.tracking import SHOW_HINT
 
+    evaluation.write_names(output_dir / "rankings", data)
     save_json(output_dir / "metrics.json", metrics)
     run_report.write_run_report(output_dir)
     measured: dict[str, dict[str, Any]] = {tag: metrics[tag] for tag in ("base", "final") if tag in metrics}
