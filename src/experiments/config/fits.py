@@ -145,7 +145,11 @@ def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
 
 def _check_data(data: dict[str, Any]) -> None:
     if isinstance(columns := data.get("columns"), dict):
-        roles = ("image", "text") if _are_pairs(data) else ("query", "positive", "negatives", "file", "page_number")
+        roles = (
+            ("image", "text")
+            if _are_pairs(data)
+            else ("query", "positive", "negatives", "file", "page_number", "corpus")
+        )
         known = [f"data.columns.{role}" for role in roles]
         for name in columns:
             key = f"data.columns.{name}"
@@ -164,7 +168,7 @@ def _check_data(data: dict[str, Any]) -> None:
         is_known = name in ("vdr_multilingual_tiny", "llamaindex/vdr-multilingual-train")  # a copy may have others
         refuse(is_known, f"data.language={language}: {name} has {', '.join(VDR_LANGUAGES)}")
     if target == "experiments.data.sources.table.load":
-        for key in ("train", "eval"):
+        for key in ("train", "eval", "corpus"):
             is_there = data.get(key) is None or Path(data[key]).expanduser().is_file()
             refuse(not is_there, f"data.{key}={data.get(key)}: there is no such file")
     elif isinstance(path, str):

@@ -9,31 +9,37 @@ from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetsError
 
 from experiments.config.errors import ConfigError
+from experiments.data.file_columns import Origin
 from experiments.data.from_rows import build_stored, loading_error
-from experiments.data.media import Origin
 from experiments.data.options import RowOptions
 from experiments.data.types import Data
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 
 
-def load(train: str, eval: str | None, **options: Unpack[RowOptions]) -> Data:
+def load(train: str, eval: str | None, corpus: str | None = None, **options: Unpack[RowOptions]) -> Data:
     """Load training and evaluation rows from tables.
 
     A column whose values end like image, audio or video files holds such files: paths relative to the table's folder,
     or absolute, or URLs. They are read from there whenever a row is read; a missing one is an error in any case. Any
-    other column of strings holds texts.
+    other column of strings holds texts, see `kind`.
 
     Args:
         train: File with the training rows: .parquet, .csv, .jsonl, .ndjson or .json.
         eval: File with the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
+        corpus: File with pages that are searched besides those of the evaluation rows, a row each, in the column
+            `columns.corpus` or that of the positives. What equals one of those is one with it; no other is relevant,
+            and may be in training rows.
         **options: See `RowOptions`.
 
     Raises:
         ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
-    origins = [Origin(Path(file).parent, file, Path(file).name) for file in (train, eval or train)]
-    return build_stored(_rows(train, "train"), None if eval is None else _rows(eval, "eval"), origins, **options)
+    origins = [Origin(Path(file).parent, file, Path(file).name) for file in (train, eval or train, corpus or train)]
+    eval_rows, pages = (
+        None if file is None else _rows(file, part) for part, file in (("eval", eval), ("corpus", corpus))
+    )
+    return build_stored(_rows(train, "train"), eval_rows, origins, corpus=pages, **options)
 
 
 def _rows(file: str, part: str) -> Dataset:
