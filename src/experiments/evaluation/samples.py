@@ -33,7 +33,7 @@ class Sample:
     """A query, the documents that answer it, and those that were ranked first."""
 
     query_id: str
-    row: int  # in the ranking
+    depth: int  # of its ranking
     right: list[Hit]  # the best ranked first
     top: list[Hit]
     read: Callable[[], Any]  # gives the query
@@ -64,7 +64,7 @@ def samples(
         right = [*(id_ for id_ in ranked if id_ in right_ids), *sorted(right_ids - ranked.keys())]
         right_hits = [hit(id_, ranked.get(id_, (None, None)), True) for id_ in right]
         top = [hit(id_, ranked[id_], id_ in right_ids) for id_ in [*ranked][:NUM_FIRST]]
-        yield Sample(query_id, row, right_hits, top, partial(_read, direction.queries, query_rows[query_id], "query"))
+        yield Sample(query_id, len(ranked), right_hits, top, partial(_read, direction.queries, query_rows[query_id], "query"))
 
 
 def misses_first(ranking: Ranking, relevant_docs: Mapping[str, set[str]]) -> np.ndarray:
