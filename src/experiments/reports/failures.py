@@ -75,8 +75,8 @@ def _shown(value: Any) -> Shown:
     if isinstance(value, dict):
         parts = [_shown(value[key]) for key in ("text", "image") if value.get(key) is not None]
         others = tuple(key for key in sorted(MODALITIES - {"text", "image"}) if value.get(key) is not None)
-        joined = (sum((getattr(part, name) for part in parts), ()) for name in ("texts", "images"))
-        return Shown(*joined, others)
+        texts, images = (tuple(each for part in parts for each in part[number]) for number in (0, 1))
+        return Shown(texts, images, others)
     if isinstance(value, PIL.Image.Image):
         return Shown(images=(thumbnail(value),))
     return Shown(texts=(one_line(str(value), MAX_CHARACTERS),))
