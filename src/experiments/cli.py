@@ -235,7 +235,7 @@ def _run(task: Task, config: DictConfig, keep_traceback: bool) -> None:
     fresh = Path(hydra_config.runtime.output_dir)
     try:
         plain = resolve(config)
-        checks.check(plain)
+        checks.check(plain, hydra_config.job.name)
         choice = plain, fresh, plain.get("run_name") or describe_choices(hydra_config)
         if hydra_config.job.name == "train":
             choice = run_folder.choose_run(*choice, hydra_config.overrides.task)
