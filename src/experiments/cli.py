@@ -265,7 +265,7 @@ def _run(task: Task, config: DictConfig, keep_traceback: bool) -> None:
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """Return the config as plain containers, its interpolations resolved; a run that it names as a model is its `final/`.
+    """Return the config as plain containers, its interpolations resolved; a run named as a model is its `final/`.
 
     Raises:
         ConfigError: If a mandatory value (`???`) is missing, an interpolation leads nowhere, or a run has no model.

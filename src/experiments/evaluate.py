@@ -27,7 +27,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     commits = stages.check_sources(config, begun_with={})
     with keep_record(output_dir, config, name=name, job="evaluate") as record:
         record.update(commits=commits, choices=choices)
-        data: Data = stages.build(config["data"])
+        data: Data = stages.build_evaluation(config["data"])
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
             model = stages.load_model(config)
             dimensions = stages.trained_dimensions(config, choices, model, output_dir, commits)

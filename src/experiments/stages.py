@@ -39,6 +39,14 @@ def build(node: dict[str, Any]) -> Any:
         raise error.__cause__ or error from None
 
 
+def build_evaluation(node: dict[str, Any]) -> Data:
+    """Build data for an evaluation alone: without training rows, if the source can do that."""
+    from experiments.config.signatures import signature
+
+    takes = signature(node["_target_"]).parameters
+    return build(node | ({"evaluation_only": True} if "evaluation_only" in takes else {}))
+
+
 def gpu_at_hand() -> Gpu | None:
     """Return the GPU that this process trains on."""
     import torch
@@ -192,6 +200,7 @@ def make_trainer(
     from experiments.data.resized_pages import image_processor, resized_rows, shared_store
     from experiments.models.ready import embedding_dim
 
+    assert data.train is not None and data.eval is not None
     processor = image_processor(model)
     return args.trainer_class(
         model=model,

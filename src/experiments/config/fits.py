@@ -148,6 +148,8 @@ def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
 
 
 def _check_data(data: dict[str, Any], job: str) -> None:
+    no_rows = job != "evaluate" and data.get("evaluation_only")
+    refuse(no_rows, "data.evaluation_only=true leaves nothing to train on; type data.evaluation_only=false")
     if isinstance(columns := data.get("columns"), dict):
         roles = ("image", "text") if _are_pairs(data) else ("query", "positive", "negatives", "file", "page_number")
         known = [f"data.columns.{role}" for role in roles]

@@ -70,8 +70,9 @@ def adapter_base(folder: Path) -> str | None:
 
 
 def trained_dims(name: str, revision: str | None = None) -> list[int]:
-    """Return the dimensions that a saved model was trained for: those of a MatryoshkaLoss, which the library writes into
-    the model's card, and the one that it gives unless told otherwise; none where its files don't tell.
+    """Return the dimensions that a saved model was trained for, the largest first; none where its files don't tell.
+
+    They are those of a MatryoshkaLoss, which the library writes on a model's card, and the one that is saved with it.
 
     Args:
         name: A folder, `package:PACKAGE/FOLDER`, or a name on the Hub, whose files are in the cache once it is loaded.
