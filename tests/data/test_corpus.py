@@ -125,3 +125,9 @@ def test_an_archive_that_does_not_fit_is_refused(tables, composed):
     write(tables, "all.csv", ["1.png"])
     with pytest.raises(ConfigError, match=r"all.csv, row 0 \(from 0\) of column page: no page file .*1.png"):
         load(tables)
+
+
+def test_an_evaluation_alone_reads_no_training_rows_for_its_archive(tables):
+    data = table.load(None, str(tables / "eval.csv"), str(tables / "all.csv"), evaluation_only=True, **OPTIONS)
+    assert data.describe()["from_corpus"] == {"num_documents": 4, "num_in_training": None}
+    assert data.evaluation_fingerprint == load(tables).evaluation_fingerprint

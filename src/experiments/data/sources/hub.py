@@ -39,7 +39,8 @@ def load(
     Raises:
         ConfigError: The data set cannot be loaded, or `from_rows.build` cannot use it.
     """
-    train_rows = load_rows(path, train, "train")
+    is_needed = eval is None or not options.get("evaluation_only")
+    train_rows = load_rows(path, train, "train") if is_needed else None
     eval_rows = None if eval is None else load_rows(path, eval, "eval")
     folder = Path(path).expanduser() if Path(path).expanduser().is_dir() else Path()
     pages = None if corpus is None else load_rows(path, corpus, "corpus")

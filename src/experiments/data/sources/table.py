@@ -17,7 +17,7 @@ from experiments.data.types import Data
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 
 
-def load(train: str, eval: str | None, corpus: str | None = None, **options: Unpack[RowOptions]) -> Data:
+def load(train: str | None, eval: str | None, corpus: str | None = None, **options: Unpack[RowOptions]) -> Data:
     """Load training and evaluation rows from tables.
 
     A column whose values end like image, audio or video files holds such files: paths relative to the table's folder,
@@ -25,7 +25,7 @@ def load(train: str, eval: str | None, corpus: str | None = None, **options: Unp
     other column of strings holds texts, see `kind`.
 
     Args:
-        train: File with the training rows: .parquet, .csv, .jsonl, .ndjson or .json.
+        train: File with the training rows: .parquet, .csv, .jsonl, .ndjson or .json; None: for an evaluation alone.
         eval: File with the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
         corpus: File with pages that are searched besides those of the evaluation rows, a row each, in the column
             `columns.corpus` or that of the positives. What equals one of those is one with it; no other is relevant,
@@ -35,11 +35,13 @@ def load(train: str, eval: str | None, corpus: str | None = None, **options: Unp
     Raises:
         ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
-    origins = [Origin(Path(file).parent, file, Path(file).name) for file in (train, eval or train, corpus or train)]
-    eval_rows, pages = (
-        None if file is None else _rows(file, part) for part, file in (("eval", eval), ("corpus", corpus))
-    )
-    return build_stored(_rows(train, "train"), eval_rows, origins, corpus=pages, **options)
+    files = [file for file in (train or eval, eval or train, corpus) if file is not None]
+    origins = [Origin(Path(file).parent, file, Path(file).name) for file in files]
+    is_needed = train is not None and (eval is None or not options.get("evaluation_only"))
+    train_rows = _rows(files[0], "train") if is_needed else None
+    eval_rows = None if eval is None else _rows(eval, "eval")
+    pages = None if corpus is None else _rows(corpus, "corpus")
+    return build_stored(train_rows, eval_rows, origins, corpus=pages, **options)
 
 
 def _rows(file: str, part: str) -> Dataset:
