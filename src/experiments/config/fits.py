@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.config import tables
 from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import hint, select, show
 from experiments.config.model_files import check_parts, local_folder, untrusted, weights_here
@@ -164,9 +165,7 @@ def _check_data(data: dict[str, Any]) -> None:
         is_known = name in ("vdr_multilingual_tiny", "llamaindex/vdr-multilingual-train")  # a copy may have others
         refuse(is_known, f"data.language={language}: {name} has {', '.join(VDR_LANGUAGES)}")
     if target == "experiments.data.sources.table.load":
-        for key in ("train", "eval"):
-            is_there = data.get(key) is None or Path(data[key]).expanduser().is_file()
-            refuse(not is_there, f"data.{key}={data.get(key)}: there is no such file")
+        tables.check(data)
     elif isinstance(path, str):
         _check_source("data.path", path)
 
