@@ -11,7 +11,9 @@ from experiments.evaluation.metrics import CUTOFFS, paired_difference, per_query
 from experiments.evaluation.query_values import Part, pool, save_query_values
 from experiments.reports.settings import load_settings
 from experiments.runs.files import load_json, save_json
+from experiments.runs.metrics_file import evaluations
 from experiments.runs.record import keep_record
+from experiments.runs.run import load_run
 
 NUM_QUERIES, NUM_DOCUMENTS, DIMS = 40, 60, (16, 8)
 
@@ -245,3 +247,17 @@ def test_sign_flip_test_is_calibrated_and_equals_the_enumeration_of_all_flips():
 def test_compare_imports_no_torch():
     code = "import sys, experiments.compare as c; sys.exit(any(m in sys.modules for m in ('torch', 'matplotlib')))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("key", "tag"), [("result", "model"), ("base", "base")])  # as it is written, and as it was
+def test_a_model_that_was_only_evaluated_is_compared_with_a_training(tmp_path, key, tag):
+    write_run(tmp_path / "trained", skill=4.0)
+    evaluated = write_run(tmp_path / "evaluated")
+    (evaluated / "rankings" / "final.npz").rename(evaluated / "rankings" / f"{tag}.npz")
+    metrics = load_json(evaluated / "metrics.json")
+    save_json(evaluated / "metrics.json", {key if name == "final" else name: each for name, each in metrics.items()})
+    save_json(evaluated / "run.json", load_json(evaluated / "run.json") | {"job": "evaluate"})
+    assert [each.label for each in evaluations(load_run(evaluated).metrics)] == ["model"]
+    text = compare.compare([evaluated, tmp_path / "trained"])
+    assert ["job", "evaluate", "train"] in rows_of(text)
+    assert "better" in text

@@ -133,7 +133,7 @@ def test_evaluating_the_saved_model_gives_the_same_metrics(config, undisturbed, 
     dim = metrics["model"]["truncate_dim"]
     overrides = ["model=saved", f"model.name={folder / 'final'}", "matryoshka=tiny", "tracking=none"]
     again = evaluate(config(*overrides), tmp_path / "run", name="again", choices=CHOICES)
-    measured = (again["base"], metrics["final"])
+    measured = (again["result"], metrics["final"])
     ours, theirs = (each["dimensions"][str(dim)]["cosine_ndcg@10"] for each in measured)
     assert ours == pytest.approx(theirs)
     assert again["evaluation"] == metrics["evaluation"]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[str, str]) -> dict[str, Any]:
     """Evaluate one model at every Matryoshka dimension.
 
-    It takes what `cli.launch` gives. Returned is what `metrics.json` holds; the model's metrics stand under `base`.
+    It takes what `cli.launch` gives. Returned is what `metrics.json` holds; the model's metrics stand under `result`.
     """
     from experiments.config import hub
     from experiments.runs.record import keep_record
@@ -33,12 +33,12 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
             evaluator = stages.make_evaluator(config, data, matryoshka)
             record.update(commits=commits | hub.adapter_bases(config, commits))
 
-            evaluation = stages.run_evaluator(evaluator, model, output_dir, "base")
+            evaluation = stages.run_evaluator(evaluator, model, output_dir, "model")
             if evaluation is None:  # what follows is for the main process
                 return {}
             metrics = stages.describe(config, choices, data, model, evaluator)
-            metrics |= {"base": evaluation.to_json(), "base_from_cache": evaluation.cache_file is not None}
-            metrics |= {"attributes": evaluation.attributes, "energy": tracker.energy()}
+            metrics |= {"result": evaluation.to_json(), "from_cache": evaluation.cache_file is not None}
+            metrics |= {"chance": evaluation.chance, "attributes": evaluation.attributes, "energy": tracker.energy()}
             stages.finish(metrics, evaluation, data, output_dir, tracker)
     return metrics
 

@@ -177,15 +177,17 @@ def make_trainer(
 def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag: str) -> Evaluation | None:
     """Evaluate, sharing the work among all processes, and write rankings and values; None but on the main process.
 
-    The tag is `base`, whose embeddings other runs may share (`evaluator.cache_dir`), or `final`.
+    The tag is that of `metrics_file.Evaluated`; but for `final`, other runs may share the embeddings
+    (`evaluator.cache_dir`).
     """
     from sentence_transformers.util.distributed import distributed_evaluation
 
     with distributed_evaluation(model) as is_main:
-        evaluation = evaluator.evaluate(model, cached=tag == "base") if is_main else None
+        evaluation = evaluator.evaluate(model, cached=tag != "final") if is_main else None
     if evaluation is not None:
         if evaluation.cache_file:
-            logger.info("Base evaluation: embeddings from the cache (%s)", evaluation.cache_file)
+            what = "Base evaluation" if tag == "base" else "Evaluation"
+            logger.info("%s: embeddings from the cache (%s)", what, evaluation.cache_file)
         evaluation.write(output_dir / "rankings", tag)
     return evaluation
 
@@ -284,19 +286,20 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     """Write metrics, report and figures, hand them to the tracker, and print table, verdict and where to see more."""
     from experiments.reports import run_report
     from experiments.runs.files import save_json
+    from experiments.runs.metrics_file import evaluations
     from experiments.runs.tracking import SHOW_HINT
 
     save_json(output_dir / "metrics.json", metrics)
     run_report.write_run_report(output_dir)
-    measured: dict[str, dict[str, Any]] = {tag: metrics[tag] for tag in ("base", "final") if tag in metrics}
-    for tag, each in measured.items():
-        tracker.log_evaluation(each, tag)
+    for tag, _, measured in evaluations(metrics):
+        tracker.log_evaluation(measured, tag)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
-    samples = evaluation.samples(data)
-    tracker.log_samples(
-        [(row["query"], row["right"], [page for page, _ in row["top"]], row["right_rank"]) for row in samples]
-    )
+    rows = []
+    for sample in evaluation.samples(data):
+        right, *_ = sample.right
+        rows.append((sample.read(), right.read(), [hit.read() for hit in sample.top], right.rank))
+    tracker.log_samples(rows)
     logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, run_report.summary_table(metrics))
     if said := run_report.verdict_sentence(metrics):
         logger.info("Verdict:   %s", said)

@@ -20,6 +20,7 @@ from experiments.evaluate import evaluate
 from experiments.evaluation.query_values import read_query_values
 from experiments.evaluation.retrieval import RetrievalEvaluator
 from experiments.models.embedders import load_embedder
+from experiments.runs.metrics_file import chance
 from experiments.runs.run import load_run
 from experiments.stages import build
 from experiments.train import train
@@ -197,6 +198,17 @@ def test_pooled_metrics_are_the_means_over_all_queries_of_the_librarys(model, un
         assert low <= evaluation.dimensions[dim].metrics[METRIC] <= high
 
 
+def test_chance_is_told_of_all_queries_and_of_each_directions_own_corpus(uneven, evaluation):
+    metrics = {"chance": evaluation.chance}
+    num = {name: len(evaluation.directions[name].query_ids) for name in uneven}
+    for name, direction in uneven.items():
+        assert chance(metrics, name).keys() == evaluation.directions[name].metrics.keys()
+        assert chance(metrics, name)["cosine_accuracy@1"] == pytest.approx(1 / len(direction.corpus))
+    pooled = sum(num[name] * chance(metrics, name)[METRIC] for name in uneven) / sum(num.values())
+    assert chance(metrics)[METRIC] == pytest.approx(pooled)
+    assert chance({}) is chance({}, "image_to_text") is None  # a record of a version before
+
+
 def test_queries_have_the_prompt_of_their_direction(model, uneven, evaluation):
     for name, each in uneven.items():
         plain, prompted = (
@@ -284,8 +296,10 @@ def test_evaluating_the_saved_model_gives_the_same_metrics(composed, run, cache,
     check(config)
     for number in range(2):  # the second time from the cache
         again = evaluate(config, tmp_path / f"run{number}", name="again", choices={"model": "saved", "data": "pairs"})
-        assert again["base"]["dimensions"]["96"][METRIC] == pytest.approx(metrics["final"]["dimensions"]["96"][METRIC])
-        assert again["evaluation"] == metrics["evaluation"] and again["base_from_cache"] == bool(number)
+        assert again["result"]["dimensions"]["96"][METRIC] == pytest.approx(
+            metrics["final"]["dimensions"]["96"][METRIC]
+        )
+        assert again["evaluation"] == metrics["evaluation"] and again["from_cache"] == bool(number)
 
 
 IN_BATCH = "sentence_transformers.sentence_transformer.losses"

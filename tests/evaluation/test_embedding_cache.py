@@ -237,17 +237,22 @@ def test_what_was_used_last_stays_when_the_folder_is_full(tmp_path, monkeypatch)
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_runs_share_the_base_evaluation_and_say_so(composed, tmp_path, caplog):
+def test_evaluations_share_embeddings_say_so_and_call_the_model_model(composed, tmp_path, caplog):
     overrides = ["data.num_train_rows=16", "data.num_eval_rows=8", "evaluator.num_bootstrap=20", "tracking=none"]
     overrides += [f"data.cache_dir={tmp_path}/data", f"evaluator.cache_dir={tmp_path}/embeddings"]
     config = composed(*overrides)
     choices = {"model": "qwen3vl_tiny", "data": "report_pages"}
     with caplog.at_level("INFO"):
         one, two = (evaluate(config, tmp_path / name, name=name, choices=choices) for name in ("one", "two"))
-    assert (one.pop("base_from_cache"), two.pop("base_from_cache")) == (False, True)
+    assert (one.pop("from_cache"), two.pop("from_cache")) == (False, True)
     assert one == two
-    assert sum("Base evaluation: embeddings from the cache" in record.message for record in caplog.records) == 1
-    assert "from the cache" in (tmp_path / "two" / "report.md").read_text()
-    assert (tmp_path / "one" / "rankings" / "base_dim0096.trec").read_text() == (
-        tmp_path / "two" / "rankings" / "base_dim0096.trec"
+    assert sum("Evaluation: embeddings from the cache" in record.message for record in caplog.records) == 1
+    report = (tmp_path / "two" / "report.md").read_text()
+    assert "- evaluation: embeddings from the cache" in report
+    assert "| model [95% interval] |" in report and "base" not in "".join(report.partition("## What ran")[::2])
+    shown = next(record.message for record in caplog.records if "dimensions  model [95% interval]" in record.message)
+    assert "base" not in shown
+    assert not [*(tmp_path / "two" / "rankings").glob("base*")]
+    assert (tmp_path / "one" / "rankings" / "model_dim0096.trec").read_text() == (
+        tmp_path / "two" / "rankings" / "model_dim0096.trec"
     ).read_text()

@@ -102,8 +102,8 @@ def test_a_twin_of_each_architecture_is_evaluated(config, cache, tmp_path, twin)
     assert metrics["model"]["name"] == f"{twin}_tiny"
     assert {"text", "image"} <= set(metrics["model"]["modalities"])
     assert 3e5 < metrics["model"]["parameters"] < 2e6
-    assert list(metrics["base"]["dimensions"]) == ["96", "48", "24", "12"]
-    assert 0 <= metrics["base"]["dimensions"]["96"]["cosine_ndcg@10"] <= 1
+    assert list(metrics["result"]["dimensions"]) == ["96", "48", "24", "12"]
+    assert 0 <= metrics["result"]["dimensions"]["96"]["cosine_ndcg@10"] <= 1
 
 
 @pytest.mark.parametrize("twin", ["qwen2vl", "clip", "siglip"])

@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.config.errors import ConfigError
 from experiments.runs.files import replacing
-from experiments.runs.metrics_file import EVALUATE_AGAIN, best_measured, parts, primary_metric
+from experiments.runs.metrics_file import EVALUATE_AGAIN, evaluations, parts, primary_metric
 from experiments.runs.run import Run
 
 
@@ -79,8 +79,8 @@ def read_query_values(run: Run) -> dict[str, Part]:
     Raises:
         ConfigError: If the file is missing, or isn't that of the metrics that the run reports.
     """
-    tag = "final" if run.metrics.get("final") else "base"
-    path, metric = run.path / "rankings" / f"{tag}.npz", primary_metric(run.metrics)
+    best = evaluations(run.metrics)[-1]
+    path, metric = run.path / "rankings" / f"{best.tag}.npz", primary_metric(run.metrics)
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             arrays = {tuple(name.split("/", 2)): found[name] for name in found.files}
@@ -88,10 +88,9 @@ def read_query_values(run: Run) -> dict[str, Part]:
         reason = getattr(error, "strerror", None) or "it is damaged"
         said = f"{path} can't be read ({reason}): runs are compared query by query"
         raise ConfigError(f"{said}; {EVALUATE_AGAIN}") from error
-    measured = best_measured(run.metrics)
-    kind = "dimensions" if "dimensions" in measured else "directions"
+    kind = "dimensions" if "dimensions" in best.measured else "directions"
     found = {}
-    for key, reported in parts(measured).items():
+    for key, reported in parts(best.measured).items():
         values = {name: value for (of, part, name), value in arrays.items() if (of, part) == (kind, key)}
         query_ids = values.pop("query_ids", np.array([]))
         for name in [metric, *values]:

@@ -14,7 +14,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from experiments.runs.metrics_file import RANKED_BY, best_measured, dimensions, metric_label, primary_metric, retention
+from experiments.runs.metrics_file import (
+    RANKED_BY,
+    best_measured,
+    dimensions,
+    evaluations,
+    metric_label,
+    primary_metric,
+    retention,
+)
 
 # Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/).
 BASE, FINETUNED, LOSS = "#D55E00", "#0072B2", "#555555"
@@ -62,16 +70,16 @@ def dimensions_against_quality(
     Published values are given by dimension, base and finetuned; their marks are hollow.
     """
     metric, rows = primary_metric(metrics), sorted((published or {}).items())
-    base = "base" if metrics.get("final") else "as it is"
-    curves = (
-        ("base", base, {"color": BASE, "marker": "o"}),
-        ("final", "finetuned", {"color": FINETUNED, "marker": "s"}),
-    )
+    styles: dict[str, dict[str, Any]] = {
+        "base": {"color": BASE, "marker": "o"},
+        "finetuned": {"color": FINETUNED, "marker": "s"},
+    }
     with drawn(path, (8, 5)) as (_, axes):
-        for key, label, style in curves:
-            if dimensions(metrics.get(key)):
-                _draw_curve(axes, metrics[key], metric, label, style, is_above=key == "final")
-        for index, (_, label, style) in enumerate(curves if rows else ()):
+        for _, label, measured in evaluations(metrics):
+            if dimensions(measured):
+                style = styles.get(label, styles["base"])
+                _draw_curve(axes, measured, metric, label, style, is_above=label == "finetuned")
+        for index, (label, style) in enumerate(styles.items() if rows else ()):
             hollow: Any = {"markerfacecolor": "white", "linestyle": ":", "linewidth": 1}
             values = [row[index] for _, row in rows]
             axes.plot([dim for dim, _ in rows], values, label=f"{label}, published", **style, **hollow)

@@ -18,6 +18,7 @@ from experiments.runs.files import load_json
 from experiments.runs.metrics_file import (
     best_measured,
     dimensions,
+    evaluations,
     main_values,
     metric_label,
     parts,
@@ -139,7 +140,7 @@ def add_comparison(card: Path, metrics: dict[str, Any]) -> None:
 
 
 def _measured(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: metrics[key] for key, name in (("base", "base"), ("final", "finetuned")) if metrics.get(key)}
+    return {label: measured for _, label, measured in evaluations(metrics)}
 
 
 def _comparison(metrics: dict[str, Any]) -> Table:

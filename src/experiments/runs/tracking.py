@@ -69,8 +69,8 @@ class Tracker:
     def log_evaluation(self, measured: dict[str, Any], prefix: str) -> None:
         """Log an evaluation as one point a metric (bars across runs), as a table, and as a Matryoshka curve.
 
-        `measured` is what stands under `prefix`, which is `base` or `final`, in metrics.json. The table has all
-        dimensions or directions; the curve's steps are the dimensions.
+        `measured` and the prefix, its tag, are those of a `metrics_file.Evaluated`. The table has all dimensions or
+        directions; the curve's steps are the dimensions.
         """
         if not self._run or not measured:
             return
