@@ -167,6 +167,8 @@ def _check_data(data: dict[str, Any]) -> None:
     if target == "experiments.data.sources.table.load":
         tables.check(data)
     elif isinstance(path, str):
+        is_table = target.endswith("hub.load") and Path(path).suffix.lower() in tables.FORMATS and Path(path).is_file()
+        refuse(is_table, f"data.path={path} is a table; type data=table data.train={path}")
         _check_source("data.path", path)
 
 

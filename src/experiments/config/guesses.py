@@ -70,13 +70,14 @@ def mend(
     keys = [*_keys(compose(chosen), unused)]
     line.words = []
     for word, original in meant:
-        if name := _key(word, keys, groups, typed):
+        name, is_set, value = word.partition("=")
+        if key := _key(word, keys, groups, typed):
             line.unknown += [original] * (original not in line.unknown)
-            word = f"{name}={word.partition('=')[2]}"
-        elif word != original and (name := word.partition("=")[0]) not in {*keys, *groups, *flags}:
+            word = f"{key}={value}"
+        elif word != original and name in groups:
+            word = _chosen(name, value, groups, line)
+        elif word != original and is_set and name not in keys:
             return None  # no guess: neither here nor elsewhere is there such a name
-        elif original in line.unknown and name in groups:
-            word = _chosen(*word.split("=", 1), groups, line)
         line.words.append(word)
     return line if line.unknown else None
 
@@ -148,10 +149,10 @@ def _bare(word: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
     if len(having := [group for group, options in groups.items() if word in options]) == 1:
         return [f"{having[0]}={word}"]
     path = Path(word).expanduser()
-    if not path.exists():
-        return [word]
-    is_model = any((path / file).exists() for file in ("modules.json", "config.json", "final"))
-    return model_at(word) if is_model else data_at(word)
+    if any((path / file).exists() for file in ("modules.json", "config.json", "final")):
+        return model_at(word)
+    is_data = path.is_file() or (path.is_dir() and ((path / "dataset_dict.json").exists() or tables.in_folder(path)))
+    return (is_data and data_at(word)) or [word]
 
 
 def _at(group: str, place: str, line: Mended) -> list[str]:

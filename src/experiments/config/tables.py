@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ def delimiter_of(file: Path) -> str:
 
 
 def _header(file: Path, delimiter: str) -> list[str]:
-    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines, suppress(csv.Error):
         return next(csv.reader(lines, delimiter=delimiter), [])
+    return []
 
 
 def column_names(file: Path, delimiter: str | None = None) -> list[str]:
@@ -47,6 +49,9 @@ def column_names(file: Path, delimiter: str | None = None) -> list[str]:
     Args:
         file: In one of `FORMATS`.
         delimiter: Its name; None: found.
+
+    Raises:
+        ConfigError: See `delimiter_of`.
     """
     kind = FORMATS.get(file.suffix.lower())
     try:
@@ -57,7 +62,9 @@ def column_names(file: Path, delimiter: str | None = None) -> list[str]:
         import pyarrow.parquet as pq
 
         return list(pq.read_schema(file).names)
-    except (OSError, ValueError, csv.Error):  # of which those of pyarrow and json are
+    except ConfigError:
+        raise
+    except (OSError, ValueError):  # of which those of pyarrow and json are
         return []
 
 
