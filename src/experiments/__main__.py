@@ -43,7 +43,9 @@ def _list() -> None:
     lines[_COMPLETION] = "TAB completes options and keys; put it into ~/.bashrc"
     width = max(map(len, lines))
     sys.stdout.writelines(f"{line:{width}}  {what}\n" for line, what in lines.items())
-    sys.stdout.write("\nEach explains itself with --help. python -m experiments.train alone trains offline, without a GPU.\n")
+    sys.stdout.write(
+        "\nEach explains itself with --help. python -m experiments.train alone trains offline, without a GPU.\n"
+    )
 
 
 if __name__ == "__main__":

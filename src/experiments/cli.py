@@ -200,7 +200,9 @@ def explain(error: Exception, typed: Sequence[str] | None = None, also: Sequence
 def _likely_guess(typed: Sequence[str], also: Sequence[str]) -> str | None:
     """Return what to say of a line in the words of other tools; None where it has none."""
     actions = get_args_parser()._actions
-    flags = {flag: action.nargs != 0 for action in actions for flag in action.option_strings} | dict.fromkeys(also, True)
+    flags = {flag: action.nargs != 0 for action in actions for flag in action.option_strings} | dict.fromkeys(
+        also, True
+    )
     places = [word.removeprefix("--config-dir=") for word in typed if word.startswith("--config-dir=")]
     places += [place for flag, place in itertools.pairwise(typed) if flag in ("--config-dir", "-cd")]
     config_dir = places[0] if places else None

@@ -121,9 +121,7 @@ def _key(word: str, keys: Sequence[str], groups: Mapping[str, Sequence[str]], ty
     return there[0] if len(there) == 1 else None
 
 
-def _placed(
-    word: str, groups: Mapping[str, Sequence[str]], flags: Mapping[str, bool], line: Mended
-) -> list[str]:
+def _placed(word: str, groups: Mapping[str, Sequence[str]], flags: Mapping[str, bool], line: Mended) -> list[str]:
     """Return what is typed for a word that tells a model or data by the place where they lie, or a GPU; else it."""
     name, is_set, value = word.partition("=")
     if not is_set:

@@ -18,9 +18,7 @@ from experiments.data.types import Data
 Delimiter = Literal["comma", "semicolon", "tab", "pipe"]
 
 
-def load(
-    train: str, eval: str | None, *, delimiter: Delimiter | None = None, **options: Unpack[RowOptions]
-) -> Data:
+def load(train: str, eval: str | None, *, delimiter: Delimiter | None = None, **options: Unpack[RowOptions]) -> Data:
     """Load training and evaluation rows from tables.
 
     A column whose values end like image, audio or video files holds such files: paths relative to the table's folder,
@@ -36,7 +34,7 @@ def load(
     Raises:
         ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
-    origins = Origin(Path(train).parent, train), Origin(Path(eval or train).parent, eval or train)
+    origins = [Origin(Path(file).parent, file, Path(file).name) for file in (train, eval or train)]
     eval_rows = None if eval is None else _rows(eval, "eval", delimiter)
     return build_stored(_rows(train, "train", delimiter), eval_rows, origins, **options)
 
