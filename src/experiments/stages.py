@@ -285,12 +285,14 @@ def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict
 def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_dir: Path, tracker: Tracker) -> None:
     """Write metrics, report and figures, hand them to the tracker, and print table, verdict and where to see more."""
     from experiments.reports import run_report
+    from experiments.reports.failures import write_failures
     from experiments.runs.files import save_json
     from experiments.runs.metrics_file import evaluations
     from experiments.runs.tracking import SHOW_HINT
 
     evaluation.write_names(output_dir / "rankings", data)
     save_json(output_dir / "metrics.json", metrics)
+    failures = write_failures(output_dir, evaluation, data, metrics["primary_metric"])
     run_report.write_run_report(output_dir)
     for tag, _, measured in evaluations(metrics):
         tracker.log_evaluation(measured, tag)
@@ -305,6 +307,7 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     if said := run_report.verdict_sentence(metrics):
         logger.info("Verdict:   %s", said)
     logger.info("Report:    %s", output_dir / "report.md")
+    logger.info("Failures:  %s", failures)
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)
         logger.info("           %s", SHOW_HINT)
