@@ -1,4 +1,4 @@
-"""The commands: `python -m experiments` lists them, `python -m experiments train …` is `python -m experiments.train …`."""
+"""`python -m experiments` lists the commands, and with the name of one, such as `train`, becomes it."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def _at(group: str, place: str, line: Mended) -> list[str]:
 
 
 def model_at(place: str) -> list[str]:
-    """Return what is typed for a model in a folder (its own or its run's) or on the Hub; nothing where it is neither."""
+    """Return what is typed for a model in a folder (its own or its run's) or on the Hub; nothing if neither."""
     if option := _option_of("model", place):
         return [f"model={option}"]
     folder = Path(place).expanduser()

@@ -98,13 +98,13 @@ def column_overrides(columns: Sequence[str], wanted: Mapping[str, Any]) -> list[
 
 
 def in_folder(folder: Path) -> dict[str, Path]:
-    """Return the tables in a folder that are for training and, as their names say, for the evaluation; none if none."""
+    """Return the tables in a folder that are for training and, as their names say, for the evaluation."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in FORMATS and file.is_file())
     files = [file for file in files if file.stem not in _OF_A_DATA_SET]
     held = [file for file in files if re.search("eval|val|test|dev", file.stem.lower())]
     others = [file for file in files if file not in held]
     train = [file for file in others if "train" in file.stem.lower()] or others or files
-    return dict(zip(("train", "eval"), train[:1] + [file for file in held if file not in train][:1]))
+    return dict(zip(("train", "eval"), train[:1] + [file for file in held if file not in train][:1], strict=False))
 
 
 def check(data: dict[str, Any]) -> None:
