@@ -117,7 +117,7 @@ class ProcessLauncher(Launcher):
         refusal, commits, is_mistaken = "", {}, True
         try:
             plain = cli.resolve(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-            checks.check(plain)
+            checks.check(plain, config.hydra.job.name)
             is_mistaken = False  # what the Hub refuses costs that job alone
             if [*named(plain)]:
                 from experiments.config import hub  # it takes a while

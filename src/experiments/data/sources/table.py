@@ -18,7 +18,9 @@ from experiments.data.types import Data
 Delimiter = Literal["comma", "semicolon", "tab", "pipe"]
 
 
-def load(train: str, eval: str | None, *, delimiter: Delimiter | None = None, **options: Unpack[RowOptions]) -> Data:
+def load(
+    train: str | None, eval: str | None, *, delimiter: Delimiter | None = None, **options: Unpack[RowOptions]
+) -> Data:
     """Load training and evaluation rows from tables.
 
     A column whose values end like image, audio or video files holds such files: paths relative to the table's folder,
@@ -26,7 +28,8 @@ def load(train: str, eval: str | None, *, delimiter: Delimiter | None = None, **
     other column of strings holds texts.
 
     Args:
-        train: File with the training rows: .parquet, .csv, .tsv, .jsonl, .ndjson or .json.
+        train: File with the training rows: .parquet, .csv, .tsv, .jsonl, .ndjson or .json; None: for an evaluation
+            alone.
         eval: File with the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
         delimiter: Of the columns of a CSV; None: found by its first line.
         **options: See `RowOptions`.
@@ -34,9 +37,12 @@ def load(train: str, eval: str | None, *, delimiter: Delimiter | None = None, **
     Raises:
         ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
-    origins = [Origin(Path(file).parent, file, Path(file).name) for file in (train, eval or train)]
+    files = [file for file in (train or eval, eval or train) if file is not None]
+    origins = [Origin(Path(file).parent, file, Path(file).name) for file in files]
+    is_needed = train is not None and (eval is None or not options.get("evaluation_only"))
+    train_rows = _rows(files[0], "train", delimiter) if is_needed else None
     eval_rows = None if eval is None else _rows(eval, "eval", delimiter)
-    return build_stored(_rows(train, "train", delimiter), eval_rows, origins, **options)
+    return build_stored(train_rows, eval_rows, origins, **options)
 
 
 def _rows(file: str, part: str, delimiter: Delimiter | None) -> Dataset:
