@@ -112,10 +112,15 @@ def test_a_split_of_a_saved_data_set_may_be_the_archive_and_stays_on_disk(tables
 
 
 def test_an_archive_that_does_not_fit_is_refused(tables, composed):
-    with pytest.raises(ConfigError, match="data.corpus=nothing.csv: there is no such file"):
-        line = ["data=table", f"data.train={tables / 'train.csv'}", "data.corpus=nothing.csv"]
-        check(composed(*line))
+    config = composed("data=table", f"data.train={tables / 'train.csv'}")
     write(tables, "all.csv", ["page a"], column="pages")
+    for corpus, message in (
+        ("nothing.csv", "data.corpus=.*nothing.csv: there is no such file"),
+        (".", "is a folder; type a table's name: a CSV with a column page, a row for each page"),
+        ("all.csv", "data.corpus=.*all.csv has no column page; type data.columns.corpus=pages"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            check(config | {"data": config["data"] | {"corpus": str(tables / corpus)}})
     with pytest.raises(ConfigError, match="the corpus data set has no column 'page'; .* did you mean 'pages'"):
         load(tables)
     PIL.Image.new("RGB", (4, 4)).save(tables / "0.png")
