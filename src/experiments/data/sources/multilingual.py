@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from experiments.config.bounds import NotNegative, Positive
 from experiments.config.errors import ConfigError, refuse
 from experiments.config.hub import COPY, commit, refusal, require_hub, why_offline
+from experiments.data.document_names import Stored
 from experiments.data.from_rows import build, loading_error
 from experiments.data.options import ItemOptions
 from experiments.data.types import Data
@@ -105,13 +106,18 @@ def load(
         table = index.with_format("arrow")[:]
         numbers = num_train_rows, num_eval_rows, num_negatives, num_corpus_negatives
         pages = _choose(table, _of_language(table, language, source), *numbers)
+        if options.get("evaluation_only"):
+            pages = pages[0][:0], pages[1]
         logger.info("%s: %s training rows, %s to evaluate on", language, *(f"{len(part):,}" for part in pages))
         _write_pages(source, np.unique(np.concatenate([part.ravel() for part in pages])), folder)
-    train, eval = (_with_pages(index, part, folder) for part in pages)
+    train, eval = (_with_pages(index, part, folder) if len(part) else None for part in pages)
+    assert eval is not None
     negatives = _columns(1 + max(num_negatives, num_corpus_negatives))[1:]
     columns = {"query": "query", "positive": "image", "negatives": negatives}
-    used = {"num_eval_negatives": num_eval_negatives, "num_corpus_negatives": num_corpus_negatives}
-    return build(train, eval, columns=columns, name=name, num_negatives=num_negatives, **used, **options)
+    used: dict[str, Any] = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
+    used |= {"num_corpus_negatives": num_corpus_negatives}
+    stored = Stored(eval, Path(path).name, numbers=pages[1])
+    return build(train, eval, columns=columns, name=name, stored=stored, **used, **options)
 
 
 @contextmanager
