@@ -115,7 +115,7 @@ def tracked(
     """Track the run while the body runs, and record under which name, on which data."""
     with build(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker:
         prints = {"fingerprint": data.fingerprint, "fingerprints": data.fingerprints}
-        record.update(**prints, dashboard=tracker.show_command, tracked_as=tracker.name)
+        record.update(**prints, dashboard=tracker.show_command, tracked_as=tracker.name, tracked_id=tracker.id)
         yield tracker
 
 
@@ -160,7 +160,6 @@ def make_trainer(
 ) -> RunTrainer:
     """Build the trainer, whose pages come out at the size that the model sees."""
     from experiments.data.resized_pages import image_processor, resized_rows, shared_store
-    from experiments.models.ready import embedding_dim
 
     processor = image_processor(model)
     return args.trainer_class(
@@ -170,7 +169,7 @@ def make_trainer(
         eval_dataset=resized_rows(data.eval, processor, shared_store()) if args.eval_loss else None,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[tracker.callback(data.name, embedding_dim(model))],
+        callbacks=[tracker.callback(data.name)],
     )
 
 
@@ -286,13 +285,10 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     """Write metrics, report and figures, hand them to the tracker, and print table, verdict and where to see more."""
     from experiments.reports import run_report
     from experiments.runs.files import save_json
-    from experiments.runs.metrics_file import evaluations
-    from experiments.runs.tracking import SHOW_HINT
 
     save_json(output_dir / "metrics.json", metrics)
     run_report.write_run_report(output_dir)
-    for tag, _, measured in evaluations(metrics):
-        tracker.log_evaluation(measured, tag)
+    tracker.log_results(metrics)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
     samples = evaluation.samples(data)
@@ -305,4 +301,4 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     logger.info("Report:    %s", output_dir / "report.md")
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)
-        logger.info("           %s", SHOW_HINT)
+        logger.info("           %s", tracker.address)
