@@ -34,9 +34,10 @@ from experiments.config.errors import ConfigError, one_line, refuse
 from experiments.config.hints import dotted_keys, parse_flags, show, unknown_key, unknown_option
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports import sweep_summary
-from experiments.reports.tables import joined, shortened, shown
+from experiments.reports.tables import shown
 from experiments.runs import log, run_folder
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
+from experiments.runs.names import joined, shortened
 from experiments.runs.process import is_main_process
 from experiments.runs.provenance import visible_gpus
 from experiments.runs.run import read_record

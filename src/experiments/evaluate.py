@@ -38,7 +38,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
                 return {}
             metrics = stages.describe(config, choices, data, model, evaluator)
             metrics |= {"result": evaluation.to_json(), "from_cache": evaluation.cache_file is not None}
-            metrics |= {"attributes": evaluation.attributes, "energy": tracker.energy()}
+            metrics |= {"chance": evaluation.chance, "attributes": evaluation.attributes, "energy": tracker.energy()}
             stages.finish(metrics, evaluation, data, output_dir, tracker)
     return metrics
 

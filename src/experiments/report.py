@@ -18,6 +18,7 @@ from experiments.config.hints import parse_flags
 from experiments.reports import figures, leaderboard, leaderboard_figures, sweep_figures
 from experiments.reports.page import Page
 from experiments.runs.metrics_file import best_measured, dimensions, metric_label, primary_metric
+from experiments.runs.names import run_names
 from experiments.runs.run import Run, load_finished, run_dirs
 from experiments.runs.sweeps import read_sweep
 
@@ -56,7 +57,7 @@ def write_report(dirs: Sequence[Path], out: Path, published: bool = False) -> tu
 def _add_board(page: Page, runs: Sequence[Run], title: str, suffix: str, with_published: bool) -> None:
     """Put the tables and figures of runs of one evaluation on the page."""
     metric, values = primary_metric(runs[0].metrics), leaderboard.load_published() if with_published else None
-    found, names = leaderboard.entries(runs), leaderboard.labels(runs)
+    found, names = leaderboard.entries(runs), run_names(runs)
     page.parts.append(f"## {title}")
     if values and (reason := leaderboard.why_not_published(runs[0], values)):
         page.parts.append(reason)

@@ -291,10 +291,11 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     tracker.log_results(metrics)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
-    samples = evaluation.samples(data)
-    tracker.log_samples(
-        [(row["query"], row["right"], [page for page, _ in row["top"]], row["right_rank"]) for row in samples]
-    )
+    rows = []
+    for sample in evaluation.samples(data):
+        right, *_ = sample.right
+        rows.append((sample.read(), right.read(), [hit.read() for hit in sample.top], right.rank))
+    tracker.log_samples(rows)
     logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, run_report.summary_table(metrics))
     if said := run_report.verdict_sentence(metrics):
         logger.info("Verdict:   %s", said)

@@ -68,6 +68,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             if evaluation is None:  # what follows is for the main process
                 return metrics
             metrics |= {"final": evaluation.to_json(), "attributes": evaluation.attributes}
+            metrics["chance"] = evaluation.chance
             metrics["model"]["truncate_dim"] = dim = stages.choose_truncate_dim(matryoshka, metrics["final"])
             metrics["selected_on_this_set"] = stages.selections(matryoshka, trainer)
             metrics["training"] = {"steps": trainer.state.global_step, "mini_batch": trainer.mini_batch}

@@ -20,6 +20,7 @@ from experiments.evaluate import evaluate
 from experiments.evaluation.query_values import read_query_values
 from experiments.evaluation.retrieval import RetrievalEvaluator
 from experiments.models.embedders import load_embedder
+from experiments.runs.metrics_file import chance
 from experiments.runs.run import load_run
 from experiments.stages import build
 from experiments.train import train
@@ -195,6 +196,17 @@ def test_pooled_metrics_are_the_means_over_all_queries_of_the_librarys(model, un
             assert value == pytest.approx(total / sum(num.values()), abs=1e-6), metric
         low, high = evaluation.dimensions[dim].intervals[METRIC]
         assert low <= evaluation.dimensions[dim].metrics[METRIC] <= high
+
+
+def test_chance_is_told_of_all_queries_and_of_each_directions_own_corpus(uneven, evaluation):
+    metrics = {"chance": evaluation.chance}
+    num = {name: len(evaluation.directions[name].query_ids) for name in uneven}
+    for name, direction in uneven.items():
+        assert chance(metrics, name).keys() == evaluation.directions[name].metrics.keys()
+        assert chance(metrics, name)["cosine_accuracy@1"] == pytest.approx(1 / len(direction.corpus))
+    pooled = sum(num[name] * chance(metrics, name)[METRIC] for name in uneven) / sum(num.values())
+    assert chance(metrics)[METRIC] == pytest.approx(pooled)
+    assert chance({}) is chance({}, "image_to_text") is None  # a record of a version before
 
 
 def test_queries_have_the_prompt_of_their_direction(model, uneven, evaluation):

@@ -12,8 +12,8 @@ from sentence_transformers.sentence_transformer.evaluation import InformationRet
 
 from experiments.config.errors import ConfigError
 from experiments.data.types import Direction
-from experiments.evaluation.results import sample_retrievals
 from experiments.evaluation.retrieval import RetrievalEvaluator
+from experiments.evaluation.samples import misses_first, samples, worst_first
 from experiments.evaluation.trec import Ranking
 from experiments.models.embedders import load_embedder
 from experiments.runs.files import load_json, save_json
@@ -266,22 +266,33 @@ def test_no_relevant_document_at_all_is_a_config_error(data):
         RetrievalEvaluator(one_direction(data[0], data[1], {}))
 
 
-def test_samples_are_misses_first_with_decoded_pages(model, data):
+def test_samples_are_misses_first_with_pages_that_are_decoded_when_read(model, data):
     evaluation = RetrievalEvaluator(one_direction(*data)).evaluate(model)
-    samples = sample_retrievals(evaluation.rankings["dim0096"][ONLY], Direction(*data), num=16)
-    missed = [sample["right_rank"] != 1 for sample in samples]
+    ranking, direction = evaluation.rankings["dim0096"][ONLY], Direction(*data)
+    found = [*samples(ranking, direction, misses_first(ranking, direction.relevant_docs))]
+    missed = [sample.right[0].rank != 1 for sample in found]
     assert missed == sorted(missed, reverse=True)
     assert sum(missed) == round(16 * (1 - evaluation.dimensions[96].metrics["cosine_accuracy@1"]))
-    for sample in samples:
-        assert isinstance(sample["right"], PILImage.Image)
-        assert len(sample["top"]) == 5
-        first_right = [is_relevant for _, is_relevant in sample["top"]]
-        assert (True in first_right) == (sample["right_rank"] is not None and sample["right_rank"] <= 5)
+    for sample in found:
+        assert sample.read() == data[0][int(sample.query_id[1:])]["query"]
+        assert isinstance(sample.right[0].read(), PILImage.Image)
+        assert [hit.rank for hit in sample.top] == [1, 2, 3, 4, 5]
+        assert [hit.score for hit in sample.top] == sorted((hit.score for hit in sample.top), reverse=True)
+        in_top = [hit for hit in sample.right if hit.rank is not None and hit.rank <= 5]
+        assert [hit.document_id for hit in sample.top if hit.is_relevant] == [hit.document_id for hit in in_top]
 
 
-def test_a_right_page_beyond_the_ranking_has_no_rank():
-    corpus = Dataset.from_dict({"corpus_id": ["a", "b"], "document": ["first", "second"]})
-    queries = Dataset.from_dict({"query_id": ["q"], "query": ["which"]})
-    ranking = Ranking(["q"], np.array([["a"]]), np.ones((1, 1)))
-    [sample] = sample_retrievals(ranking, Direction(queries, corpus, {"q": {"b"}}), num=8)
-    assert sample == {"query": "which", "right": "second", "right_rank": None, "top": [("first", False)]}
+def test_the_worst_queries_are_those_of_the_lowest_value_then_those_whose_right_page_is_farthest_down():
+    corpus = Dataset.from_dict({"corpus_id": [*"abc"], "document": ["first", "second", "third"]})
+    queries = Dataset.from_dict({"query_id": [*"pqrs"], "query": ["well", "badly", "worse", "nearly"]})
+    direction = Direction(queries, corpus, {"p": {"a"}, "q": {"b"}, "r": {"c"}, "s": {"b"}})
+    ranking = Ranking([*"pqrs"], np.array([["a", "b"]] * 4), np.array([[0.9, 0.5]] * 4))
+    values = np.array([1.0, 0.0, 0.0, 0.6])
+    rows = worst_first(ranking, direction.relevant_docs, values)
+    found = [*samples(ranking, direction, rows, {"a": "one", "b": "two", "c": "three"}.get)]
+    assert [sample.read() for sample in found] == ["worse", "badly", "nearly"]
+    [beyond] = found[0].right  # below the ranking's end
+    assert (beyond.read(), beyond.name, beyond.rank, beyond.score) == ("third", "three", None, None)
+    [right] = found[1].right
+    assert (right.read(), right.rank, right.score) == ("second", 2, 0.5)
+    assert [(hit.name, hit.is_relevant) for hit in found[1].top] == [("one", False), ("two", True)]

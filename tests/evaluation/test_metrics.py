@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import pytrec_eval
 
-from experiments.evaluation.metrics import bootstrap_interval, per_query_metrics, rank
+from experiments.evaluation.metrics import (
+    bootstrap_interval,
+    chance,
+    per_query_metrics,
+    rank,
+    reranking_chance,
+    reranking_metrics,
+)
 
 # Rows are queries, columns documents; ties go to the lower column.
 SCORES = np.array(
@@ -131,3 +138,23 @@ def test_bootstrap_interval_repeats_with_its_seed_and_has_no_width_without_sprea
     assert bootstrap_interval(values, seed=4) == bootstrap_interval(values, seed=4)
     assert bootstrap_interval(values, seed=4) != bootstrap_interval(values, seed=5)
     assert bootstrap_interval(np.full(50, 0.25)) == (0.25, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("num_documents", "num_present", "num_relevant"),
+    [(40, 1, 1), (150, 12, 12), (7, 2, 2), (30, 2, 5), (20, 0, 1), (1, 1, 1)],
+)
+def test_chance_is_the_mean_over_shuffled_documents(num_documents, num_present, num_relevant):
+    generator, num = np.random.default_rng(0), 4000
+    places = generator.random((num, num_documents)).argsort(axis=1)  # a random order for each shuffle
+    hits, wanted = places < num_present, np.array([num_relevant])
+    counts = np.array([num_documents]), np.array([num_present]), wanted
+    ids = {str(each) for each in range(num_present)} | {f"missed {each}" for each in range(num_relevant - num_present)}
+    for shuffled, expected in (
+        (per_query_metrics(hits[:, :100], np.full(num, num_relevant)), chance(*counts)),
+        (reranking_metrics(list(places[:500].astype(str)), [ids] * 500), reranking_chance(*counts)),
+    ):
+        assert list(shuffled) == list(expected)
+        for name, values in shuffled.items():
+            error = values.std() / np.sqrt(len(values))
+            assert abs(values.mean() - expected[name][0]) <= 4 * error + 1e-12, name

@@ -16,7 +16,6 @@ import pytest
 
 from experiments.config.errors import ConfigError
 from experiments.config.values import parse_bytes
-from experiments.reports import sweep_summary, tables
 from experiments.runs import identity, memory
 from experiments.runs.identity import job_identity
 from experiments.runs.log import read_step
@@ -127,18 +126,6 @@ def test_the_end_says_how_to_compare_the_jobs(faulty):
     folder, _, out, _ = faulty
     (path,) = summaries(folder)
     assert f"python -m experiments.report {path.parent.relative_to(folder)}\n" in out
-
-
-def test_names_are_of_whole_keys_and_words():
-    point = {f"trainer.key_number_{i}": f"a_value_of_{i}" for i in range(9)}
-    name = sweep_summary.job_name(point)
-    assert len(name) <= 120 and re.fullmatch(r"(key_number_\d=a_value_of_\d-){4}5_more", name)
-    began = Path("multirun/2026-11-23/01-43-05")
-    name = sweep_summary.sweep_name([*point], began)
-    assert len(name) <= 120 and re.fullmatch(r"(key_number_\d-){7}2_more-2026-11-23-01-43-05", name)
-    assert sweep_summary.sweep_name([], began) == "2026-11-23-01-43-05"
-    assert tables.shortened("pages_of_annual_reports.csv", 24) == "pages_of_annual_reports"
-    assert tables.shortened("x" * 30, 24) == "x" * 24 and tables.joined(["a" * 9], 4) == "1_more"
 
 
 def test_each_job_has_a_gpu_and_all_one_group_in_trackio(faulty):

@@ -263,6 +263,10 @@ def test_a_retriever_chooses_the_candidates_and_its_own_order_is_what_a_verdict_
         assert values["end_to_end_accuracy@1"] <= found <= 1
         assert values["end_to_end_mrr@10"] <= values["mrr@10"]
         assert 0 <= values["retriever_ndcg@10"] <= found
+        by_chance = evaluation.chance[name]
+        assert by_chance.keys() == values.keys()
+        assert by_chance["end_to_end_accuracy@1"] == pytest.approx(found / 2)  # one of the two, where it was found
+        assert by_chance["retriever_accuracy@1"] == pytest.approx(1 / len(direction.corpus))
     both = [evaluation.directions[name].values["ndcg@10"] for name in data.directions]
     together = evaluation.directions["all"].values
     assert np.array_equal(together["ndcg@10"], np.concatenate(both))

@@ -89,16 +89,6 @@ def test_bases_of_a_sweep_are_told_apart_by_what_they_depend_on(tmp_path):
     assert labels == ["tiny max_pixels=16384", "tiny max_pixels=4096"]
 
 
-def test_labels_are_the_given_name_the_model_the_run_of_a_saved_model_or_the_time(tmp_path):
-    names = ("owner/name", "outputs/2026-11-23/01-02-03_tiny/final", "twin", "twin")
-    for i, name in enumerate(names):
-        finished_run(tmp_path / str(i), model=model(name))
-    finished_run(tmp_path / "named", name="mine", model=model("owner/name"))
-    labels = leaderboard.labels(load_finished([tmp_path]))
-    assert sorted(labels)[:3] == ["01-02-03_tiny/final", "mine", "owner/name"]
-    assert all(re.fullmatch(r"twin \d\d-\d\d \d\d:\d\d:\d\d", label) for label in sorted(labels)[3:])
-
-
 def test_other_data_gets_a_section_of_its_own(tmp_path):
     finished_run(tmp_path / "a", model=model("one"))
     finished_run(tmp_path / "b", model=model("two"), evaluation=EVALUATION | {"fingerprint": "other"})

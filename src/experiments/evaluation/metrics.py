@@ -94,6 +94,45 @@ def reranking_metrics(rankings: Sequence[np.ndarray], relevant: Sequence[set[str
     }
 
 
+def chance(
+    num_documents: np.ndarray, num_present: np.ndarray, num_relevant: np.ndarray, depth: int = DEPTH
+) -> dict[str, np.ndarray]:
+    """Return what each query's metrics are in expectation when its documents stand in a random order.
+
+    They have the names of `per_query_metrics`, shape (num_queries,) each, as the arguments: the documents that are put
+    in order, those of them that are relevant, and all that are relevant, at least 1. MAP looks at `depth` documents.
+
+    The rank of the first relevant document is negative hypergeometric; a document at a rank is relevant with the
+    probability num_present / num_documents, and each of those before it with (num_present - 1) / (num_documents - 1).
+    """
+    n, present = np.maximum(num_documents, 1), num_present
+    before = np.arange(10)
+    misses = np.maximum((n - present)[:, None] - before, 0) / np.maximum(n[:, None] - before, 1)
+    none_yet = np.cumprod(np.column_stack([np.ones(len(n)), misses]), axis=1)  # after 0 to 10 documents
+    share, among = present / n, np.maximum(present - 1, 0) / np.maximum(n - 1, 1)
+    discounts = np.cumsum(1 / np.log2(np.arange(2, 12)))
+    depths = np.minimum(n, depth)
+    harmonic = np.cumsum(1 / np.arange(1, depths.max() + 1))[depths - 1]
+    return {
+        **{f"accuracy@{k}": 1 - none_yet[:, k] for k in CUTOFFS},
+        **{f"precision@{k}": share * np.minimum(n, k) / k for k in CUTOFFS},
+        **{f"recall@{k}": share * np.minimum(n, k) / num_relevant for k in CUTOFFS},
+        "ndcg@10": share * discounts[np.minimum(n, 10) - 1] / discounts[np.minimum(num_relevant, 10) - 1],
+        "mrr@10": -np.diff(none_yet, axis=1) @ (1 / (before + 1)),
+        "map@100": share * (harmonic * (1 - among) + depths * among) / num_relevant,
+    }
+
+
+def reranking_chance(
+    num_documents: np.ndarray, num_present: np.ndarray, num_relevant: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return what `reranking_metrics` are in expectation when the candidates stand in a random order; see `chance`."""
+    values = chance(num_documents, num_present, num_relevant, depth=max(1, int(num_documents.max())))
+    return {
+        "map" if name == "map@100" else name: values[name] for name in ("ndcg@10", "mrr@10", "map@100", "accuracy@1")
+    }
+
+
 def bootstrap_interval(values: np.ndarray, num_resamples: int = 1000, seed: int = 0) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of the mean (Efron 1979).
 

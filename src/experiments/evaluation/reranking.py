@@ -97,6 +97,7 @@ class RerankingEvaluator(BaseEvaluator):
         """
         evaluation = self._measure(model)
         evaluation.add_intervals(self.metric, self.num_bootstrap, self.seed)
+        evaluation.add_chance({name: self._chance(name) for name in self.directions})
         say(model, self, evaluation)
         return evaluation
 
@@ -134,6 +135,24 @@ class RerankingEvaluator(BaseEvaluator):
             number = min(max(self.num_candidates - len(rows), 0), len(wrong))
             drawn.append([*rows, *rng.choice(wrong, number, replace=False).tolist()])
         return Candidates(None, drawn, ordered=False)
+
+    def _chance(self, name: str) -> Part:
+        """Return what a random order gives: of the candidates, end to end of those retrieved, or of the corpus."""
+        direction, candidates = self.directions[name], self.candidates[name]
+        query_ids = list(direction.queries["query_id"])
+        relevant = [direction.relevant_docs[query_id] for query_id in query_ids]
+        num_relevant, ids = np.array([*map(len, relevant)]), np.array(direction.corpus["corpus_id"])
+        counts = {"": ([len(rows) for rows in candidates.scored], num_relevant)}  # as `_rank` names the orders
+        if (retrieved := candidates.retrieved) is not None:
+            found = [len(right.intersection(ids[rows])) for right, rows in zip(relevant, retrieved, strict=True)]
+            counts["end_to_end_"] = [len(rows) for rows in retrieved], np.array(found)
+        if candidates.ordered:
+            counts["retriever_"] = [len(ids)] * len(relevant), num_relevant
+        values: dict[str, np.ndarray] = {}
+        for prefix, (num_documents, num_present) in counts.items():
+            of_order = metrics.reranking_chance(np.array(num_documents), num_present, num_relevant)
+            values |= {f"{prefix}{name}": value for name, value in of_order.items()}
+        return Part(query_ids, values)
 
     def _score(self, model: CrossEncoder, name: str, direction: Direction) -> list[np.ndarray]:
         """Return the scores of each query's candidates, in their order, float32."""

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from sentence_transformers.base.model import BaseModel
 
-from experiments.data.types import Data, Direction
+from experiments.data.types import Data
 from experiments.evaluation.metrics import bootstrap_interval
-from experiments.evaluation.query_values import Part, save_query_values
+from experiments.evaluation.query_values import Part, pool, save_query_values
+from experiments.evaluation.samples import Sample, misses_first, samples
 from experiments.evaluation.trec import Ranking, write_qrels, write_run
 from experiments.runs.metrics_file import metric_label
 
@@ -42,6 +43,8 @@ class Evaluation:
     # By the end of the file's name ("dim0096", "image_to_text_end_to_end"), then by direction; the best first.
     rankings: dict[str, dict[str, Ranking]] = field(default_factory=dict)
     attributes: dict[str, float] | None = None  # share of queries whose page beats the one that differs in it
+    # What a random order gives in expectation: by direction, all together first, then by metric.
+    chance: dict[str, dict[str, float]] = field(default_factory=dict)
     cache_file: Path | None = None  # where the embeddings were read, if they were
 
     @property
@@ -57,18 +60,28 @@ class Evaluation:
                 if name.endswith(metric):
                     part.intervals[name] = bootstrap_interval(values, num_bootstrap, seed)
 
+    def add_chance(self, found: dict[str, Part]) -> None:
+        """Add what a random order gives, of every direction's queries."""
+        named = {"all": pool(found)} | (found if len(found) > 1 else {})
+        self.chance = {name: part.metrics for name, part in named.items()}
+
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Return what stands under `base`, `final` or `result` in metrics.json."""
         sections = self.sections.items()
         return {name: {str(key): part.to_json() for key, part in parts.items()} for name, parts in sections}
 
-    def samples(self, data: Data, num: int = 8) -> list[dict[str, Any]]:
-        """Return a few queries of each direction; see `sample_retrievals`."""
-        ranked: dict[str, Ranking] = {}
-        for by_direction in reversed(self.rankings.values()):
-            ranked |= by_direction  # of a direction the first stays: at the full dimension
-        found = ((ranked[name], direction) for name, direction in data.directions.items())
-        return [sample for each in found for sample in sample_retrievals(*each, num // len(ranked))]
+    def samples(self, data: Data, num: int = 8) -> list[Sample]:
+        """Return a few queries of each direction: first misses, then hits, in query order."""
+        found: list[Sample] = []
+        for name, direction in data.directions.items():
+            ranking = self._main_ranking(name)
+            rows = misses_first(ranking, direction.relevant_docs)[: num // len(data.directions)]
+            found += samples(ranking, direction, rows)
+        return found
+
+    def _main_ranking(self, direction: str) -> Ranking:
+        """Return the first ranking that has the direction: at the full dimension."""
+        return next(each[direction] for each in self.rankings.values() if direction in each)
 
     def write(self, folder: Path, tag: str) -> None:
         """Write the rankings and the metrics of each query, each file whole or not at all.
@@ -87,35 +100,6 @@ class Evaluation:
             for name, relevant_docs in self.relevant_docs.items():
                 write_qrels(folder, f"qrels_{name}", {name: relevant_docs})
         save_query_values(folder / f"{tag}.npz", self.sections)
-
-
-def sample_retrievals(ranking: Ranking, direction: Direction, num: int) -> list[dict[str, Any]]:
-    """Return a few queries with what was ranked first: first misses, then hits, in query order.
-
-    Each is a dict of `query`, `right` (its best ranked relevant document), `right_rank` (from 1, or None if below the
-    ranking's end) and `top` (the first five documents, each with whether it is relevant). Images come decoded.
-    """
-    query_rows = {query_id: row for row, query_id in enumerate(direction.queries["query_id"])}
-    document_rows = {corpus_id: row for row, corpus_id in enumerate(direction.corpus["corpus_id"])}
-
-    def document(id_: str) -> Any:
-        return direction.corpus[document_rows[id_]]["document"]
-
-    ranked = {query_id: ids.tolist() for query_id, ids in zip(ranking.query_ids, ranking.document_ids, strict=True)}
-    hits = {query_id: ids[0] in direction.relevant_docs[query_id] for query_id, ids in ranked.items()}
-    samples = []
-    for query_id in sorted(ranked, key=hits.__getitem__)[:num]:  # stable: misses first, each kind in query order
-        ids, right_ids = ranked[query_id], direction.relevant_docs[query_id]
-        right_rank = next((rank for rank, id_ in enumerate(ids, start=1) if id_ in right_ids), None)
-        samples.append(
-            {
-                "query": direction.queries[query_rows[query_id]]["query"],
-                "right": document(ids[right_rank - 1] if right_rank else min(right_ids)),
-                "right_rank": right_rank,
-                "top": [(document(id_), id_ in right_ids) for id_ in ids[:5]],
-            }
-        )
-    return samples
 
 
 def say(

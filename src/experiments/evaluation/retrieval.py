@@ -102,6 +102,7 @@ class RetrievalEvaluator(BaseEvaluator):
         """
         evaluation = self._measure(model, everything=True, cached=cached)
         evaluation.add_intervals(self.metric, self.num_bootstrap, self.seed)
+        evaluation.add_chance({each.name: each.chance() for each in self.directions})
         say(model, self, evaluation)
         return evaluation
 
@@ -198,6 +199,12 @@ class RetrievalDirection:
         values = metrics.per_query_metrics(hits, np.array([len(right) for right in self._relevant]))
         ranking = Ranking(self.query_ids, self._document_ids[columns], scores)
         return ranking, {f"cosine_{name}": value for name, value in values.items()}
+
+    def chance(self) -> Part:
+        """Return what a random order of the documents gives in expectation."""
+        num_relevant = np.array([len(right) for right in self._relevant])
+        values = metrics.chance(np.full(len(num_relevant), len(self.rows)), num_relevant, num_relevant)
+        return Part(self.query_ids, {f"cosine_{name}": value for name, value in values.items()})
 
     def attribute_wins(self, queries: np.ndarray, documents: np.ndarray) -> Iterator[tuple[str, bool]]:
         """Yield attributes, and whether a query's right page beats the one that differs from it in that alone."""

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
-from experiments.config.hints import dotted_keys, select, show
-from experiments.config.keys import Role, effective, plays
 from experiments.reports import tables
 from experiments.reports.tables import counts, markdown_table, percent, score
 from experiments.runs import metrics_file
@@ -24,6 +21,7 @@ from experiments.runs.metrics_file import (
     parts,
     primary_metric,
 )
+from experiments.runs.names import model_name, run_names, told_apart
 from experiments.runs.run import Run, duration_s
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
@@ -63,7 +61,7 @@ def boards(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
 def entries(runs: Sequence[Run]) -> list[Entry]:
     """Return what was measured, best first: each run and, of trained ones, the model before, once for equal values."""
     found, before, seen = [], [], set()
-    for run, label in zip(runs, labels(runs), strict=True):
+    for run, label in zip(runs, run_names(runs), strict=True):
         base, *trained = evaluations(run.metrics)
         value = main_values(base.measured).get(primary_metric(run.metrics)) if trained else None
         found.append(_entry(run, -1, label)._replace(base=value, run=run))
@@ -73,7 +71,7 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
         if entry.base is not None and (key := (run.metrics["model"]["name"], entry.base)) not in seen:
             seen.add(key)
             before.append(run)  # its model as it was has no row yet
-    names = _told_apart(before, [_model_label(run) for run in before], _OF_BASE)
+    names = told_apart(before, [model_name(run) for run in before], _OF_BASE)
     found += [_entry(run, 0, name) for run, name in zip(before, names, strict=True)]
     return sorted(found, key=lambda entry: -entry.value)
 
@@ -84,51 +82,6 @@ def _entry(run: Run, index: int, label: str) -> Entry:
     metric, values = primary_metric(run.metrics), main_values(measured)
     kind = FINETUNED if tag == "final" else AS_IT_IS
     return Entry(label, kind, run.metrics["model"]["parameters"], values[metric], values.get(f"{metric}_ci95"))
-
-
-def labels(runs: Sequence[Run]) -> list[str]:
-    """Return a name for each run: the one it was given, or its model's, and what tells it from others of that name."""
-    names = [run.record["config"].get("run_name") or _model_label(run) for run in runs]
-    return _told_apart(runs, [name.removeprefix("model=") for name in names])  # a sweep names a run after its keys
-
-
-def _model_label(run: Run) -> str:
-    """Return the name of a run's model; of another run's folder that run's, which is the folder above `final`."""
-    name = run.metrics["model"]["name"]
-    path = Path(name)
-    if path.name == "final" and len(path.parts) > 1:
-        return f"{path.parent.name}/final"
-    return name if name.count("/") < 2 else path.name
-
-
-def _told_apart(runs: Sequence[Run], names: Sequence[str], within: tuple[str, ...] = ("",)) -> list[str]:
-    """Return the names, those that several runs have with what differs in the config, of keys that begin so."""
-    found = [*names]
-    for name in {name for name in names if names.count(name) > 1}:
-        alike = {index: run for index, run in enumerate(runs) if names[index] == name}
-        told = [_differences(run, [*alike.values()], within) for run in alike.values()]
-        for (index, run), difference in zip(alike.items(), told, strict=True):
-            if told.count(difference) > 1 or not difference:
-                start = f"{datetime.fromisoformat(run.record['start']):%m-%d %H:%M:%S}"
-                difference = f"{difference}, {start}" if difference else start
-            found[index] = f"{name} {difference}"
-    return found
-
-
-def _differences(run: Run, others: Sequence[Run], within: tuple[str, ...]) -> str:
-    """Return the config keys, with their values, in which a run differs from any of the others."""
-    configs = [effective(other.record["config"]) for other in others]
-    found = {}
-    for key in dict.fromkeys(key for config in configs for key in dotted_keys(config) if key.startswith(within)):
-        # Not where a run's model lies, and each seed once.
-        if key == "model.name" or key.startswith("model.card") or (plays(key, Role.SEED) and key != "seed"):
-            continue
-        values = [select(config, key) for config in configs]
-        if not any(isinstance(value, dict) for value in values) and any(value != values[0] for value in values):
-            found[key] = select(run.record["config"], key)
-    if len(found) > 4:  # other options altogether
-        return ""
-    return ", ".join(f"{tables.last_part(key)}={show(value)}" for key, value in found.items())
 
 
 def models_table(found: Sequence[Entry], metric: str) -> str:

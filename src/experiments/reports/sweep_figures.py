@@ -15,8 +15,8 @@ from experiments.reports.labels import Label, place_labels
 from experiments.reports.page import Page
 from experiments.reports.run_report import BYTES, precisions
 from experiments.reports.sweep_summary import peak_bytes
-from experiments.reports.tables import last_part
 from experiments.runs.metrics_file import best_measured, metric_label
+from experiments.runs.names import last_part
 from experiments.runs.run import Run
 
 _MARKS: dict[str, Any] = {

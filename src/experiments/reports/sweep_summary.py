@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import shlex
 import sys
 import textwrap
@@ -15,9 +14,10 @@ from urllib.parse import quote
 
 from experiments.reports import tables
 from experiments.reports.page import render
-from experiments.reports.tables import known, last_part, score_text
+from experiments.reports.tables import known, score_text
 from experiments.runs import metrics_file
 from experiments.runs.files import replacing, save_json
+from experiments.runs.names import last_part
 from experiments.runs.run import duration_s, read_record
 from experiments.runs.sweeps import FINAL, read_sweep
 
@@ -156,17 +156,3 @@ def rerun_line(task: str, overrides: list[str], memory_limit: object = None) -> 
     """Return the line that runs a job alone; with a memory limit as a sweep of one job, which alone sets limits."""
     limit = ["-m", f"hydra.launcher.memory_limit={memory_limit}"] if memory_limit is not None else []
     return shlex.join(["python", "-m", task, *limit, *overrides])
-
-
-def sweep_name(keys: list[str], folder: Path) -> str:
-    """Return a name made of the swept keys and of when the sweep began: `mini_batch_size-2026-11-23-01-43-05`."""
-    began = "-".join(folder.parts[-2:])
-    return tables.joined([*([tables.joined([*map(last_part, keys)], 119 - len(began))] if keys else []), began], 120)
-
-
-def job_name(point: dict[str, str]) -> str:
-    """Return a name made of the swept keys only: `mini_batch_size=4-max_pixels=4096`."""
-    last = [*map(last_part, point)]
-    names = [name if last.count(name) == 1 else key for key, name in zip(point, last, strict=True)]
-    values = (tables.shortened(re.sub(r"[^\w.+-]+", "_", value).strip("_"), 60) for value in point.values())
-    return tables.joined([f"{name}={value}" for name, value in zip(names, values, strict=True)], 120)

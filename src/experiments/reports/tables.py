@@ -97,28 +97,6 @@ def memory_text(size: int) -> str:
     return f"{size / 2**20:,.0f} MiB"
 
 
-def shortened(text: str, limit: int) -> str:
-    """Return as many whole words of a text as fit; words end at spaces and punctuation."""
-    if len(text) <= limit:
-        return text
-    end = max(text.rfind(mark, 0, limit + 1) for mark in " _-.,")
-    return text[: end if end > 0 else limit].rstrip(" _-.,")
-
-
-def joined(parts: Sequence[str], limit: int) -> str:
-    """Return the parts with hyphens between them, and the number of those that don't fit: `a=1-b=2-3_more`."""
-    for kept in range(len(parts), -1, -1):
-        text = "-".join([*parts[:kept], *([f"{len(parts) - kept}_more"] if kept < len(parts) else [])])
-        if len(text) <= limit:
-            break
-    return text
-
-
-def last_part(key: str) -> str:
-    """Return `mini_batch_size` of `loss.mini_batch_size`."""
-    return key.rpartition(".")[2]
-
-
 def short_count(count: float) -> str:
     """Return a number of parameters as it is said: 1.3 M, 2.1 B."""
     for size, unit in ((1e9, " B"), (1e6, " M"), (1e3, " k")):

@@ -7,6 +7,10 @@ first ("96", "48"), and `directions`, where there are several ("image_to_text"),
 a dimension, the metrics by other precisions ("int8"). Runs are ranked by the primary metric of the first part of the
 first section: `main_values`.
 
+`chance` is what a random order of the documents gives in expectation, metrics by name, of all queries ("all") and of
+each direction, where there are several; of a reranker of the candidates it puts in order (`end_to_end_`: of those that
+were retrieved, `retriever_`: of the corpus). Read it by `chance`; records before it have none.
+
 `verdict` of a trained model, at that part: `outcome` (better, worse, not shown) in the `metric`, `against` the base
 model or a reranker's retriever; mean `difference` over the `num_queries`, its paired 95% `interval`, and `p` of a
 sign-flip test; of one that is worse the `best` evaluation in training (`step`, `value`), if that was better.
@@ -83,6 +87,16 @@ def main_values(measured: dict[str, Any] | None) -> dict[str, Any]:
 def dimensions(measured: dict[str, Any] | None) -> list[int]:
     """Return the dimensions, the full one first; none of a reranker."""
     return [int(dim) for dim in (measured or {}).get("dimensions", {})]
+
+
+def chance(metrics: dict[str, Any], direction: str | None = None) -> dict[str, float] | None:
+    """Return what a random order gives in expectation, metrics by name; None where a record doesn't tell.
+
+    Args:
+        metrics: What `metrics.json` holds.
+        direction: One of several; None: all queries, as in `main_values` and at every dimension.
+    """
+    return (metrics.get("chance") or {}).get(direction or "all")
 
 
 def primary_metric(metrics: dict[str, Any]) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from experiments.reports.sweep_summary import note, shown_status
-from experiments.reports.tables import last_part, time_text
+from experiments.reports.tables import time_text
 from experiments.runs.log import read_step
+from experiments.runs.names import last_part
 
 _TERMINAL_S, _FILE_S = 0.5, 60.0  # between two looks at the jobs: on a terminal, where lines are redrawn; in a file
 

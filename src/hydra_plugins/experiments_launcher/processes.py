@@ -25,7 +25,7 @@ from experiments.config import checks
 from experiments.config.errors import ConfigError
 from experiments.config.model_files import named
 from experiments.reports import sweep_summary
-from experiments.runs import sweeps
+from experiments.runs import names, sweeps
 from experiments.runs.identity import job_identity
 from experiments.runs.process import command_line, now, sigterm_raises, this_process
 from experiments.runs.skipped_jobs import is_dominated, memory_rank
@@ -125,7 +125,7 @@ class ProcessLauncher(Launcher):
             self.config.hydra.sweep.dir = str(folder)
         self.task_function.sweep_dir = folder  # type: ignore[attr-defined]  # where the entry point finds it
         keys = cli.swept_keys(self.config)
-        name = folder.name if self.wanted.typed else sweep_summary.sweep_name(keys, folder)
+        name = folder.name if self.wanted.typed else names.sweep_name(keys, folder)
         fresh = {"start": now(), "keys": keys, "jobs": [], "memory_limit": self.wanted.memory_limit, "name": name}
         here = this_process() | {"task": self.config.hydra.job.name, "command": command_line()}
         self.sweep = (earlier or fresh) | here
@@ -200,7 +200,7 @@ class ProcessLauncher(Launcher):
             config.hydra.sweep.dir, config.hydra.sweep.subdir = str(self.dir), entry["dir"]
             config.hydra.job.id = config.hydra.job.num = entry["number"]
             if config.get("run_name") is None and entry["point"]:
-                config.run_name = sweep_summary.job_name(entry["point"])
+                config.run_name = names.job_name(entry["point"])
             if "group" in (config.get("tracking") or {}) and config.tracking.group is None:
                 config.tracking.group = self.sweep["name"]
         frozen: dict[str, Any] = {"module": self.module, "function": self.function}

@@ -1,0 +1,154 @@
+"""Names of runs and sweeps: what differs between those that are seen together, in few words.
+
+The launcher names jobs, Trackio its runs and the reports their rows by the same functions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from experiments.config.hints import dotted_keys, select, show
+from experiments.config.keys import Role, effective, plays
+from experiments.runs.run import Run
+from experiments.runs.sweeps import read_sweep
+
+_SPEAKING = ("model", "data", "experiment")  # groups whose options say what they are without the group's name
+_MOST = 4  # keys in a name: runs that differ in more have other options altogether
+
+
+def last_part(key: str) -> str:
+    """Return `mini_batch_size` of `loss.mini_batch_size`."""
+    return key.rpartition(".")[2]
+
+
+def short_keys(keys: Iterable[str]) -> dict[str, str]:
+    """Return the last part of each key, or all of it where several end alike."""
+    last = {key: last_part(key) for key in keys}
+    return {key: name if [*last.values()].count(name) == 1 else key for key, name in last.items()}
+
+
+def short_value(value: str, limit: int = 24) -> str:
+    """Return a value as it is read beside others: of a path or a name on the Hub the last part."""
+    value = value.rstrip("/")
+    folder, _, name = value.rpartition("/")
+    if name == "final":  # the model of a run
+        name = f"{folder.rpartition('/')[2]}/{name}"
+    return name if len(name) <= limit else f"{name[: limit - 1]}…"
+
+
+def point_names(points: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return a name for each job of a sweep, given the value of each swept key: `mini_batch_size=4, max_pixels=4096`.
+
+    Keys that have one value in all of several jobs are left out; of `model` and `data` the option says enough.
+    """
+    keys = [*dict.fromkeys(key for point in points for key in point)]
+    told = [key for key in keys if len({point.get(key) for point in points}) > 1] or keys
+    for shorten in (short_value, str):  # whole values where the short ones are alike
+        names = [", ".join(_assigned(point, told, shorten)) for point in points]
+        if len({*names}) == len({tuple(point.get(key) for key in told) for point in points}):
+            break
+    return names
+
+
+def job_name(point: Mapping[str, str]) -> str:
+    """Return a job's name, by which Trackio and a run's record know it: `mini_batch_size=4-max_pixels=4096`."""
+
+    def safe(value: str) -> str:
+        return shortened(re.sub(r"[^\w.+-]+", "_", value).strip("_"), 60)
+
+    return joined(_assigned(point, [*point], safe), 120)
+
+
+def _assigned(point: Mapping[str, str], keys: Sequence[str], shorten: Any) -> list[str]:
+    """Return `key=value` of the keys that a point has, each in its short form."""
+    short, values = short_keys(keys), {key: shorten(point[key]) for key in keys if key in point}
+    return [value if key in _SPEAKING else f"{short[key]}={value}" for key, value in values.items()]
+
+
+def sweep_name(keys: Sequence[str], folder: Path) -> str:
+    """Return a name made of the swept keys and of when the sweep began: `mini_batch_size-2026-11-23-01-43-05`."""
+    began = "-".join(folder.parts[-2:])
+    return joined([*([joined([*map(last_part, keys)], 119 - len(began))] if keys else []), began], 120)
+
+
+def run_names(runs: Sequence[Run]) -> list[str]:
+    """Return a name for each run: of jobs of one sweep what was swept; else the run's own name or its model's.
+
+    Runs of one name are told apart by what differs in their configs, or else by when they started.
+    """
+    jobs = [job_of(run) for run in runs]
+    if runs and all(jobs) and len({sweep for sweep, _ in filter(None, jobs)}) == 1:
+        names = point_names([job["point"] for _, job in filter(None, jobs)])
+        if len({*names}) == len(names):
+            return names
+    names = [run.record["config"].get("run_name") or model_name(run) for run in runs]
+    return told_apart(runs, [name.removeprefix("model=") for name in names])  # as sweeps named runs before
+
+
+def job_of(run: Run) -> tuple[Path, dict[str, Any]] | None:
+    """Return the folder of the sweep that a run is a job of, and the job's entry there; None of a run by itself."""
+    place = run.path.resolve()
+    for folder in [*place.parents][:3]:
+        for job in (read_sweep(folder) or {"jobs": []})["jobs"]:
+            if (folder / job["dir"]).resolve() == place:
+                return folder, job
+    return None
+
+
+def model_name(run: Run) -> str:
+    """Return the name of a run's model; of another run's folder that run's, which is the folder above `final`."""
+    name = run.metrics["model"]["name"]
+    path = Path(name)
+    if path.name == "final" and len(path.parts) > 1:
+        return f"{path.parent.name}/final"
+    return name if name.count("/") < 2 else path.name
+
+
+def told_apart(runs: Sequence[Run], names: Sequence[str], within: tuple[str, ...] = ("",)) -> list[str]:
+    """Return the names, those that several runs have with what differs in the config, of keys that begin so."""
+    found = [*names]
+    for name in {name for name in names if names.count(name) > 1}:
+        alike = {index: run for index, run in enumerate(runs) if names[index] == name}
+        told = _differences([*alike.values()], within)
+        for (index, run), difference in zip(alike.items(), told, strict=True):
+            if told.count(difference) > 1 or not difference:
+                start = f"{datetime.fromisoformat(run.record['start']):%m-%d %H:%M:%S}"
+                difference = f"{difference}, {start}" if difference else start
+            found[index] = f"{name} {difference}"
+    return found
+
+
+def _differences(runs: Sequence[Run], within: tuple[str, ...]) -> list[str]:
+    """Return of each run the config keys, with their values, in which the runs differ."""
+    configs = [effective(run.record["config"]) for run in runs]
+    found = {}
+    for key in dict.fromkeys(key for config in configs for key in dotted_keys(config) if key.startswith(within)):
+        # Not where a run's model lies, and each seed once.
+        if key == "model.name" or key.startswith("model.card") or (plays(key, Role.SEED) and key != "seed"):
+            continue
+        values = [select(config, key) for config in configs]
+        if not any(isinstance(value, dict) for value in values) and any(value != values[0] for value in values):
+            found[key] = [show(value) for value in values]
+    points = [{key: values[index] for key, values in found.items()} for index in range(len(runs))]
+    return [""] * len(runs) if not 0 < len(found) <= _MOST else point_names(points)
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return as many whole words of a text as fit; words end at spaces and punctuation."""
+    if len(text) <= limit:
+        return text
+    end = max(text.rfind(mark, 0, limit + 1) for mark in " _-.,")
+    return text[: end if end > 0 else limit].rstrip(" _-.,")
+
+
+def joined(parts: Sequence[str], limit: int) -> str:
+    """Return the parts with hyphens between them, and the number of those that don't fit: `a=1-b=2-3_more`."""
+    for kept in range(len(parts), -1, -1):
+        text = "-".join([*parts[:kept], *([f"{len(parts) - kept}_more"] if kept < len(parts) else [])])
+        if len(text) <= limit:
+            break
+    return text
