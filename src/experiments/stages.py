@@ -115,7 +115,7 @@ def tracked(
     """Track the run while the body runs, and record under which name, on which data."""
     with build(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker:
         prints = {"fingerprint": data.fingerprint, "fingerprints": data.fingerprints}
-        record.update(**prints, dashboard=tracker.show_command, tracked_as=tracker.name, tracked_id=tracker.id)
+        record.update(**prints, dashboard=tracker.show_command, tracked=tracker.place)
         yield tracker
 
 
@@ -288,14 +288,15 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
 
     save_json(output_dir / "metrics.json", metrics)
     run_report.write_run_report(output_dir)
-    tracker.log_results(metrics)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
     rows = []
     for sample in evaluation.samples(data):
         right, *_ = sample.right
-        rows.append((sample.read(), right.read(), [hit.read() for hit in sample.top], right.rank))
+        top = [(hit.name, hit.read()) for hit in sample.top]
+        rows.append((sample.read(), right.rank, (right.name, right.read()), top))
     tracker.log_samples(rows)
+    tracker.log_results(metrics)  # last: the dashboard shows the newest first
     logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, run_report.summary_table(metrics))
     if said := run_report.verdict_sentence(metrics):
         logger.info("Verdict:   %s", said)

@@ -142,7 +142,7 @@ def test_a_refused_run_is_none_and_leaves_its_name(tracked):
         raise ConfigError("no such column")
     assert SQLiteStorage.get_runs("experiments") == []
     with tracked() as tracker:
-        assert tracker.name == "first"
+        assert tracker.place["name"] == "first"
     assert SQLiteStorage.get_runs("experiments") == ["first"]
 
 
@@ -207,11 +207,11 @@ def test_equal_names_are_made_unique(tracked):
     names = []
     for _ in range(3):
         with tracked("mini_batch=4 max_pixels=4096") as tracker:
-            names.append(tracker.name)
+            names.append(tracker.place["name"])
     first = "mini_batch=4 max_pixels=4096"
     assert names == [first, f"{first}-2", f"{first}-3"]
     with tracked("a/b: c") as tracker:
-        assert tracker.name == "a-b- c"  # a folder of its media is called so
+        assert tracker.place["name"] == "a-b- c"  # a folder of its media is called so
 
 
 def test_what_is_logged_in_training_is_a_few_charts_the_primary_metric_and_the_losses_first(tracked):
@@ -248,7 +248,7 @@ def test_only_the_main_process_logs(tracked, monkeypatch, tmp_path):
 
 def go_on_with(tracker, folder):
     (folder / "run").mkdir(exist_ok=True)
-    (folder / "run" / "run.json").write_text(json.dumps({"attempts": [], "tracked_id": tracker.id}))
+    (folder / "run" / "run.json").write_text(json.dumps({"attempts": [], "tracked": tracker.place}))
 
 
 def test_a_run_that_goes_on_is_the_same_run_without_double_or_missing_steps(tracked, tmp_path):
@@ -265,7 +265,8 @@ def test_a_run_that_goes_on_is_the_same_run_without_double_or_missing_steps(trac
         tracker.log_before_training(METRICS["base"])
         callback_logs(tracker, [(15, {"loss": 0.8}), (20, {"loss": 0.6})], resumed_history=history)
         tracker.log_results(METRICS)
-    assert (tracker.name, tracker.id) == (killed.name, killed.id) and SQLiteStorage.get_runs("experiments") == ["first"]
+    assert tracker.place == killed.place
+    assert SQLiteStorage.get_runs("experiments") == ["first"]
     config, rows = stored("first")
     assert sorted(values(rows, "training loss")) == [(5, 2.0), (10, 1.0), (15, 0.8), (20, 0.6)]
     assert values(rows, "nDCG@10") == [(0, 0.1), (20, 0.9)]
@@ -277,7 +278,7 @@ def test_a_run_that_goes_on_in_another_project_begins_there(tracked, tmp_path):
         pass
     go_on_with(tracker, tmp_path)
     with tracked(project="other") as again:
-        assert again.id != tracker.id and again.name == "first"
+        assert again.place["id"] != tracker.place["id"] and again.place["name"] == "first"
 
 
 def test_results_are_a_bar_a_dimension_the_full_one_first_and_a_table_of_the_rest(tracked):
@@ -329,12 +330,16 @@ def test_a_rerankers_directions_take_the_place_of_dimensions(tracked):
 def test_samples_are_a_table_of_small_thumbnails(tracked, tmp_path):
     page = PIL.Image.new("RGBA", (850, 1100))  # transparent: white, as the model sees it
     with tracked() as tracker:
+        images = [("a.png", page), ("b.png", page)]
+        texts = [("train.csv row 1", "one"), ("train.csv row 2", "two")]
         tracker.log_samples(
-            [("sales in May", page, [page, page], 2), ("a query", "a text page", ["one", "two"], None)]
+            [("sales in May", 2, ("b.png", page), images), ("a query", None, ("x", "a text page"), texts)]
         )
     first, second = values(stored("first")[1], "samples")[0][1]["_value"]
     assert first["query"] == "sales in May" and first["rank of the right page"] == 2 and len(first["top pages"]) == 2
     assert second["rank of the right page"] == "not found" and second["top pages"] == "one | two"
+    assert first["its name"] == "b.png" and first["their names"] == "a.png, b.png"
+    assert second["their names"] == "train.csv row 1, train.csv row 2"
     with PIL.Image.open(tmp_path / "trackio" / "media" / first["right page"]["file_path"]) as thumbnail:
         assert max(thumbnail.size) == 160 and thumbnail.convert("RGB").getextrema() == ((255, 255),) * 3
 
@@ -385,7 +390,7 @@ def test_command_and_address_can_be_pasted_and_show_this_run_unsmoothed_to_this_
         pass
     assert tracker.show_command.startswith(f"TRACKIO_DIR='{tmp_path}/my runs' ")
     assert tracker.show_command.endswith("trackio show --host 127.0.0.1 --project my-project")
-    assert tracker.address == f"http://127.0.0.1:7860/?project=my-project&smoothing=0&run_ids={tracker.id}"
+    assert tracker.address == f"http://127.0.0.1:7860/?project=my-project&smoothing=0&run_ids={tracker.place['id']}"
 
 
 @pytest.mark.parametrize("broken", ["folder", "parent", "database"])
@@ -487,7 +492,7 @@ def test_no_tracking_does_nothing(tmp_path):
         tracker.log_before_training(MEASURED)
         tracker.log_results(METRICS)
         tracker.log_figure(tmp_path / "missing.png")
-        tracker.log_samples([("query", "page", [], None)])
+        tracker.log_samples([("query", None, ("a", "page"), [])])
         callback_logs(tracker, [(1, {"loss": 1.0})])
     assert tracker.energy() is None and tracker.write_energy_to_card(None) is None and tracker.show_command == ""
     assert list(tmp_path.iterdir()) == []

@@ -43,15 +43,19 @@ CHARTS = {  # what is drawn of what the trainer logs; the losses come after the 
     **{"learning_rate": "training/learning rate", "grad_norm": "training/gradient norm"},
 }
 
+Document = tuple[str, Any]  # its name and its content
+
 
 class Tracker:
     """What a run reports to; without a Trackio run every method does nothing."""
 
-    def __init__(self, run: Any = None, show_command: str = "") -> None:
-        self.name = run.name if run else ""
-        self.id = run.id if run else ""
-        self.show_command = show_command  # the line that serves the dashboard, for a terminal
-        self.address = trackio_run.address(run.project, [run.id]) if run else ""  # what to open then
+    def __init__(self, run: Any = None, folder: Path | None = None) -> None:
+        self.place: dict[str, str] = {}  # where the run is: Trackio's folder, the project, its name there and its id
+        self.show_command = self.address = ""  # the line that serves the dashboard, for a terminal; what to open then
+        if run and folder:
+            self.place = {"folder": str(folder), "project": run.project, "name": run.name, "id": run.id}
+            self.show_command = trackio_run.show_command(folder, run.project)
+            self.address = trackio_run.address(run.project, [run.id])
         self.meter: Meter | None = None
         self.step = 0  # the training step, where no other is given
         self._run = run
@@ -115,27 +119,24 @@ class Tracker:
 
             self.log({f"figures/{path.stem}": trackio.Image(path, caption=path.stem)})
 
-    def log_samples(self, rows: Sequence[tuple[Any, Any, Sequence[Any], int | None]]) -> None:
+    def log_samples(self, rows: Sequence[tuple[Any, int | None, Document, Sequence[Document]]]) -> None:
         """Log sample retrievals as a table of thumbnails.
 
-        A row has the query, the right page, the pages ranked highest, and the right page's rank from 1 (None: not
-        found). Queries and pages are PIL images or texts.
+        A row has the query, the right page's rank from 1 (None: not found), the right page, and the pages ranked
+        highest. Queries and pages are PIL images or texts.
         """
         if not self._run or not rows:
             return
         import trackio
 
-        data: list[Any] = [
-            {
-                "query": _cell(query),
-                "rank of the right page": "not found" if rank is None else rank,
-                "right page": _cell(right),
-                "top pages": [_cell(page) for page in top]
-                if all(isinstance(page, PIL.Image.Image) for page in top)
-                else " | ".join(map(str, top)),
-            }
-            for query, right, top, rank in rows
-        ]
+        data: list[Any] = []
+        for query, rank, (name, right), top in rows:
+            pages = [page for _, page in top]
+            are_images = all(isinstance(page, PIL.Image.Image) for page in pages)
+            row = {"query": _cell(query), "rank of the right page": "not found" if rank is None else rank}
+            row |= {"right page": _cell(right), "its name": name}
+            row["top pages"] = [*map(_cell, pages)] if are_images else " | ".join(map(str, pages))
+            data.append(row | {"their names": ", ".join(name for name, _ in top)})
         self.log({"samples": trackio.Table(data=data)})
 
     def energy(self) -> dict[str, Any] | None:
@@ -166,7 +167,7 @@ class Tracker:
             with contextlib.redirect_stdout(io.StringIO()):  # it prints that it uploads, which it doesn't
                 if error is not None:
                     text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-                    self._run.alert(f"{self.name} {status}", text, trackio.AlertLevel.ERROR, step=self.step)
+                    self._run.alert(f"{self._run.name} {status}", text, trackio.AlertLevel.ERROR, step=self.step)
                 self._run.finish()
 
     def refuse(self, error: ConfigError) -> None:
@@ -256,9 +257,8 @@ def track(
     flat = trackio_run.flatten(config, choices) | {"output_dir": str(output_dir.resolve())}
     flat["status"] = "running"  # stays so if the process is killed
     group = group or flat.get("data/name") or flat.get("data")
-    earlier = (read_record(output_dir) or {}).get("tracked_id")
-    run = trackio_run.start(folder, project, name, group, flat, earlier)
-    tracker = Tracker(run, trackio_run.show_command(folder, project))
+    earlier = (read_record(output_dir) or {}).get("tracked") or {}
+    tracker = Tracker(trackio_run.start(folder, project, name, group, flat, earlier.get("id")), folder)
     try:
         tracker.meter = Meter(country_iso_code, output_dir, gpus_in_use()) if energy else None
         yield tracker

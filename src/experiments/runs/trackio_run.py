@@ -18,6 +18,7 @@ from urllib.parse import quote
 
 from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, select
+from experiments.runs.files import replacing
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "experiment")
 
@@ -122,6 +123,21 @@ def start(
     return run
 
 
+def put_page(folder: Path, project: str, name: str, html: str) -> Path:
+    """Make a page of HTML, or its new content, the only thing of a run of that name, and return its file."""
+    storage = _import_trackio(folder)
+    from trackio.media.utils import get_project_media_path
+
+    name = safe_name(name)
+    file = get_project_media_path(project=project, run=name, step=0) / "page.html"
+    with replacing(file) as unfinished:
+        unfinished.write_text(html, encoding="utf-8")
+    if name not in storage.get_runs(project):
+        page = {"_type": "trackio.html", "file_path": str(file.relative_to(folder / "media")), "caption": None}
+        storage.bulk_log(project, name, [{"runs": page}], steps=[0], config={"_Group": name})
+    return file
+
+
 def _local_run() -> Any:
     """Return Trackio's run with what its public side lacks; nothing else here knows its private one."""
     from trackio import Run
@@ -182,9 +198,14 @@ def _import_trackio(folder: Path) -> Any:
     return SQLiteStorage
 
 
+def safe_name(name: str) -> str:
+    """Return a name as a folder may be called and an address list it."""
+    return re.sub(r"[^\w.=+ -]+", "-", name).strip("-. ")[:120] or "run"
+
+
 def _reserve_name(folder: Path, name: str) -> str:
     """Return a name that no other run has, not even one that starts at the same moment."""
-    name = re.sub(r"[^\w.,=+ -]+", "-", name).strip("-. ")[:120] or "run"
+    name = safe_name(name)
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         unique = name if number == 1 else f"{name}-{number}"
