@@ -286,6 +286,7 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     from experiments.reports import run_report
     from experiments.runs.files import save_json
 
+    evaluation.write_names(output_dir / "rankings", data)
     save_json(output_dir / "metrics.json", metrics)
     run_report.write_run_report(output_dir)
     for figure in sorted((output_dir / "figures").glob("*.png")):
