@@ -35,7 +35,7 @@ from experiments.config.hints import dotted_keys, parse_flags, show, unknown_key
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports import sweep_dashboard, sweep_summary
 from experiments.reports.tables import shown
-from experiments.runs import log, run_folder
+from experiments.runs import log, run_folder, saved_models
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 from experiments.runs.names import joined, shortened
 from experiments.runs.process import is_main_process
@@ -237,7 +237,7 @@ def _run(task: Task, config: DictConfig, keep_traceback: bool) -> None:
     fresh = Path(hydra_config.runtime.output_dir)
     try:
         plain = resolve(config)
-        checks.check(plain)
+        checks.check(plain, hydra_config.job.name)
         choice = plain, fresh, plain.get("run_name") or describe_choices(hydra_config)
         if hydra_config.job.name == "train":
             choice = run_folder.choose_run(*choice, hydra_config.overrides.task)
@@ -267,10 +267,10 @@ def _run(task: Task, config: DictConfig, keep_traceback: bool) -> None:
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """Return the config as plain containers, its interpolations resolved.
+    """Return the config as plain containers, its interpolations resolved; a run named as a model is its `final/`.
 
     Raises:
-        ConfigError: If a mandatory value (`???`) is missing or an interpolation leads nowhere.
+        ConfigError: If a mandatory value (`???`) is missing, an interpolation leads nowhere, or a run has no model.
     """
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -279,7 +279,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    saved_models.take_finals(named := {str(key): value for key, value in plain.items()})
+    return named
 
 
 def describe_choices(hydra_config: HydraConf) -> str:

@@ -398,6 +398,27 @@ def test_absolute_paths_and_a_table_of_its_own_for_the_evaluation(folder, tmp_pa
     assert (len(data.train), len(data.direction.queries), len(data.direction.corpus)) == (6, 1, 1)
 
 
+def test_an_evaluation_alone_is_that_of_a_training_whose_rows_are_not_read(folder, saved):
+    cells = {"query": ["a", "b"], "page": ["scans/7.png", "scans/8.png"], "other": ["scans/1.png", "scans/2.png"]}
+    tables = {"train": write_table(folder, "train.csv", CELLS), "eval": write_table(folder, "eval.csv", cells)}
+    splits = {"train": {"split": "train"}, "eval": {"split": "test"}, "columns": COLUMNS}
+    sources = [
+        (table.load, TABLE | tables, {"train": str(folder / "nowhere.csv")}),
+        (table.load, TABLE | tables, {"train": None}),
+        (table.load, TABLE | {"train": tables["train"]}, {}),  # from the end of the training rows
+        (hub.load, OPTIONS | splits | {"path": str(saved / "splits")}, {"train": {"split": "nowhere"}}),
+    ]
+    for load, options, without in sources:
+        whole, alone = load(**options), load(**options | without, evaluation_only=True)
+        assert alone.train is None and len(whole.train)
+        assert alone.describe() == whole.describe()
+        assert alone.fingerprints == {"evaluation": whole.evaluation_fingerprint}
+        for column, part in (("query_id", "queries"), ("corpus_id", "corpus")):
+            ids = (list(getattr(data.direction, part)[column]) for data in (alone, whole))
+            assert len({*map(tuple, ids)}) == 1
+        assert alone.direction.relevant_docs == whole.direction.relevant_docs
+
+
 def test_a_table_of_texts_stays_text(folder):
     cells = CELLS | {"page": [f"answer {i}" for i in range(6)], "other": [f"wrong {i}" for i in range(6)]}
     data = table.load(write_table(folder, "texts.jsonl", cells), **TABLE)

@@ -104,7 +104,7 @@ class ProcessLauncher(Launcher):
         refusal, commits = "", {}
         try:
             plain = cli.resolve(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-            checks.check(plain)
+            checks.check(plain, config.hydra.job.name)
             if [*named(plain)]:
                 from experiments.config import hub  # it takes a while
 

@@ -17,7 +17,7 @@ from experiments.data.types import Data
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 
 
-def load(train: str, eval: str | None, **options: Unpack[RowOptions]) -> Data:
+def load(train: str | None, eval: str | None, **options: Unpack[RowOptions]) -> Data:
     """Load training and evaluation rows from tables.
 
     A column whose values end like image, audio or video files holds such files: paths relative to the table's folder,
@@ -25,15 +25,18 @@ def load(train: str, eval: str | None, **options: Unpack[RowOptions]) -> Data:
     other column of strings holds texts.
 
     Args:
-        train: File with the training rows: .parquet, .csv, .jsonl, .ndjson or .json.
+        train: File with the training rows: .parquet, .csv, .jsonl, .ndjson or .json; None: for an evaluation alone.
         eval: File with the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
         **options: See `RowOptions`.
 
     Raises:
         ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
-    origins = [Origin(Path(file).parent, file, Path(file).name) for file in (train, eval or train)]
-    return build_stored(_rows(train, "train"), None if eval is None else _rows(eval, "eval"), origins, **options)
+    files = [file for file in (train or eval, eval or train) if file is not None]
+    origins = [Origin(Path(file).parent, file, Path(file).name) for file in files]
+    is_needed = train is not None and (eval is None or not options.get("evaluation_only"))
+    train_rows = _rows(files[0], "train") if is_needed else None
+    return build_stored(train_rows, None if eval is None else _rows(eval, "eval"), origins, **options)
 
 
 def _rows(file: str, part: str) -> Dataset:
