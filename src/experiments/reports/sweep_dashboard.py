@@ -72,7 +72,7 @@ def _page(sweep: dict[str, Any], places: dict[int, dict[str, str]]) -> str:
     metric = metric_label(next((job["metric"] for job in jobs if job.get("metric")), "metric"))
     dims = sorted({int(dim) for job in jobs for dim in job.get("dimensions") or {}}, reverse=True)[1:]
     headers = ["job", *short_keys(sweep["keys"]).values(), "status", metric, "95% interval", "gain", "verdict"]
-    headers += [*(f"{metric} at {dim}" for dim in dims), "time", "peak memory", "energy", "CO2 (g)", "note"]
+    headers += [*(f"{dim}d" for dim in dims), "time", "peak memory", "energy", "CO2 (g)", "note"]
     links = {number: trackio_run.address(place["project"], [place["id"]]) for number, place in places.items()}
     links = {number: link.removeprefix(trackio_run.server()) for number, link in links.items()}
     rows = [(links.get(job["number"]), _cells(sweep, job, dims)) for job in jobs]

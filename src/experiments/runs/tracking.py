@@ -22,7 +22,7 @@ import PIL.Image
 from transformers import TrainerCallback
 
 from experiments.config.errors import ConfigError
-from experiments.runs import metrics_file, trackio_run
+from experiments.runs import metrics_file, names, trackio_run
 from experiments.runs.memory import peak
 from experiments.runs.metrics_file import RANKED_BY, main_values, metric_label, parts
 from experiments.runs.process import is_main_process
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 THUMBNAIL_PIXELS = 160  # longest side of a sample page
 SCORE = r"(?:(?:cosine|dot|euclidean|manhattan|maxsim)_)?"  # the score function in a metric's name
 PRIMARY = metric_label(RANKED_BY)  # the first chart
-CHARTS = {  # what is drawn of what the trainer logs; the losses come after the primary metric in the alphabet
-    **{"loss": "training loss", "eval_loss": "validation loss"},
+CHARTS = {  # what is drawn of what the trainer logs; the loss comes after the primary metric in the alphabet
+    **{"loss": "training loss", "eval_loss": "training/validation loss"},
     **{"learning_rate": "training/learning rate", "grad_norm": "training/gradient norm"},
 }
 
@@ -107,10 +107,9 @@ class Tracker:
                 if values is not main_values(measured):
                     part = f"{int(key):04d}" if section == "dimensions" else key  # padded, so that they sort
                     self.log({f"summary/{name} {part}": value for name, value in _primary(values).items()})
-        rows: list[Any] = [row for _, label, each in metrics_file.evaluations(metrics) for row in _rows(label, each)]
-        self.log({"results": trackio.Table(data=rows)})
-        if verdict := metrics.get("verdict"):
-            self.add_config({"verdict": verdict["outcome"]})
+        self.log({"results": trackio.Table(data=_table(metrics))})
+        told = {f"chance {name}": value for name, value in _primary(metrics_file.chance(metrics) or {}).items()}
+        self.add_config(told | ({"verdict": metrics["verdict"]["outcome"]} if metrics.get("verdict") else {}))
 
     def log_figure(self, path: Path) -> None:
         """Show an image file in the dashboard."""
@@ -258,6 +257,7 @@ def track(
     flat["status"] = "running"  # stays so if the process is killed
     group = group or flat.get("data/name") or flat.get("data")
     earlier = (read_record(output_dir) or {}).get("tracked") or {}
+    name = names.tracked_name(output_dir, name)
     tracker = Tracker(trackio_run.start(folder, project, name, group, flat, earlier.get("id")), folder)
     try:
         tracker.meter = Meter(country_iso_code, output_dir, gpus_in_use()) if energy else None
@@ -289,15 +289,30 @@ def _primary(values: dict[str, Any]) -> dict[str, float]:
     return {name: value for name, value in _numbers(values).items() if name == PRIMARY}
 
 
-def _rows(model: str, measured: dict[str, Any] | None) -> list[dict[str, Any]]:
-    """Return a row for each dimension, or each direction of a reranker, at each precision."""
+def _table(metrics: dict[str, Any]) -> list[Any]:
+    """Return a row for each model, dimension (or direction of a reranker) and precision, and one for chance.
+
+    All rows have the same columns: the dashboard takes those of the first.
+    """
+    rows = [row for _, label, measured in metrics_file.evaluations(metrics) for row in _rows(label, measured)]
+    if by_chance := metrics_file.chance(metrics):
+        rows.append({"model": "chance"} | _numbers(by_chance))
+    columns = dict.fromkeys([*rows[0]][:3] + [PRIMARY] + [key for row in rows for key in row])
+    return [{key: _rounded(row.get(key, "")) for key in columns} for row in rows]
+
+
+def _rounded(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _rows(model: str, measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each part of an evaluation at each precision."""
     rows = []
     column = "dimension" if metrics_file.dimensions(measured) else "direction"
     for key, values in parts(measured).items():
         precisions = {name: found for name, found in values.items() if isinstance(found, dict)}
         for precision, found in {"float32": values, **precisions}.items():
-            rounded = {name: round(value, 4) for name, value in _numbers(found).items()}
-            rows.append({"model": model, column: key, "precision": precision} | rounded)
+            rows.append({"model": model, column: key, "precision": precision} | _numbers(found))
     return rows
 
 

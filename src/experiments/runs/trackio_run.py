@@ -68,17 +68,17 @@ def show_command(folder: Path, project: str) -> str:
     return f"{journal}TRACKIO_DIR={shlex.quote(str(folder))} {script} {shown}"
 
 
-def address(project: str, run_ids: Sequence[str], page: str = "") -> str:
-    """Return the address of a page of the dashboard ("" for the charts) with these runs, as they were measured.
+def address(project: str, run_ids: Sequence[str]) -> str:
+    """Return the address of the dashboard's charts with these runs, as they were measured.
 
-    By default every curve is a moving average. The port is the one that Trackio takes first.
+    By default every curve is a moving average. Of several runs there are two charts in a row, with room for names.
     """
-    runs = f"&run_ids={','.join(run_ids)}" if run_ids else ""
-    return f"{server()}/{page}?project={quote(project)}&smoothing=0{runs}"
+    wide = "&plots_per_row=2" if len(run_ids) > 1 else ""
+    return f"{server()}/?project={quote(project)}&smoothing=0{wide}&run_ids={','.join(run_ids)}"
 
 
 def server() -> str:
-    """Return the address that `show_command` serves, where the port is free."""
+    """Return the address that `show_command` serves: Trackio takes this port if it is free."""
     return f"http://127.0.0.1:{os.environ.get('GRADIO_SERVER_PORT', '7860')}"
 
 
@@ -200,7 +200,7 @@ def _import_trackio(folder: Path) -> Any:
 
 def safe_name(name: str) -> str:
     """Return a name as a folder may be called and an address list it."""
-    return re.sub(r"[^\w.=+ -]+", "-", name).strip("-. ")[:120] or "run"
+    return re.sub(r"[^\w.=+() -]+", "-", name).strip("-. ")[:120] or "run"
 
 
 def _reserve_name(folder: Path, name: str) -> str:
