@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.config import tables
 from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import hint, select, show
 from experiments.config.model_files import check_parts, local_folder, untrusted, weights_here
@@ -173,10 +174,10 @@ def _check_data(data: dict[str, Any], job: str) -> None:
         refuse(job != "evaluate" and data.get("train") is None, "data.train is missing: type data.train=FILE")
         either = "type data.eval=FILE, or data.train=FILE to take rows from its end"
         refuse(data.get("train") is None and data.get("eval") is None, f"data.eval is missing: {either}")
-        for key in ("train", "eval"):
-            is_there = data.get(key) is None or Path(data[key]).expanduser().is_file()
-            refuse(not is_there, f"data.{key}={data.get(key)}: there is no such file")
+        tables.check(data)
     elif isinstance(path, str):
+        is_table = target.endswith("hub.load") and Path(path).suffix.lower() in tables.FORMATS and Path(path).is_file()
+        refuse(is_table, f"data.path={path} is a table; type data=table data.train={path}")
         _check_source("data.path", path)
 
 
