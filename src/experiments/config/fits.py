@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.config import tables
 from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import hint, select, show
 from experiments.config.model_files import check_parts, local_folder, untrusted, weights_here
@@ -24,6 +25,7 @@ LOSSES_WITH_LABELS = frozenset(
         *("MarginMSELoss", "DistillKLDivLoss", "MSELoss", "EmbedDistillLoss"),
     )
 )
+ROLES = ("query", "positive", "negatives", "file", "page_number", "corpus")  # of data.columns
 LOSS_COLUMNS: dict[str, tuple[int, int | None]] = {  # least and most columns, without labels, where not two or more
     "AnglELoss": (3, None),
     "TripletLoss": (3, 3),
@@ -151,7 +153,7 @@ def _check_data(data: dict[str, Any], job: str) -> None:
     no_rows = job != "evaluate" and data.get("evaluation_only")
     refuse(no_rows, "data.evaluation_only=true leaves nothing to train on; type data.evaluation_only=false")
     if isinstance(columns := data.get("columns"), dict):
-        roles = ("image", "text") if _are_pairs(data) else ("query", "positive", "negatives", "file", "page_number")
+        roles = ("image", "text") if _are_pairs(data) else ROLES
         known = [f"data.columns.{role}" for role in roles]
         for name in columns:
             key = f"data.columns.{name}"
@@ -173,10 +175,10 @@ def _check_data(data: dict[str, Any], job: str) -> None:
         refuse(job != "evaluate" and data.get("train") is None, "data.train is missing: type data.train=FILE")
         either = "type data.eval=FILE, or data.train=FILE to take rows from its end"
         refuse(data.get("train") is None and data.get("eval") is None, f"data.eval is missing: {either}")
-        for key in ("train", "eval"):
-            is_there = data.get(key) is None or Path(data[key]).expanduser().is_file()
-            refuse(not is_there, f"data.{key}={data.get(key)}: there is no such file")
+        tables.check(data)
     elif isinstance(path, str):
+        is_table = target.endswith("hub.load") and Path(path).suffix.lower() in tables.FORMATS and Path(path).is_file()
+        refuse(is_table, f"data.path={path} is a table; type data=table data.train={path}")
         _check_source("data.path", path)
 
 
