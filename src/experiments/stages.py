@@ -289,6 +289,7 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     from experiments.runs.metrics_file import evaluations
     from experiments.runs.tracking import SHOW_HINT
 
+    evaluation.write_names(output_dir / "rankings", data)
     save_json(output_dir / "metrics.json", metrics)
     run_report.write_run_report(output_dir)
     for tag, _, measured in evaluations(metrics):
