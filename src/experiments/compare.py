@@ -21,7 +21,7 @@ from experiments.evaluation.metrics import paired_difference
 from experiments.reports import answer
 from experiments.reports.page import render
 from experiments.reports.settings import Setting, load_settings
-from experiments.reports.tables import difference_text, markdown_table, p_text
+from experiments.reports.tables import difference_text, listed, markdown_table, p_text
 from experiments.runs.metrics_file import chance, metric_label, primary_metric
 from experiments.runs.names import short_keys
 
@@ -52,7 +52,7 @@ def compare(paths: Sequence[Path], reference: str | None = None, everything: boo
         num_runs=[len(setting.runs) for setting in settings],
         sentence=answer.sentence(contenders, found, place, label),
         answer=answer.table(headers, contenders, found, place, (chance(metrics) or {}).get(metric)),
-        differ=answer.listed([*short_keys(differing).values()]),
+        differ=listed([*short_keys(differing).values()]),
         everything=everything,
         scores=_scores(settings, metric),
         config_keys=(_keys_table(settings, differing), without_effect),

@@ -12,10 +12,9 @@ from experiments.config.errors import ConfigError
 from experiments.config.hints import nearest
 from experiments.evaluation.metrics import Difference, paired_difference
 from experiments.evaluation.query_values import Part
-from experiments.reports.tables import difference_text, markdown_table, p_text, score_text
+from experiments.reports.tables import difference_text, listed, markdown_table, p_text, score_text
 
 AGAINST = ("minus reference [95% interval]", "p", "verdict")  # the columns that an answer ends with
-_LISTED = 6  # names in a sentence
 
 
 class Contender(NamedTuple):
@@ -33,17 +32,17 @@ class Contender(NamedTuple):
         return np.stack([part.values[metric] for part in self.parts])
 
 
-def find_reference(contenders: Sequence[Contender], typed: str | None) -> int:
+def find_reference(contenders: Sequence[Contender], typed: str | None = None) -> int:
     """Return which contender the others are held against: the one that was typed, by name or path, or the best.
 
     Raises:
         ConfigError: If none is called that.
     """
-    if typed is None:
-        return max(range(len(contenders)), key=lambda index: contenders[index].value)
+    if typed is None:  # one that can be compared, if there is any
+        return max(range(len(contenders)), key=lambda index: (bool(contenders[index].parts), contenders[index].value))
     for index, each in enumerate(contenders):
-        places = {name for path in each.paths for name in (path.resolve(), path.name)}
-        if typed == each.name or {Path(typed).resolve(), typed} & places:
+        places = {name for path in each.paths for name in (str(path.resolve()), path.name)}
+        if typed == each.name or {str(Path(typed).resolve()), typed} & places:
             return index
     names = [each.name for each in contenders]
     near = nearest(typed, names)
@@ -56,8 +55,8 @@ def differences(contenders: Sequence[Contender], reference: int, metric: str) ->
     found: list[Difference | None] = []
     first = contenders[reference]
     for index, each in enumerate(contenders):
-        same = [part.query_ids for part in each.parts] == [first.parts[0].query_ids] * len(each.parts or "-")
-        comparable = index != reference and bool(first.parts) and same
+        queries = [part.query_ids for part in (*first.parts, *each.parts)]
+        comparable = index != reference and first.parts and each.parts and all(ids == queries[0] for ids in queries)
         found.append(paired_difference(first.matrix(metric), each.matrix(metric)) if comparable else None)
     return found
 
@@ -89,12 +88,12 @@ def sentence(contenders: Sequence[Contender], found: Sequence[Difference | None]
     compared = [(each, difference) for each, difference in zip(contenders, found, strict=True) if difference]
     if len(compared) == 1:
         return _of_two(first, *compared[0], metric)
-    is_best = first.value == max(each.value for each in contenders)
+    is_best = first.value == max([first.value, *(each.value for each, _ in compared)])
     said = [f"{'Best' if is_best else 'Held against'}: {first.name}, {metric} {first.score}"]
     shown = "not shown to be worse" if is_best else "not shown to differ"
     for outcome, words in (("better", "better"), ("not shown", shown), ("worse", "worse")):
         names = [each.name for each, difference in compared if difference.outcome == outcome]
-        if names and len(names) == len(compared):
+        if names and len(names) == len(contenders) - 1:
             said.append(f"The {len(names)} others are {words}")
         elif names:
             said.append(f"{words.capitalize()}: {listed(names)}")
@@ -115,10 +114,3 @@ def _of_two(first: Contender, other: Contender, difference: Difference, metric: 
     if difference.outcome == "not shown":
         return f"No difference is shown between {first.name} and {other.name}: {numbers}."
     return f"{first.name} is better than {other.name}: {numbers}."
-
-
-def listed(names: Sequence[str]) -> str:
-    """Return names as a sentence lists them, the first few and how many more."""
-    more = len(names) - _LISTED
-    separator = "; " if any(", " in name for name in names) else ", "
-    return separator.join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

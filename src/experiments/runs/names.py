@@ -81,13 +81,10 @@ def run_names(runs: Sequence[Run], *, seeds: bool = True) -> list[str]:
     Runs of one name are told apart by what differs in their configs, or else by when they started. Without `seeds`
     these aren't named: each run stands for several that differ in them.
     """
-    jobs = [job for job in map(job_of, runs) if job]
-    if len(jobs) == len(runs) and len({sweep for sweep, _ in jobs}) == 1:
-        points = [
-            {key: value for key, value in job["point"].items() if seeds or not plays(key, Role.SEED)}
-            for _, job in jobs
-        ]
-        names = point_names(points)
+    if jobs := one_sweep(runs):
+        names = point_names(
+            [{key: value for key, value in job["point"].items() if seeds or not plays(key, Role.SEED)} for job in jobs]
+        )
         if all(names) and len({*names}) == len(names):
             return names
     names = [run.record["config"].get("run_name") or model_name(run) for run in runs]
@@ -96,6 +93,13 @@ def run_names(runs: Sequence[Run], *, seeds: bool = True) -> list[str]:
     if told and all(told) and len({*told}) == len(told):
         return told
     return told_apart(runs, names, seeds=seeds)
+
+
+def one_sweep(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return the entries of the runs in their sweep, if they are all jobs of one."""
+    found = [job for job in map(job_of, runs) if job]
+    is_one = len(found) == len(runs) and len({sweep for sweep, _ in found}) == 1
+    return [job for _, job in found] if is_one else []
 
 
 def in_order(runs: Iterable[Run]) -> list[Run]:
