@@ -40,8 +40,8 @@ def write_run_report(run_dir: Path) -> str:
         file = page.figure("matryoshka.png", "Quality against the number of dimensions")
         title = f"{evaluation['name']}: {tables.counts(evaluation)}, 95% intervals"
         figures.dimensions_against_quality(run.metrics, title, file)
-    if history := (run.metrics.get("training") or {}).get("history"):
-        figures.training_curve(history, page.figure("training.png", "Training loss and evaluation by step"))
+    if (run.metrics.get("training") or {}).get("history"):
+        figures.training_curve(run.metrics, page.figure("training.png", "Training loss and evaluation by step"))
     text = render("run_report", record=run.record, metrics=run.metrics, figures=page.parts, **_content(run))
     (run_dir / "report.md").write_text(text, encoding="utf-8")
     return text
