@@ -69,6 +69,7 @@ def test_a_run_leaves_what_it_promises(undisturbed):
         "report.md",
         "final/modules.json",
         "rankings/qrels.trec",
+        "rankings/documents.tsv",
         "rankings/final_dim0048.trec",
         "rankings/base.npz",
     ):
