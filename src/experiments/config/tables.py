@@ -15,7 +15,7 @@ from experiments.config.hints import hint, show
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}  # by their names in `data.delimiter`
-_OF_A_DATA_SET = ("dataset_dict", "dataset_info", "state", "metadata")  # files that the datasets library has there
+IN_FOLDERS = [suffix for suffix in FORMATS if suffix != ".json"]  # which is rather a model's or a library's
 _OFTEN = {  # what people call the two columns that every table has
     "query": ("query", "queries", "question", "anchor", "search", "prompt", "caption", "text"),
     "positive": ("page", "image", "positive", "document", "doc", "passage", "answer", "file", "path", "image_path"),
@@ -99,8 +99,8 @@ def column_overrides(columns: Sequence[str], wanted: Mapping[str, Any]) -> list[
 
 def in_folder(folder: Path) -> dict[str, Path]:
     """Return the tables in a folder that are for training and, as their names say, for the evaluation."""
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in FORMATS and file.is_file())
-    files = [file for file in files if file.stem not in _OF_A_DATA_SET]
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IN_FOLDERS and file.is_file())
+    files = [file for file in files if file.stem != "metadata"]  # of captioned images
     held = [file for file in files if re.search("eval|val|test|dev", file.stem.lower())]
     others = [file for file in files if file not in held]
     train = [file for file in others if "train" in file.stem.lower()] or others or files
@@ -108,27 +108,34 @@ def in_folder(folder: Path) -> dict[str, Path]:
 
 
 def check(data: dict[str, Any]) -> None:
-    """Refuse tables (`data.train`, `data.eval` of a config) that aren't there or have no such columns.
+    """Refuse tables (`data.train`, `data.eval`, `data.corpus` of a config) that aren't there or lack a column.
 
     Raises:
         ConfigError: It says what to type.
     """
     columns = data.get("columns") or {}
-    for part in ("train", "eval"):
+    for part in ("train", "eval", "corpus"):
         if (name := data.get(part)) is None:
             continue
         file, said = Path(name).expanduser(), f"data.{part}={name}"
         if file.is_dir():
             found = " ".join(f"data.{each}={table}" for each, table in in_folder(file).items())
             how = f"type {found}" if found else f"with no table in it; type data=hub data.path={name} for a data set"
+            if part == "corpus":
+                how = f"type a table's name: a CSV with a column {columns.get('positive')}, a row for each page"
             raise ConfigError(f"{said} is a folder; {how}")
         refuse(not file.is_file(), f"{said}: there is no such file")
         refuse(file.suffix.lower() not in FORMATS, f"{said}: a table is one of {', '.join(FORMATS)}")
         if there := column_names(file, data.get("delimiter")):
-            _check_columns(said, there, columns)
+            _check_columns(said, there, columns, part)
 
 
-def _check_columns(said: str, there: Sequence[str], columns: Mapping[str, Any]) -> None:
+def _check_columns(said: str, there: Sequence[str], columns: Mapping[str, Any], part: str) -> None:
+    if part == "corpus":
+        name = columns.get("corpus") or columns.get("positive")
+        how = f"type data.columns.corpus={there[0]}" + "".join(f" or ={other}" for other in there[1:])
+        refuse(name not in there, f"{said} has no column {show(name)}; {how}")
+        return
     wanted = [columns.get("query"), columns.get("positive"), *(columns.get("negatives") or [])]
     for name in wanted:
         if name not in there:
