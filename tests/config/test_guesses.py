@@ -90,6 +90,7 @@ def test_what_is_not_there_is_said(there, monkeypatch):
     monkeypatch.chdir(there)
     assert "; there is no train.csv here; type " in said("data=train.csv")
     assert "; there is no a/b here, so it is looked for on the Hub; type " in said("data=a/b")
+    assert "; cross has no table; write one, with columns query and page " in said("data=cross")
     assert said("--model nothing").endswith(" model=NAME") and "--help lists them" in said("--model nothing")
 
 

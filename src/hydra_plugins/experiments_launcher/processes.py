@@ -21,7 +21,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments import cli
-from experiments.config import checks
+from experiments.config import checks, fits_memory
 from experiments.config.errors import ConfigError
 from experiments.config.model_files import named
 from experiments.reports import sweep_summary
@@ -118,6 +118,8 @@ class ProcessLauncher(Launcher):
         try:
             plain = cli.resolve(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
             checks.check(plain, config.hydra.job.name)
+            if self.wanted.memory_limit is None and config.hydra.job.name != "evaluate":
+                fits_memory.check(plain["loss"])
             is_mistaken = False  # what the Hub refuses costs that job alone
             if [*named(plain)]:
                 from experiments.config import hub  # it takes a while
