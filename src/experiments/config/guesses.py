@@ -65,9 +65,12 @@ def mend(
         compose: Returns the config of some options (`group=option`).
         unused: Groups that the command makes no use of.
     """
-    line, meant = Mended(), []
-    for word, original in _joined(typed, flags, groups):
+    line, joined = Mended(), [*_joined(typed, flags, groups)]
+    meant: list[tuple[str, str]] = []
+    for word, original in joined:
         words = _placed(word, groups, flags, line)
+        if "trainer" in unused and words != [original] and not any(each.startswith("data.eval=") for each in words):
+            words = [re.sub("^data.train=", "data.eval=", each) for each in words]  # all of it is evaluated
         meant += [(each, original) for each in words]
         line.words += words
         if words != [original]:
@@ -85,6 +88,7 @@ def mend(
         elif word != original and is_set and name not in keys:
             return None  # no guess: neither here nor elsewhere is there such a name
         line.words.append(word)
+    line.unknown.sort(key=[original for _, original in joined].index)
     return line if line.unknown else None
 
 
