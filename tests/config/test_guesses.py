@@ -48,6 +48,8 @@ def there(tmp_path_factory):
     (folder / "pages" / "train.csv").write_text("query,page\nwhat,a\n")
     (folder / "pages" / "my_eval.csv").write_text("query,page\nwho,b\n")
     (folder / "others.csv").write_text("question;scan\nwhat, or who;a\n")
+    (folder / "two.csv").write_text("Frage\tSeite\nwas\ta\n")
+    (folder / "three.csv").write_text("a,b,c\n1,2,3\n")
     (folder / "saved" / "state.json").write_text("{}")
     for name, kind in (("run/final", "SentenceTransformer"), ("cross", "CrossEncoder")):
         (folder / name / "config_sentence_transformers.json").write_text(json.dumps({"model_type": kind}))
@@ -111,7 +113,9 @@ def test_the_word_help_is_help(tmp_path):
         (["data.train=pages"], "a folder; type data.train=pages/train.csv data.eval=pages/my_eval.csv"),
         (["data.train=run"], "with no table in it; type data=hub data.path=run for a data set"),
         (["data.train=others.csv"], "question, scan: type data.columns.query=question data.columns.positive=scan"),
-        (["data.train=pages/train.csv", "data.columns.negatives=[pge]"], "no column pge; it has query, page: set"),
+        (["data.train=two.csv"], "it has Frage, Seite: type data.columns.query=Frage data.columns.positive=Seite"),
+        (["data.train=three.csv"], "it has a, b, c: type data.columns.query=NAME data.columns.positive=NAME"),
+        (["data.train=pages/train.csv", "data.columns.negatives=[pge]"], "no column pge; it has query, page: did you mean"),
         (["data.train=run/final/modules.txt"], "there is no such file"),
     ],
 )

@@ -89,9 +89,9 @@ def column_overrides(columns: Sequence[str], wanted: Mapping[str, Any]) -> list[
         if found[role] not in columns:
             often = [column for name in names for column in columns if column.lower() == name]
             found[role] = next((column for column in often if column not in found.values()), None)
-    if len(columns) == 2 and [*found.values()].count(None) == 1:  # the one that is left
-        rest = next(column for column in columns if column not in found.values())
-        found = {role: column or rest for role, column in found.items()}
+    if len(columns) == len(found):  # the one that is left, or both in their order
+        rest = iter([column for column in columns if column not in found.values()])
+        found = {role: column or next(rest) for role, column in found.items()}
     if None in found.values():
         return []
     return [f"data.columns.{role}={column}" for role, column in found.items() if column != wanted.get(role)]
@@ -139,6 +139,6 @@ def _check_columns(said: str, there: Sequence[str], columns: Mapping[str, Any], 
     wanted = [columns.get("query"), columns.get("positive"), *(columns.get("negatives") or [])]
     for name in wanted:
         if name not in there:
-            overrides = column_overrides(there, columns)
-            how = f"type {' '.join(overrides)}" if overrides else f"set data.columns; {hint(str(name), there, there)}"
+            overrides = column_overrides(there, columns) or ["data.columns.query=NAME", "data.columns.positive=NAME"]
+            how = f"type {' '.join(overrides)}" if name in wanted[:2] else hint(str(name), there, there)
             raise ConfigError(f"{said} has no column {show(name)}; it has {', '.join(there)}: {how}")
