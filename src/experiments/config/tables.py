@@ -98,13 +98,16 @@ def column_overrides(columns: Sequence[str], wanted: Mapping[str, Any]) -> list[
 
 
 def in_folder(folder: Path) -> dict[str, Path]:
-    """Return the tables in a folder that are for training and, as their names say, for the evaluation."""
+    """Return the tables in a folder by their part of `data`: training and, by their names, evaluation and corpus."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IN_FOLDERS and file.is_file())
     files = [file for file in files if file.stem != "metadata"]  # of captioned images
     held = [file for file in files if re.search("eval|val|test|dev", file.stem.lower())]
-    others = [file for file in files if file not in held]
-    train = [file for file in others if "train" in file.stem.lower()] or others or files
-    return dict(zip(("train", "eval"), train[:1] + [file for file in held if file not in train][:1], strict=False))
+    corpus = [file for file in files if "corpus" in file.stem.lower()]
+    rest = [file for file in files if file not in [*held, *corpus]]
+    train = ([file for file in rest if "train" in file.stem.lower()] or rest or files)[:1]
+    found = {"train": train, "eval": held, "corpus": corpus}
+    others = {part: [file for file in there if part == "train" or file not in train] for part, there in found.items()}
+    return {part: there[0] for part, there in others.items() if there}
 
 
 def check(data: dict[str, Any]) -> None:
