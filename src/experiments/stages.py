@@ -224,22 +224,29 @@ def describe(
     }
 
 
-def fit(trainer: RunTrainer, *, merge: bool | None = False) -> None:
-    """Train, from the newest complete checkpoint if there is one, and merge a trained adapter if that is asked for."""
+def fit(trainer: RunTrainer, *, merge: bool | None = False) -> str | None:
+    """Train, from the newest complete checkpoint if there is one, and merge a trained adapter if that is asked for.
+
+    Returned is why no weight has changed, see `weights.unchanged`, or None.
+    """
     from experiments.models.adapters import merge_adapter
+    from experiments.training import weights
     from experiments.training.trainer import last_checkpoint
 
+    before = weights.checksums(trainer.model)
     if checkpoint := last_checkpoint(Path(trainer.args.output_dir or ".")):
         logger.info("Going on from %s", checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
     # Off with the autocast that training put around the model: base and final are evaluated alike.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    unchanged = weights.unchanged(trainer, before)
     if merge:
         merge_adapter(trainer.model)
+    return unchanged
 
 
 def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | None:
-    """Return the dimension to save the model with; `auto`: the smallest with 99.5% of the full one's quality."""
+    """Return the dimension to save the model with; `auto`: the smallest shown to keep 99% of the quality."""
     from experiments.runs.metrics_file import smallest_dimension
 
     return smallest_dimension(final) if isinstance(matryoshka.truncate_dim, str) else matryoshka.truncate_dim

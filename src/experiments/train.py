@@ -61,7 +61,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             metrics |= stages.evaluate_base(evaluator, model, output_dir)
 
             trainer = stages.make_trainer(args, data, model, loss, evaluator, tracker)
-            stages.fit(trainer, merge=config["model"].get("merge_adapter"))
+            unchanged = stages.fit(trainer, merge=config["model"].get("merge_adapter"))
 
             evaluation = stages.run_evaluator(evaluator, model, output_dir, "final")
             if evaluation is None:  # what follows is for the main process
@@ -71,7 +71,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             metrics["model"]["truncate_dim"] = dim = stages.choose_truncate_dim(matryoshka, metrics["final"])
             metrics["selected_on_this_set"] = stages.selections(matryoshka, trainer)
             metrics["training"] = {"steps": trainer.state.global_step, "mini_batch": trainer.mini_batch}
-            metrics["training"]["history"] = trainer.state.log_history
+            metrics["training"] |= {"unchanged": unchanged, "history": trainer.state.log_history}
             metrics |= stages.judge(metrics, output_dir)
             metrics["energy"] = tracker.write_energy_to_card(model)
             stages.save(model, output_dir / "final", dim, metrics)
