@@ -290,12 +290,14 @@ def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict
 
 
 def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_dir: Path, tracker: Tracker) -> None:
-    """Write metrics, report and figures, hand them to the tracker, and print table, verdict and where to see more."""
-    from experiments.reports import run_report
+    """Write metrics, report and figures, hand them to the tracker, and print table, places and verdict."""
+    from experiments.reports import answer, run_report, tables
     from experiments.runs.files import save_json
     from experiments.runs.metrics_file import evaluations
+    from experiments.runs.run import load_run
     from experiments.runs.tracking import SHOW_HINT
 
+    evaluation.write_names(output_dir / "rankings", data)
     save_json(output_dir / "metrics.json", metrics)
     run_report.write_run_report(output_dir)
     for tag, _, measured in evaluations(metrics):
@@ -307,10 +309,14 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
         right, *_ = sample.right
         rows.append((sample.read(), right.read(), [hit.read() for hit in sample.top], right.rank))
     tracker.log_samples(rows)
-    logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, run_report.summary_table(metrics))
-    if said := run_report.verdict_sentence(metrics):
-        logger.info("Verdict:   %s", said)
+    counted = tables.counts(metrics["evaluation"])
+    logger.info("%s on %s, %s\n%s", answer.title(metrics), data.name, counted, answer.summary_table(metrics))
     logger.info("Report:    %s", output_dir / "report.md")
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)
         logger.info("           %s", SHOW_HINT)
+    if said := answer.verdict_sentence(metrics):  # last, where one looks first
+        logger.info("Verdict:   %s", said)
+    run = load_run(output_dir)
+    if (better := run_report.better_checkpoint(run)) is not None:
+        logger.info("           %s", run_report.evaluation_line(run, better))

@@ -75,8 +75,8 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             metrics |= stages.judge(metrics, output_dir)
             metrics["energy"] = tracker.write_energy_to_card(model)
             stages.save(model, output_dir / "final", dim, metrics)
-            stages.finish(metrics, evaluation, data, output_dir, tracker)
             logger.info("Model:     %s%s", output_dir / "final", dims_given(dim, metrics["model"]["embedding_dim"]))
+            stages.finish(metrics, evaluation, data, output_dir, tracker)
     if config["trainer"]["push_to_hub"]:  # of a run that is finished, whatever the Hub says
         push.push(output_dir, config["trainer"], name)
     return metrics

@@ -202,4 +202,4 @@ def test_pages_of_urls_are_downloaded_and_a_dead_one_is_refused(folder):
 
 def test_urls_of_other_media_are_left_to_the_library(tmp_path):
     urls = [f"https://example.org/{i}.mp4" for i in range(3)]
-    assert media.with_files(rows(urls), ["document"], media.Origin(tmp_path, "rows"))["document"][:] == urls
+    assert media.with_files(rows(urls), ["document"], media.Origin(tmp_path, "rows", "rows"))[0]["document"][:] == urls

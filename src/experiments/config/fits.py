@@ -145,7 +145,7 @@ def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
 
 def _check_data(data: dict[str, Any]) -> None:
     if isinstance(columns := data.get("columns"), dict):
-        roles = ("image", "text") if _are_pairs(data) else ("query", "positive", "negatives")
+        roles = ("image", "text") if _are_pairs(data) else ("query", "positive", "negatives", "file", "page_number")
         known = [f"data.columns.{role}" for role in roles]
         for name in columns:
             key = f"data.columns.{name}"

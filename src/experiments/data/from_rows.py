@@ -15,6 +15,7 @@ from datasets.exceptions import DatasetGenerationError
 
 from experiments.config.bounds import OnBadImage
 from experiments.config.errors import ConfigError
+from experiments.data.document_names import DocumentNames, Stored
 from experiments.data.encoded_pages import EMPTY, Defect, HashedRows, content_hashes, content_id, read
 from experiments.data.media import Origin, kind_of, readable, with_files
 from experiments.data.options import ColumnOptions
@@ -62,7 +63,7 @@ def loading_error(error: Exception) -> str:
 def build_stored(
     train: Dataset,
     eval: Dataset | None,
-    origins: tuple[Origin, Origin],
+    origins: Sequence[Origin],
     num_train_rows: int | None = None,
     num_eval_rows: int | None = None,
     **options: Unpack[ColumnOptions],
@@ -77,8 +78,13 @@ def build_stored(
     train_rows, eval_rows = first_rows(train, eval, num_train_rows, num_eval_rows)
     columns, first_eval_row = options["columns"], 0 if eval is not None else len(train) - len(eval_rows)
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
-    train_rows = with_files(train_rows, names, origins[0])
-    return build(train_rows, with_files(eval_rows, names, origins[1], first_eval_row), **options)
+    told = {role: columns[role] for role in ("file", "page_number") if columns.get(role)}
+    _require_columns(eval_rows, [*told.values()], "evaluation")
+    train_rows, _ = with_files(train_rows, names, origins[0])
+    read_rows, files = with_files(eval_rows, names, origins[1], first_eval_row)
+    numbers = first_eval_row + np.arange(len(eval_rows))
+    stored = Stored(eval_rows, origins[1].name, origins[1].folder, numbers, files, **told)
+    return build(train_rows, read_rows, stored=stored, **options)
 
 
 def build(
@@ -92,6 +98,7 @@ def build(
     num_corpus_negatives: int | None = None,
     deduplicate: bool = True,
     on_bad_image: OnBadImage = "error",
+    stored: Stored | None = None,
 ) -> Data:
     """Make training rows and a retrieval evaluation out of two sets of rows; see `ColumnOptions` and `assemble`.
 
@@ -118,7 +125,7 @@ def build(
     for column in others:
         if (kind := kind_of(eval.features[positive])) != (other := kind_of(eval.features[column])):
             raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
-    return assemble(read(train), read(eval), name, names[: 2 + num_eval_negatives], deduplicate, on_bad_image)
+    return assemble(read(train), read(eval), name, names[: 2 + num_eval_negatives], deduplicate, on_bad_image, stored)
 
 
 def assemble(
@@ -128,13 +135,15 @@ def assemble(
     eval_kept: Sequence[str],
     deduplicate: bool = True,
     on_bad_image: OnBadImage = "error",
+    stored: Stored | None = None,
 ) -> Data:
     """Make training rows and an evaluation out of rows that are read: query, positive and negatives.
 
     The evaluation corpus holds the positives and the negatives of the evaluation rows, its ids being hashes of the
     content and its order that of the ids, so that neither tells what is relevant. Pages are neither decoded nor
     copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once. Of the
-    evaluation rows the columns `eval_kept` are for the evaluation loss.
+    evaluation rows the columns `eval_kept` are for the evaluation loss; documents and queries are named by the rows as
+    they are `stored`, or by their number in the data set.
 
     Raises:
         ConfigError: A page cannot be read, or no row is left.
@@ -151,8 +160,9 @@ def assemble(
     if deduplicate:
         train_rows = _drop_leaks(train_rows, train_hashes, eval_hashes[eval_rows][is_there[eval_rows]])
 
-    corpus, ids = _corpus(eval, eval_rows, eval_hashes[:, 1:], is_there[:, 1:], deduplicate)
-    queries, query_ids = _queries(eval, eval_rows, eval_hashes[:, 0], deduplicate)
+    stored = stored or Stored(eval, name)
+    corpus, ids, names = _corpus(eval, eval_rows, eval_hashes[:, 1:], is_there[:, 1:], deduplicate, stored)
+    queries, query_ids, query_names = _queries(eval, eval_rows, eval_hashes[:, 0], deduplicate, stored)
     relevant_docs: dict[str, set[str]] = {}
     for row in eval_rows:
         relevant_docs.setdefault(query_ids[row], set()).add(ids[row])
@@ -161,7 +171,7 @@ def assemble(
         name,
         _select(train, train_rows),
         _select(eval.select_columns([*eval_kept]), eval_rows),
-        {ONE_DIRECTION: Direction(queries, corpus, relevant_docs)},
+        {ONE_DIRECTION: Direction(queries, corpus, relevant_docs, names=names, query_names=query_names)},
         _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance),
         _fingerprint([train_hashes[train_rows]], None),
         _fingerprint([eval_hashes[eval_rows, :1]], relevance),
@@ -179,13 +189,7 @@ def _require_rows(dataset: Dataset, part: str) -> None:
         raise ConfigError(f"the {part} data set is empty: it has no row")
 
 
-def with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
-    """Return the named columns in their order, each as text, as an image that decodes on access, or as other media.
-
-    Raises:
-        ConfigError: A column is missing or of no such kind, or there is no row; it names the part.
-    """
-    _require_rows(dataset, part)
+def _require_columns(dataset: Dataset, names: Sequence[str], part: str) -> None:
     for column in names:
         if column not in dataset.column_names:
             nearest = difflib.get_close_matches(column, dataset.column_names, n=1, cutoff=0.0)
@@ -193,6 +197,16 @@ def with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
                 f"the {part} data set has no column {column!r}; there are {', '.join(dataset.column_names)}: "
                 f"did you mean {nearest[0]!r}? Set data.columns"
             )
+
+
+def with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
+    """Return the named columns in their order, each as text, as an image that decodes on access, or as other media.
+
+    Raises:
+        ConfigError: A column is missing or of no such kind, or there is no row; it names the part.
+    """
+    _require_rows(dataset, part)
+    _require_columns(dataset, names, part)
     dataset = dataset.select_columns(list(names)).with_format(None)
     for column in names:
         feature = dataset.features[column]
@@ -242,9 +256,9 @@ def _drop_leaks(rows: Sequence[int], hashes: np.ndarray, in_evaluation: np.ndarr
 
 
 def _corpus(
-    eval: Dataset, rows: Sequence[int], hashes: np.ndarray, is_there: np.ndarray, deduplicate: bool
-) -> tuple[HashedRows, list[str]]:
-    """Return the documents of these rows (corpus_id and document, in the order of the ids) and each row's positive."""
+    eval: Dataset, rows: Sequence[int], hashes: np.ndarray, is_there: np.ndarray, deduplicate: bool, stored: Stored
+) -> tuple[HashedRows, list[str], DocumentNames]:
+    """Return the documents of these rows (corpus_id and document, in the order of the ids), each row's, and names."""
     names = eval.column_names[1:]
     feature = eval.features[names[0]]
     parts = [eval.select_columns([column]) for column in names]
@@ -255,13 +269,25 @@ def _corpus(
     positions = [k * len(eval) + row for k in range(len(names)) for row in rows if is_there[row, k]]
     contents = hashes.T.ravel()
     ids = [content_id(content) for content in contents.tolist()]
+    num_cells = _num_equal(contents, positions)
     if deduplicate:
         positions = list({ids[position]: position for position in reversed(positions)}.values())
     else:
         ids = _number_repeats(ids, positions)
     positions.sort(key=lambda position: ids[position])
+    columns, rows_ = np.divmod(positions, len(eval))
+    places = np.column_stack([np.zeros_like(rows_), rows_, columns])
+    found = DocumentNames([ids[position] for position in positions], places, num_cells[positions], [(stored, names)])
     documents = documents.add_column("corpus_id", ids).select_columns(["corpus_id", "document"])
-    return HashedRows(readable(documents.select(positions)), {"document": contents[positions]}), ids
+    return HashedRows(readable(documents.select(positions)), {"document": contents[positions]}), ids, found
+
+
+def _num_equal(contents: np.ndarray, positions: Sequence[int]) -> np.ndarray:
+    """Return for each content how many of those at the positions equal it, shape (num_contents,)."""
+    _, place, counts = np.unique(contents[positions], return_inverse=True, return_counts=True)
+    found = np.zeros(len(contents), dtype=np.int64)
+    found[positions] = counts[place]
+    return found
 
 
 def _number_repeats(ids: Sequence[str], positions: Sequence[int]) -> list[str]:
@@ -275,9 +301,9 @@ def _number_repeats(ids: Sequence[str], positions: Sequence[int]) -> list[str]:
 
 
 def _queries(
-    eval: Dataset, rows: Sequence[int], hashes: np.ndarray, deduplicate: bool
-) -> tuple[HashedRows, dict[int, str]]:
-    """Return the queries (columns query_id and query, in row order) and each row's query id."""
+    eval: Dataset, rows: Sequence[int], hashes: np.ndarray, deduplicate: bool, stored: Stored
+) -> tuple[HashedRows, dict[int, str], DocumentNames]:
+    """Return the queries (columns query_id and query, in row order), each row's query id, and their names."""
     query_of = hashes.tolist() if deduplicate else range(len(eval))
     first: dict[int, int] = {}  # query -> row
     for row in rows:
@@ -288,7 +314,11 @@ def _queries(
     queries = eval.select_columns([eval.column_names[0]]).rename_columns({eval.column_names[0]: "query"})
     queries = queries.add_column("query_id", [ids.get(row, "") for row in range(len(eval))])
     queries = queries.select_columns(["query_id", "query"]).select(chosen)
-    return HashedRows(readable(queries), {"query": hashes[chosen]}), ids
+    places = np.column_stack([np.zeros_like(chosen), chosen, np.zeros_like(chosen)])
+    without_page = stored._replace(file=None, page_number=None)  # which are of the documents
+    sources = [(without_page, eval.column_names[:1])]
+    found = DocumentNames([ids[row] for row in chosen], places, _num_equal(hashes, rows)[chosen], sources)
+    return HashedRows(readable(queries), {"query": hashes[chosen]}), ids, found
 
 
 def _select(rows: HashedRows, chosen: Sequence[int]) -> HashedRows:

@@ -43,14 +43,17 @@ def file_kind(text: str, folder: Path) -> str | None:
 
 
 class Origin(NamedTuple):
-    """Where rows come from: the folder that names of files in them start from, and what the rows are, for messages."""
+    """Where rows come from: the folder that names of files in them start from, and what the rows are."""
 
     folder: Path
-    where: str
+    where: str  # in messages
+    name: str  # in the names of documents
 
 
-def with_files(dataset: Dataset, names: list[str], origin: Origin, first_row: int = 0) -> Dataset:
+def with_files(dataset: Dataset, names: list[str], origin: Origin, first_row: int = 0) -> tuple[Dataset, list[str]]:
     """Turn columns of file names into images that are read from their files, or into full paths of other media.
+
+    Returned are the rows, and which columns these are.
 
     Images given by URLs are downloaded, once; other media by URLs are left to the library, and columns that are
     missing to `from_rows.build`. The first row is number `first_row` in its origin.
@@ -58,7 +61,8 @@ def with_files(dataset: Dataset, names: list[str], origin: Origin, first_row: in
     Raises:
         ConfigError: A file is missing, or only some of a column's values name files of one kind.
     """
-    folder, where = origin
+    folder, where, _ = origin
+    of_files = []
     for column in [name for name in names if name in dataset.column_names]:
         if not isinstance(feature := dataset.features[column], Value) or "string" not in feature.dtype:
             continue
@@ -67,6 +71,7 @@ def with_files(dataset: Dataset, names: list[str], origin: Origin, first_row: in
         kind = next(filter(None, kinds), None)
         if kind is None:
             continue
+        of_files.append(column)
         what = "page" if kind == "image" else kind
         files: list[str | None] = []
         for row, (value, found) in enumerate(zip(values, kinds, strict=True), start=first_row):
@@ -85,7 +90,7 @@ def with_files(dataset: Dataset, names: list[str], origin: Origin, first_row: in
             dataset = dataset.remove_columns(column).add_column(column, pages, feature=Image())
         elif files != values:
             dataset = dataset.remove_columns(column).add_column(column, files, feature=Value("string"))
-    return dataset
+    return dataset, of_files
 
 
 def _downloaded(files: list[str | None], where: str) -> list[str | None]:

@@ -26,7 +26,8 @@ class ColumnOptions(ItemOptions, total=False):
 
     Attributes:
         name: Of the evaluation, in metrics and reports.
-        columns: `query`, `positive` (column names) and `negatives` (a list of them).
+        columns: `query`, `positive` (column names) and `negatives` (a list of them); `file` and `page_number`, if
+            columns tell of which document a positive is a page, and which page.
         num_negatives: Negatives in a training row.
         num_eval_negatives: Negatives in a row of the evaluation loss; None: as in a training row.
     """

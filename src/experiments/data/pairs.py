@@ -12,6 +12,7 @@ from datasets import Dataset, concatenate_datasets, disable_progress_bars, enabl
 
 from experiments.config.errors import ConfigError
 from experiments.data import from_rows
+from experiments.data.document_names import Stored
 from experiments.data.encoded_pages import HashedRows, content_hashes, read
 from experiments.data.options import ItemOptions
 from experiments.data.types import Data
@@ -27,6 +28,7 @@ def build(
     num_negatives: int,
     seed: int,
     labelled: bool = True,
+    stored: Stored | None = None,
     **options: Unpack[ItemOptions],
 ) -> Data:
     """Make training rows and an evaluation, in both directions, out of two sets of captioned images.
@@ -42,6 +44,7 @@ def build(
         num_negatives: Documents sampled for each row that don't match its query.
         seed: Of the sampling.
         labelled: Rows for rerankers (`label`), or, if false, for losses with in-batch negatives (`add_negatives`).
+        stored: What documents are named by; see `from_rows.assemble`.
         **options: See `ItemOptions`.
 
     Raises:
@@ -55,7 +58,7 @@ def build(
     found = {}
     for direction, names in {"image_to_text": [image, text], "text_to_image": [text, image]}.items():
         in_order = all_train.select_columns(names), all_eval.select_columns(names)
-        found[direction] = from_rows.assemble(*in_order, name, names, **options)
+        found[direction] = from_rows.assemble(*in_order, name, names, stored=stored, **options)
     make = label if labelled else add_negatives
     train_pairs, eval_pairs = (
         {way: make(getattr(data, part), num_negatives, f"{seed}/{part}/{way}") for way, data in found.items()}

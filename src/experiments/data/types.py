@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from datasets import Dataset
+
+from experiments.data.document_names import DocumentName
 
 ONE_DIRECTION = "query_to_document"  # the name of it where a data set has no other
 
@@ -19,6 +22,13 @@ class Direction:
     relevant_docs: dict[str, set[str]]  # query_id -> the corpus_ids that answer it
     # query_id -> {attribute: the corpus_id that differs from the right document in it alone}
     attribute_negatives: dict[str, dict[str, str]] | None = None
+    names: Mapping[str, DocumentName] = field(default_factory=dict)  # by corpus_id: where each document is from
+    query_names: Mapping[str, DocumentName] = field(default_factory=dict)  # by query_id
+
+    def label(self, id_: str) -> str:
+        """Return a document's or a query's name in short, "pages/a.png" or "train.csv row 12"; or else its id."""
+        name = self.names.get(id_) or self.query_names.get(id_)
+        return name.label if name else id_
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from experiments.data.types import Data
 from experiments.evaluation.metrics import bootstrap_interval, share_interval
 from experiments.evaluation.query_values import Part, pool, save_query_values
 from experiments.evaluation.samples import Sample, misses_first, samples
-from experiments.evaluation.trec import Ranking, write_qrels, write_run
+from experiments.evaluation.trec import Ranking, write_names, write_qrels, write_run
 from experiments.runs.metrics_file import lies_above, metric_label, share
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Evaluation:
         for name, direction in data.directions.items():
             ranking = self._main_ranking(name)
             rows = misses_first(ranking, direction.relevant_docs)[: num // len(data.directions)]
-            found += samples(ranking, direction, rows)
+            found += samples(ranking, direction, rows, direction.label)
         return found
 
     def _main_ranking(self, direction: str) -> Ranking:
@@ -109,6 +109,17 @@ class Evaluation:
             for name, relevant_docs in self.relevant_docs.items():
                 write_qrels(folder, f"qrels_{name}", {name: relevant_docs})
         save_query_values(folder / f"{tag}.npz", self.sections)
+
+    def write_names(self, folder: Path, data: Data) -> None:
+        """Write where documents and queries are from, `documents.tsv` and `queries.tsv`, by the ids of the TREC files.
+
+        Of a reranker's several directions each has its own, as `documents_image_to_text.tsv`.
+        """
+        directions, together = data.directions, self.dimensions or len(data.directions) == 1
+        parts = {"": directions} if together else {f"_{name}": {name: each} for name, each in directions.items()}
+        for end, part in parts.items():
+            write_names(folder, f"documents{end}", {name: each.names for name, each in part.items()})
+            write_names(folder, f"queries{end}", {name: each.query_names for name, each in part.items()})
 
 
 def say(

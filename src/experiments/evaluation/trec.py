@@ -1,4 +1,4 @@
-"""Rankings, and TREC files of them and of relevant documents, from which anyone can recompute a metric.
+"""Rankings, TREC files of them and of relevant documents, from which anyone can recompute a metric, and names of ids.
 
 Where several directions share a file, ids have their direction before them: `image_to_text/…`.
 """
@@ -6,12 +6,16 @@ Where several directions share a file, ids have their direction before them: `im
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.data.document_names import DocumentName
 from experiments.runs.files import replacing
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 class Ranking(NamedTuple):
@@ -42,6 +46,23 @@ def write_qrels(folder: Path, name: str, relevant_docs: Mapping[str, Mapping[str
         for id_ in sorted(ids)
     )
     _write_lines(folder / f"{name}.trec", lines)
+
+
+def write_names(folder: Path, name: str, names: Mapping[str, Mapping[str, DocumentName]]) -> None:
+    r"""Write where the documents or queries of each direction are from, `{name}.tsv`: a line for each TREC id.
+
+    Tabs, line ends and backslashes in names are written as \t, \n, \r and \\.
+    """
+    lines = (
+        "\t".join(map(_escaped, (f"{before}{id_}", *each)))
+        for before, of_direction in _with_prefixes(names)
+        for id_, each in of_direction.items()
+    )
+    _write_lines(folder / f"{name}.tsv", chain(["\t".join(("id", *DocumentName._fields))], lines))
+
+
+def _escaped(value: object) -> str:
+    return "" if value is None else str(value).translate(_ESCAPES)
 
 
 def _with_prefixes(by_direction: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

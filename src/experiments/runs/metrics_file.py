@@ -4,7 +4,7 @@
 `evaluations` reads them, with what each is called. Each has named sections: `dimensions`, of embedders, the full one
 first ("96", "48"), and `directions`, where there are several ("image_to_text"), of rerankers with all together first
 ("all"). A part of a section holds metrics by name, the interval of the primary one (`{primary_metric}_ci95`), and, at
-a dimension, the metrics by other precisions ("int8") and the interval of what it keeps of the full one's primary metric
+a dimension, the metrics by other precisions ("int8") and the interval of its share of the full one's primary metric
 (`{primary_metric}_share_ci95`; null where that is not above chance). Runs are ranked by the primary metric of the
 first part of the first section: `main_values`.
 
@@ -123,6 +123,13 @@ def lies_above(interval: Sequence[float], by_chance: float, num_queries: int) ->
 def primary_metric(metrics: dict[str, Any]) -> str:
     """Return the name of the metric that runs are ranked by."""
     return metrics.get("primary_metric", PRIMARY_METRIC)
+
+
+def answered_by(metrics: dict[str, Any]) -> str:
+    """Return the metric that a run is judged by: the primary one, end to end of a reranker that has a retriever."""
+    metric = primary_metric(metrics)
+    has_retriever = f"retriever_{metric}" in main_values(best_measured(metrics))
+    return f"end_to_end_{metric}" if has_retriever else metric
 
 
 def metric_label(metric: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import torch
 from sentence_transformers.base.model import BaseModel
@@ -15,9 +16,10 @@ _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def checksums(model: BaseModel) -> dict[str, int]:
-    """Return a sum over the bits of each weight that is trained: one reading of them, of two billion in ten seconds on a core.
+    """Return a sum over the bits of each weight that is trained.
 
-    Bits are added up as whole numbers, exactly and in any order, so that no change is rounded away.
+    It reads them once: two billion take ten seconds of a core, on a GPU a moment. Bits are added up as whole numbers,
+    exactly and in any order, so that no change is rounded away.
     """
     trained = ((name, weight) for name, weight in model.named_parameters() if weight.requires_grad)
     return {name: checksum(weight) for name, weight in trained}
@@ -41,7 +43,8 @@ def unchanged(trainer: RunTrainer, before: dict[str, int]) -> str | None:
 
 
 def _reasons(trainer: RunTrainer, trained: Collection[str]) -> Iterator[str]:
-    state, args = trainer.state, trainer.args
+    state = trainer.state
+    args: Any = trainer.args  # `RunArguments`
     if not trained:
         yield "all of them are frozen"
     if not state.global_step:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Unpack
 
+import numpy as np
 from annotated_types import Interval
+from datasets import Dataset
 
 from experiments.config.bounds import NotNegative, Positive
 from experiments.config.errors import ConfigError
 from experiments.data import pairs
+from experiments.data.document_names import Stored
 from experiments.data.from_rows import first_rows
 from experiments.data.options import ItemOptions
 from experiments.data.sources.hub import load_rows
@@ -49,14 +52,26 @@ def load(
     """
     rows = load_rows(path, train or {"split": "train"}, "train")
     try:
-        parts = rows.train_test_split(test_size=eval_fraction, seed=seed)
+        numbers = Dataset.from_dict({"row": range(len(rows))}).train_test_split(test_size=eval_fraction, seed=seed)
     except ValueError as error:
         raise ConfigError(f"data.eval_fraction={eval_fraction}: {error}") from error
-    if num_eval_rows is not None and num_eval_rows > (most := len(parts["test"])):
+    if num_eval_rows is not None and num_eval_rows > (most := len(numbers["test"])):
         raise ConfigError(
             f"data.num_eval_rows={num_eval_rows}: data.eval_fraction={eval_fraction} of {len(rows):,} rows is {most}; "
             f"type data.num_eval_rows={most} or a larger data.eval_fraction"
         )
-    pair = first_rows(parts["train"], parts["test"], num_train_rows, num_eval_rows)
+    parts = first_rows(numbers["train"], numbers["test"], num_train_rows, num_eval_rows)
+    train_numbers, eval_numbers = (np.array(part["row"]) for part in parts)
+    pair = rows.select(train_numbers), rows.select(eval_numbers)
     names = {"image": "image", "text": "text"} | dict(columns or {})
-    return pairs.build(*pair, **names, name=name, num_negatives=num_negatives, seed=seed, labelled=labelled, **options)
+    stored = Stored(pair[1], name, numbers=eval_numbers)
+    return pairs.build(
+        *pair,
+        **names,
+        name=name,
+        num_negatives=num_negatives,
+        seed=seed,
+        labelled=labelled,
+        stored=stored,
+        **options,
+    )

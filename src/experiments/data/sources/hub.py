@@ -35,7 +35,7 @@ def load(path: str, train: Mapping[str, Any], eval: Mapping[str, Any] | None, **
     train_rows = load_rows(path, train, "train")
     eval_rows = None if eval is None else load_rows(path, eval, "eval")
     folder = Path(path).expanduser() if Path(path).expanduser().is_dir() else Path()
-    origins = Origin(folder, f"{path}, training rows"), Origin(folder, f"{path}, evaluation rows")
+    origins = [Origin(folder, f"{path}, {part} rows", options["name"]) for part in ("training", "evaluation")]
     return build_stored(train_rows, eval_rows, origins, **options)
 
 

@@ -28,6 +28,7 @@ from tqdm.auto import tqdm
 from experiments.config.bounds import NotNegative, Positive
 from experiments.config.errors import ConfigError, refuse
 from experiments.config.hub import COPY, commit, refusal, require_hub, why_offline
+from experiments.data.document_names import Stored
 from experiments.data.from_rows import build, loading_error
 from experiments.data.options import ItemOptions
 from experiments.data.types import Data
@@ -110,8 +111,10 @@ def load(
     train, eval = (_with_pages(index, part, folder) for part in pages)
     negatives = _columns(1 + max(num_negatives, num_corpus_negatives))[1:]
     columns = {"query": "query", "positive": "image", "negatives": negatives}
-    used = {"num_eval_negatives": num_eval_negatives, "num_corpus_negatives": num_corpus_negatives}
-    return build(train, eval, columns=columns, name=name, num_negatives=num_negatives, **used, **options)
+    used = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
+    used |= {"num_corpus_negatives": num_corpus_negatives}
+    stored = Stored(eval, Path(path).name, numbers=pages[1])
+    return build(train, eval, columns=columns, name=name, stored=stored, **used, **options)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ def load(train: str, eval: str | None, **options: Unpack[RowOptions]) -> Data:
     Raises:
         ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
-    origins = Origin(Path(train).parent, train), Origin(Path(eval or train).parent, eval or train)
+    origins = [Origin(Path(file).parent, file, Path(file).name) for file in (train, eval or train)]
     return build_stored(_rows(train, "train"), None if eval is None else _rows(eval, "eval"), origins, **options)
 
 
