@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,6 +25,7 @@ from experiments.runs.metrics_file import (
     smallest_dimension,
 )
 
+PRESENT = "the right documents always among the candidates"
 _PARTS = {2: "half", 4: "a quarter of", 8: "an eighth of", 16: "a sixteenth of"}
 
 
@@ -90,9 +92,11 @@ def retention_sentence(measured: dict[str, Any], metric: str) -> str:
 
     Such as "48 of 96 dimensions keep 98.9% [97.0%, 100.5%] at half the bytes; no fewer are shown to keep 99%."
     """
+    if len(dimensions(measured)) < 2:
+        return ""
     shares, intervals = retention(measured, metric), retention_intervals(measured, metric)
     full, *smaller = shares
-    if not smaller or shares[full] != 1:
+    if math.isnan(shares[full]):
         return ""
     enough = smallest_dimension(measured, KEPT, metric)
     dim = enough if enough != full else min(smaller, key=lambda each: abs(each - full / 2))
@@ -107,7 +111,9 @@ def retention_sentence(measured: dict[str, Any], metric: str) -> str:
 
 def title(metrics: dict[str, Any]) -> str:
     """Return what the values of `comparison` are."""
-    return f"{label(metrics)} [95% interval]"
+    values = main_values(best_measured(metrics))
+    is_drawn = not any(name.startswith(("cosine_", "end_to_end_")) for name in values)
+    return f"{label(metrics)} [95% interval]" + (f", {PRESENT}" if is_drawn else "")
 
 
 def comparison(metrics: dict[str, Any]) -> Table:
