@@ -27,15 +27,17 @@ DEFAULT_EVAL_ROWS = 100  # taken from the end of the training rows where there i
 
 
 def first_rows(
-    train: Dataset, eval: Dataset | None, num_train_rows: int | None, num_eval_rows: int | None
-) -> tuple[Dataset, Dataset]:
+    train: Dataset | None, eval: Dataset | None, num_train_rows: int | None, num_eval_rows: int | None
+) -> tuple[Dataset | None, Dataset]:
     """Limit both parts to their first rows; without an evaluation part take it from the end of the training rows.
 
     Raises:
         ConfigError: There are too few rows to take an evaluation from.
     """
-    _require_rows(train, "training")
+    if train is not None:
+        _require_rows(train, "training")
     if eval is None:
+        assert train is not None
         num_eval_rows = num_eval_rows or DEFAULT_EVAL_ROWS
         start = len(train) - num_eval_rows
         if start < 1:
@@ -47,7 +49,7 @@ def first_rows(
         eval, train = train.select(range(start, len(train))), train.select(range(start))
     if num_eval_rows is not None:
         eval = eval.select(range(min(num_eval_rows, len(eval))))
-    if num_train_rows is not None:
+    if train is not None and num_train_rows is not None:
         train = train.select(range(min(num_train_rows, len(train))))
     return train, eval
 
@@ -61,7 +63,7 @@ def loading_error(error: Exception) -> str:
 
 
 def build_stored(
-    train: Dataset,
+    train: Dataset | None,
     eval: Dataset | None,
     origins: Sequence[Origin],
     num_train_rows: int | None = None,
@@ -70,17 +72,21 @@ def build_stored(
 ) -> Data:
     """Make a `Data` out of rows as they are stored, where a column of texts may name files; see `RowOptions`.
 
-    Without evaluation rows they are taken from the end of the training rows. The origins are of both.
+    Without evaluation rows they are taken from the end of the training rows. The origins are of both. For an
+    evaluation alone there need be no training rows.
 
     Raises:
         ConfigError: A file is missing, there are too few rows, or `build` can't use them.
     """
     train_rows, eval_rows = first_rows(train, eval, num_train_rows, num_eval_rows)
-    columns, first_eval_row = options["columns"], 0 if eval is not None else len(train) - len(eval_rows)
+    columns, first_eval_row = options["columns"], 0
+    if eval is None and train is not None:
+        first_eval_row = len(train) - len(eval_rows)
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
     told = {role: columns[role] for role in ("file", "page_number") if columns.get(role)}
     _require_columns(eval_rows, [*told.values()], "evaluation")
-    train_rows, _ = with_files(train_rows, names, origins[0])
+    if train_rows is not None and not options.get("evaluation_only"):
+        train_rows, _ = with_files(train_rows, names, origins[0])
     read_rows, files = with_files(eval_rows, names, origins[1], first_eval_row)
     numbers = first_eval_row + np.arange(len(eval_rows))
     stored = Stored(eval_rows, origins[1].name, origins[1].folder, numbers, files, **told)
@@ -88,7 +94,7 @@ def build_stored(
 
 
 def build(
-    train: Dataset,
+    train: Dataset | None,
     eval: Dataset,
     *,
     columns: Mapping[str, Any],
@@ -99,11 +105,12 @@ def build(
     deduplicate: bool = True,
     on_bad_image: OnBadImage = "error",
     stored: Stored | None = None,
+    evaluation_only: bool = False,
 ) -> Data:
     """Make training rows and a retrieval evaluation out of two sets of rows; see `ColumnOptions` and `assemble`.
 
-    Of the negatives the training rows need the first `num_negatives`; the evaluation rows need, and bring into the
-    corpus, the first `num_corpus_negatives` (None: all that are named).
+    Of the negatives the training rows, if there are any, need the first `num_negatives`; the evaluation rows need, and
+    bring into the corpus, the first `num_corpus_negatives` (None: all that are named).
 
     Raises:
         ConfigError: A column is missing or of the wrong kind, a page cannot be read, or no row is left.
@@ -118,24 +125,27 @@ def build(
             )
     names = [columns["query"], columns["positive"], *negatives]
     require_one_role(names)
-    train = with_columns(train, names[: 2 + num_negatives], "training")
+    if evaluation_only:
+        train = None
+    rows = None if train is None else read(with_columns(train, names[: 2 + num_negatives], "training"))
     end = None if num_corpus_negatives is None else 2 + num_corpus_negatives
     eval = with_columns(eval, names[:end], "evaluation")
     _, positive, *others = eval.column_names
     for column in others:
         if (kind := kind_of(eval.features[positive])) != (other := kind_of(eval.features[column])):
             raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
-    return assemble(read(train), read(eval), name, names[: 2 + num_eval_negatives], deduplicate, on_bad_image, stored)
+    return assemble(rows, read(eval), name, names[: 2 + num_eval_negatives], deduplicate, on_bad_image, stored)
 
 
 def assemble(
-    train: HashedRows,
+    train: HashedRows | None,
     eval: HashedRows,
     name: str,
     eval_kept: Sequence[str],
     deduplicate: bool = True,
     on_bad_image: OnBadImage = "error",
     stored: Stored | None = None,
+    evaluation_only: bool = False,
 ) -> Data:
     """Make training rows and an evaluation out of rows that are read: query, positive and negatives.
 
@@ -143,13 +153,15 @@ def assemble(
     content and its order that of the ids, so that neither tells what is relevant. Pages are neither decoded nor
     copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once. Of the
     evaluation rows the columns `eval_kept` are for the evaluation loss; documents and queries are named by the rows as
-    they are `stored`, or by their number in the data set.
+    they are `stored`, or by their number in the data set. For an evaluation alone there need be no training rows.
 
     Raises:
         ConfigError: A page cannot be read, or no row is left.
     """
-    train_rows = _readable_rows(train, train.defects, "training", on_bad_image)
-    train_hashes, eval_hashes = content_hashes(train), content_hashes(eval)
+    if evaluation_only:
+        train = None
+    train_rows = [] if train is None else _readable_rows(train, train.defects, "training", on_bad_image)
+    eval_hashes = content_hashes(eval)
     # A page may have fewer negatives than there are columns; only what the loss reads must be there.
     spare = {(d.row, d.column) for d in eval.defects if d.reason == EMPTY and d.column not in eval_kept}
     defects = [d for d in eval.defects if (d.row, d.column) not in spare]
@@ -157,8 +169,9 @@ def assemble(
     is_there = np.ones(eval_hashes.shape, dtype=bool)
     for row, column in spare:
         is_there[row, eval.column_names.index(column)] = False
-    if deduplicate:
-        train_rows = _drop_leaks(train_rows, train_hashes, eval_hashes[eval_rows][is_there[eval_rows]])
+    if deduplicate and train is not None:
+        train_rows = _drop_leaks(train_rows, content_hashes(train), eval_hashes[eval_rows][is_there[eval_rows]])
+    train_hashes = [] if train is None else [content_hashes(train)[train_rows]]
 
     stored = stored or Stored(eval, name)
     corpus, ids, names = _corpus(eval, eval_rows, eval_hashes[:, 1:], is_there[:, 1:], deduplicate, stored)
@@ -169,11 +182,11 @@ def assemble(
     relevance = (list(corpus["corpus_id"]), [(query, sorted(found)) for query, found in relevant_docs.items()])
     return Data(
         name,
-        _select(train, train_rows),
+        None if train is None else _select(train, train_rows),
         _select(eval.select_columns([*eval_kept]), eval_rows),
         {ONE_DIRECTION: Direction(queries, corpus, relevant_docs, names=names, query_names=query_names)},
-        _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance),
-        _fingerprint([train_hashes[train_rows]], None),
+        _fingerprint([*train_hashes, eval_hashes[eval_rows]], relevance),
+        _fingerprint(train_hashes, None) if train_hashes else None,
         _fingerprint([eval_hashes[eval_rows, :1]], relevance),
     )
 

@@ -15,10 +15,12 @@ class ItemOptions(TypedDict, total=False):
         deduplicate: Equal items (by encoded bytes) are one: pages of the corpus, queries of the evaluation; and
             training rows holding an item of the evaluation are dropped. False: all rows as they stand.
         on_bad_image: `error`, or `skip` to leave out rows with an unreadable page or an empty cell.
+        evaluation_only: No training rows: they are not read, but where the evaluation is taken from among them.
     """
 
     deduplicate: bool
     on_bad_image: OnBadImage
+    evaluation_only: bool
 
 
 class ColumnOptions(ItemOptions, total=False):

@@ -42,17 +42,18 @@ class Data:
     name: str  # of the evaluation, in metrics and reports
     # Columns in the loss's order: anchor, positive, negatives; or, labelled, query, document and label (1: they match,
     # 0: they don't). By direction, but for one that is alone.
-    train: Dataset | dict[str, Dataset]
-    eval: Dataset | dict[str, Dataset]  # the same, for the evaluation loss
+    train: Dataset | dict[str, Dataset] | None  # None: read for an evaluation alone
+    eval: Dataset | dict[str, Dataset] | None  # the same, for the evaluation loss
     directions: dict[str, Direction]  # what is evaluated
     fingerprint: str  # a hash of all of the above
-    train_fingerprint: str  # of the training rows alone
+    train_fingerprint: str | None  # of the training rows alone
     evaluation_fingerprint: str  # of queries, corpus and relevance alone: what runs must share to be compared
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """Return what a run records of its data, beside the fingerprint of all."""
-        return {"training rows": self.train_fingerprint, "evaluation": self.evaluation_fingerprint}
+        of_train = {} if self.train_fingerprint is None else {"training rows": self.train_fingerprint}
+        return of_train | {"evaluation": self.evaluation_fingerprint}
 
     @property
     def direction(self) -> Direction:

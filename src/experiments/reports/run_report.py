@@ -27,6 +27,7 @@ from experiments.runs.metrics_file import (
 )
 from experiments.runs.run import Run, duration_s, load_run
 
+FAILURES = "failures.html"  # written before the report
 AFTER_COMPARISON = "## Training Details"  # the heading on the library's model cards
 BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
 _RESOLVED = ("dtype", "attn_implementation")  # what `auto` became; the pixel bounds are saved with the model
@@ -64,6 +65,7 @@ def _content(run: Run) -> dict[str, Any]:
         "verdict": answer.verdict_sentence(run.metrics),
         "primary": metric,
         "retention": answer.retention_sentence(best, metric),
+        "failures": FAILURES if (run.path / FAILURES).is_file() else None,
         "full_dim": next(iter(dimensions(best)), None),
         "columns": [*measured, *["chance"] * bool(chance(run.metrics))],
         "directions": _directions(run.metrics, metric),

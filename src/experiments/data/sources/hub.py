@@ -32,7 +32,8 @@ def load(path: str, train: Mapping[str, Any], eval: Mapping[str, Any] | None, **
     Raises:
         ConfigError: The data set cannot be loaded, or `from_rows.build` cannot use it.
     """
-    train_rows = load_rows(path, train, "train")
+    is_needed = eval is None or not options.get("evaluation_only")
+    train_rows = load_rows(path, train, "train") if is_needed else None
     eval_rows = None if eval is None else load_rows(path, eval, "eval")
     folder = Path(path).expanduser() if Path(path).expanduser().is_dir() else Path()
     origins = [Origin(folder, f"{path}, {part} rows", options["name"]) for part in ("training", "evaluation")]
