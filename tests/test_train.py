@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from experiments.config.errors import ConfigError
 from experiments.evaluate import evaluate
 from experiments.evaluation.query_values import read_query_values
-from experiments.reports.answer import summary_table, verdict_sentence
+from experiments.reports.run_answer import summary_table, verdict_sentence
 from experiments.runs.run import load_run
 from experiments.train import dims_given, train
 from experiments.training.trainer import TrainingDivergedError, last_checkpoint

@@ -330,7 +330,7 @@ def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict
 
 def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_dir: Path, tracker: Tracker) -> None:
     """Write metrics, report and figures, hand them to the tracker, and print table, places and verdict."""
-    from experiments.reports import answer, run_report, tables
+    from experiments.reports import run_answer, run_report, tables
     from experiments.reports.failures import write_failures
     from experiments.runs.files import save_json
     from experiments.runs.metrics_file import evaluations
@@ -351,13 +351,13 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
         rows.append((sample.read(), right.read(), [hit.read() for hit in sample.top], right.rank))
     tracker.log_samples(rows)
     counted = tables.counts(metrics["evaluation"])
-    logger.info("%s on %s, %s\n%s", answer.title(metrics), data.name, counted, answer.summary_table(metrics))
+    logger.info("%s on %s, %s\n%s", run_answer.title(metrics), data.name, counted, run_answer.summary_table(metrics))
     logger.info("Report:    %s", output_dir / "report.md")
     logger.info("Failures:  %s", failures)
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)
         logger.info("           %s", SHOW_HINT)
-    if said := answer.verdict_sentence(metrics):  # last, where one looks first
+    if said := run_answer.verdict_sentence(metrics):  # last, where one looks first
         logger.info("Verdict:   %s", said)
     run = load_run(output_dir)
     if (better := run_report.better_checkpoint(run)) is not None:

@@ -15,7 +15,7 @@ from experiments import report
 from experiments.config.errors import ConfigError
 from experiments.config.options import CONF
 from experiments.reports import run_report
-from experiments.reports.answer import comparison_table
+from experiments.reports.run_answer import comparison_table
 from experiments.reports.sweep_summary import write_summary
 from experiments.runs.files import load_json, save_json
 from finished import BASE, EVALUATION, FINETUNED, finished_run, section

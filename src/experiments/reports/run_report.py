@@ -1,4 +1,4 @@
-"""The report of one run: report.md and its figures; its answer is in `reports.answer`."""
+"""The report of one run: report.md and its figures; its answer is in `reports.run_answer`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from experiments.config.hints import dotted_keys, select, show
-from experiments.reports import answer, figures, tables
+from experiments.reports import figures, run_answer, tables
 from experiments.reports.page import Page, render
 from experiments.reports.tables import Table, score, shown
 from experiments.runs.files import load_json
@@ -61,10 +61,10 @@ def _content(run: Run) -> dict[str, Any]:
     return {
         "main": [main_values(each) for each in measured.values()],
         "answered": answered_by(run.metrics),
-        "answer": answer,
-        "verdict": answer.verdict_sentence(run.metrics),
+        "run_answer": run_answer,
+        "verdict": run_answer.verdict_sentence(run.metrics),
         "primary": metric,
-        "retention": answer.retention_sentence(best, metric),
+        "retention": run_answer.retention_sentence(best, metric),
         "failures": FAILURES if (run.path / FAILURES).is_file() else None,
         "full_dim": next(iter(dimensions(best)), None),
         "columns": [*measured, *["chance"] * bool(chance(run.metrics))],
@@ -85,9 +85,9 @@ def add_comparison(card: Path, metrics: dict[str, Any]) -> None:
     Of the rest of the card, `runs.energy` writes the energy and `evaluation.results.say` the table of evaluations.
     """
     before, heading, after = card.read_text(encoding="utf-8").partition(AFTER_COMPARISON)
-    said = f"{sentence}\n\n" if (sentence := answer.verdict_sentence(metrics)) else ""
-    table = answer.comparison_table(metrics)
-    section = f"## Base against finetuned\n\n{said}{answer.title(metrics)}:\n\n{table}\n"
+    said = f"{sentence}\n\n" if (sentence := run_answer.verdict_sentence(metrics)) else ""
+    table = run_answer.comparison_table(metrics)
+    section = f"## Base against finetuned\n\n{said}{run_answer.title(metrics)}:\n\n{table}\n"
     rest = f"\n{heading}{after}" if heading else ""
     card.write_text(f"{before.rstrip()}\n\n{section}{rest}", encoding="utf-8")
 
@@ -101,7 +101,7 @@ def _directions(metrics: dict[str, Any], metric: str) -> Table | None:
     best, section = best_measured(metrics), "directions"
     if section not in best or not (dimensions(best) or answered_by(metrics) != metric):
         return None
-    headers, rows = answer.values_by_part(metrics, metric, section)
+    headers, rows = run_answer.values_by_part(metrics, metric, section)
     return ["direction", *headers], rows
 
 
@@ -120,7 +120,7 @@ def _precision_table(metrics: dict[str, Any], metric: str) -> Table | None:
         for name in names:
             row += [score(precisions(values).get(name), metric), f"{math.ceil(int(dim) * BYTES[name]):,}"]
         rows.append(row)
-    for name, *values in answer.chance_rows(metrics, ["all"], [metric] * len(names)):
+    for name, *values in run_answer.chance_rows(metrics, ["all"], [metric] * len(names)):
         rows.append([name, *(cell for value in values for cell in (value, "–"))])
     return ["dimensions", *(header for name in names for header in (name, "bytes"))], rows
 

@@ -5,7 +5,7 @@ import pytest
 
 from experiments.evaluation.query_values import Part
 from experiments.evaluation.results import Evaluation
-from experiments.reports.answer import comparison_table, retention_sentence, summary_table, title, verdict_sentence
+from experiments.reports.run_answer import comparison_table, retention_sentence, summary_table, title, verdict_sentence
 from experiments.reports.run_report import add_comparison, write_run_report
 from experiments.runs.files import load_json, save_json
 from finished import BASE, FINETUNED, finished_run, section
