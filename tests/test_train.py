@@ -68,6 +68,7 @@ def test_a_run_leaves_what_it_promises(undisturbed):
         "report.md",
         "final/modules.json",
         "rankings/qrels.trec",
+        "rankings/documents.tsv",
         "rankings/final_dim0048.trec",
         "rankings/base.npz",
     ):
@@ -126,7 +127,7 @@ def test_the_card_shows_base_and_finetuned_values_and_co2(undisturbed):
     for tag in ("base", "final"):
         assert f"{metrics[tag]['dimensions']['96']['cosine_ndcg@10']:.3f}" in card
     assert "co2_eq_emissions" in card
-    assert f"\n\n{verdict_sentence(metrics)}\n\n| dimensions" in card
+    assert f"\n\n{verdict_sentence(metrics)}\n\nnDCG@10 [95% interval]:\n\n| dimensions" in card
 
 
 def test_evaluating_the_saved_model_gives_the_same_metrics(config, undisturbed, cache, tmp_path):

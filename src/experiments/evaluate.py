@@ -24,6 +24,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     from experiments.config import hub
     from experiments.runs.record import keep_record
 
+    stages.warn(config, choices)
     commits = stages.check_sources(config, begun_with={})
     with keep_record(output_dir, config, name=name, job="evaluate") as record:
         record.update(commits=commits, choices=choices)

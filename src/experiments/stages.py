@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import cards
+from experiments.config import cards, toys
 from experiments.config.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -71,6 +71,21 @@ def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[st
     (found,) = broadcast_object_list([hub.check_sources(config, begun_with) if is_main_process() else None])
     hub.take(found)
     return hub.check_sources(config, begun_with)  # the others know the answers now
+
+
+def warning(config: dict[str, Any], choices: dict[str, str]) -> str | None:
+    """Return what is said where a toy meets the user's own data, see `toys`; torch isn't needed for it."""
+    from experiments.runs.footprint import gpu_here
+
+    return toys.warning(config, choices, gpu.memory if (gpu := gpu_here()) else None)
+
+
+def warn(config: dict[str, Any], choices: dict[str, str]) -> None:
+    """Say so before the work begins; at its end and in the report it is said from metrics.json."""
+    from experiments.runs.process import is_main_process
+
+    if is_main_process() and (said := warning(config, choices)):
+        logger.warning(said)
 
 
 def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:
@@ -260,6 +275,7 @@ def describe(
         "primary_metric": evaluator.metric,
         "evaluation": data.describe(),
         "model": {"name": name if isinstance(name, str) else choices["model"], **describe_model(model)},
+        "warning": warning(config, choices),
     }
 
 
@@ -362,3 +378,5 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     run = load_run(output_dir)
     if (better := run_report.better_checkpoint(run)) is not None:
         logger.info("           %s", run_report.evaluation_line(run, better))
+    if metrics["warning"]:
+        logger.warning(metrics["warning"])

@@ -39,6 +39,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         push.check(config["trainer"], name)
         push.push(output_dir, config["trainer"], name)
         return load_metrics(output_dir) or {}
+    stages.warn(config, choices)
     commits = stages.check_sources(config, begun_with=begun.get("commits", {}))
     push.check(config["trainer"], name)
     import torch

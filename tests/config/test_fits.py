@@ -90,15 +90,16 @@ def test_data_that_fits_passes():
 @pytest.mark.parametrize(
     ("overrides", "misfit"),
     [
-        (["data=table", f"data.eval={__file__}"], "data.train is missing: type data.train=FILE"),
+        (["data=table", "data.eval=TABLE"], "data.train is missing: type data.train=FILE"),
         (["model=reranker", "model.name=owner/model", "evaluator=reranking", "data=drawings"], "loss=Cached"),
         (["data=drawings"], "type data=doodles_pairs or data=drawings_pairs"),
         (["loss=bce"], "loss=BinaryCrossEntropyLoss is for another kind of model"),
         (["trainer.optim=adam"], "trainer.optim=adam"),
     ],
 )
-def test_an_evaluation_needs_nothing_that_fits_a_training(composed, overrides, misfit):
-    config = composed(*overrides)
+def test_an_evaluation_needs_nothing_that_fits_a_training(composed, overrides, misfit, tmp_path):
+    (tmp_path / "eval.csv").write_text("query,page\n")
+    config = composed(*(each.replace("TABLE", str(tmp_path / "eval.csv")) for each in overrides))
     checks.check(config, "evaluate")
     with pytest.raises(ConfigError, match=misfit):
         checks.check(config)

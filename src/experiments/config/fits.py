@@ -25,6 +25,7 @@ LOSSES_WITH_LABELS = frozenset(
         *("MarginMSELoss", "DistillKLDivLoss", "MSELoss", "EmbedDistillLoss"),
     )
 )
+ROLES = ("query", "positive", "negatives", "file", "page_number", "corpus")  # of data.columns
 LOSS_COLUMNS: dict[str, tuple[int, int | None]] = {  # least and most columns, without labels, where not two or more
     "AnglELoss": (3, None),
     "TripletLoss": (3, 3),
@@ -152,7 +153,7 @@ def _check_data(data: dict[str, Any], job: str) -> None:
     no_rows = job != "evaluate" and data.get("evaluation_only")
     refuse(no_rows, "data.evaluation_only=true leaves nothing to train on; type data.evaluation_only=false")
     if isinstance(columns := data.get("columns"), dict):
-        roles = ("image", "text") if _are_pairs(data) else ("query", "positive", "negatives", "file", "page_number")
+        roles = ("image", "text") if _are_pairs(data) else ROLES
         known = [f"data.columns.{role}" for role in roles]
         for name in columns:
             key = f"data.columns.{name}"

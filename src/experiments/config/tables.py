@@ -108,27 +108,34 @@ def in_folder(folder: Path) -> dict[str, Path]:
 
 
 def check(data: dict[str, Any]) -> None:
-    """Refuse tables (`data.train`, `data.eval` of a config) that aren't there or have no such columns.
+    """Refuse tables (`data.train`, `data.eval`, `data.corpus` of a config) that aren't there or lack a column.
 
     Raises:
         ConfigError: It says what to type.
     """
     columns = data.get("columns") or {}
-    for part in ("train", "eval"):
+    for part in ("train", "eval", "corpus"):
         if (name := data.get(part)) is None:
             continue
         file, said = Path(name).expanduser(), f"data.{part}={name}"
         if file.is_dir():
             found = " ".join(f"data.{each}={table}" for each, table in in_folder(file).items())
             how = f"type {found}" if found else f"with no table in it; type data=hub data.path={name} for a data set"
+            if part == "corpus":
+                how = f"type a table's name: a CSV with a column {columns.get('positive')}, a row for each page"
             raise ConfigError(f"{said} is a folder; {how}")
         refuse(not file.is_file(), f"{said}: there is no such file")
         refuse(file.suffix.lower() not in FORMATS, f"{said}: a table is one of {', '.join(FORMATS)}")
         if there := column_names(file, data.get("delimiter")):
-            _check_columns(said, there, columns)
+            _check_columns(said, there, columns, part)
 
 
-def _check_columns(said: str, there: Sequence[str], columns: Mapping[str, Any]) -> None:
+def _check_columns(said: str, there: Sequence[str], columns: Mapping[str, Any], part: str) -> None:
+    if part == "corpus":
+        name = columns.get("corpus") or columns.get("positive")
+        how = f"type data.columns.corpus={there[0]}" + "".join(f" or ={other}" for other in there[1:])
+        refuse(name not in there, f"{said} has no column {show(name)}; {how}")
+        return
     wanted = [columns.get("query"), columns.get("positive"), *(columns.get("negatives") or [])]
     for name in wanted:
         if name not in there:

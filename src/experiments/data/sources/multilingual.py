@@ -114,7 +114,7 @@ def load(
     assert eval is not None
     negatives = _columns(1 + max(num_negatives, num_corpus_negatives))[1:]
     columns = {"query": "query", "positive": "image", "negatives": negatives}
-    used = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
+    used: dict[str, Any] = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
     used |= {"num_corpus_negatives": num_corpus_negatives}
     stored = Stored(eval, Path(path).name, numbers=pages[1])
     return build(train, eval, columns=columns, name=name, stored=stored, **used, **options)

@@ -10,8 +10,8 @@ from datasets.exceptions import DatasetsError
 
 from experiments.config.errors import ConfigError
 from experiments.config.tables import DELIMITERS, FORMATS, delimiter_of
+from experiments.data.file_columns import Origin
 from experiments.data.from_rows import build_stored, loading_error
-from experiments.data.media import Origin
 from experiments.data.options import RowOptions
 from experiments.data.types import Data
 
@@ -19,30 +19,39 @@ Delimiter = Literal["comma", "semicolon", "tab", "pipe"]
 
 
 def load(
-    train: str | None, eval: str | None, *, delimiter: Delimiter | None = None, **options: Unpack[RowOptions]
+    train: str | None,
+    eval: str | None,
+    corpus: str | None = None,
+    *,
+    delimiter: Delimiter | None = None,
+    **options: Unpack[RowOptions],
 ) -> Data:
     """Load training and evaluation rows from tables.
 
     A column whose values end like image, audio or video files holds such files: paths relative to the table's folder,
     or absolute, or URLs. They are read from there whenever a row is read; a missing one is an error in any case. Any
-    other column of strings holds texts.
+    other column of strings holds texts, see `kind`.
 
     Args:
         train: File with the training rows: .parquet, .csv, .tsv, .jsonl, .ndjson or .json; None: for an evaluation
             alone.
         eval: File with the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
+        corpus: File with pages that are searched besides those of the evaluation rows, a row each, in the column
+            `columns.corpus` or that of the positives. What equals one of those is one with it; no other is relevant,
+            and may be in training rows.
         delimiter: Of the columns of a CSV; None: found by its first line.
         **options: See `RowOptions`.
 
     Raises:
         ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
-    files = [file for file in (train or eval, eval or train) if file is not None]
+    files = [file for file in (train or eval, eval or train, corpus) if file is not None]
     origins = [Origin(Path(file).parent, file, Path(file).name) for file in files]
     is_needed = train is not None and (eval is None or not options.get("evaluation_only"))
     train_rows = _rows(files[0], "train", delimiter) if is_needed else None
     eval_rows = None if eval is None else _rows(eval, "eval", delimiter)
-    return build_stored(train_rows, eval_rows, origins, **options)
+    pages = None if corpus is None else _rows(corpus, "corpus", delimiter)
+    return build_stored(train_rows, eval_rows, origins, corpus=pages, **options)
 
 
 def _rows(file: str, part: str, delimiter: Delimiter | None) -> Dataset:
