@@ -138,7 +138,7 @@ def tracked(
     """Track the run while the body runs, and record under which name, on which data."""
     with build(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker:
         prints = {"fingerprint": data.fingerprint, "fingerprints": data.fingerprints}
-        record.update(**prints, dashboard=tracker.show_command, tracked_as=tracker.name)
+        record.update(**prints, dashboard=tracker.show_command, tracked=tracker.place)
         yield tracker
 
 
@@ -213,7 +213,6 @@ def make_trainer(
 ) -> RunTrainer:
     """Build the trainer, whose pages come out at the size that the model sees."""
     from experiments.data.resized_pages import image_processor, resized_rows, shared_store
-    from experiments.models.ready import embedding_dim
 
     assert data.train is not None and data.eval is not None
     processor = image_processor(model)
@@ -224,7 +223,7 @@ def make_trainer(
         eval_dataset=resized_rows(data.eval, processor, shared_store()) if args.eval_loss else None,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[tracker.callback(data.name, embedding_dim(model))],
+        callbacks=[tracker.callback(data.name)],
     )
 
 
@@ -347,36 +346,34 @@ def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict
 def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_dir: Path, tracker: Tracker) -> None:
     """Write metrics, report and figures, hand them to the tracker, and print table, places and verdict."""
     from experiments.reports import run_answer, run_report, tables
+    from experiments.reports.commands import BETTER, commands
     from experiments.reports.failures import write_failures
     from experiments.runs.files import save_json
-    from experiments.runs.metrics_file import evaluations
     from experiments.runs.run import load_run
-    from experiments.runs.tracking import SHOW_HINT
 
     evaluation.write_names(output_dir / "rankings", data)
     save_json(output_dir / "metrics.json", metrics)
     failures = write_failures(output_dir, evaluation, data, metrics["primary_metric"])
     run_report.write_run_report(output_dir)
-    for tag, _, measured in evaluations(metrics):
-        tracker.log_evaluation(measured, tag)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
     rows = []
     for sample in evaluation.samples(data):
         right, *_ = sample.right
-        rows.append((sample.read(), right.read(), [hit.read() for hit in sample.top], right.rank))
+        top = [(hit.name, hit.read()) for hit in sample.top]
+        rows.append((sample.read(), right.rank, (right.name, right.read()), top))
     tracker.log_samples(rows)
+    tracker.log_results(metrics)  # last: the dashboard shows the newest first
     counted = tables.counts(metrics["evaluation"])
     logger.info("%s on %s, %s\n%s", run_answer.title(metrics), data.name, counted, run_answer.summary_table(metrics))
     logger.info("Report:    %s", output_dir / "report.md")
     logger.info("Failures:  %s", failures)
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)
-        logger.info("           %s", SHOW_HINT)
+        logger.info("           %s", tracker.address)
     if said := run_answer.verdict_sentence(metrics):  # last, where one looks first
         logger.info("Verdict:   %s", said)
-    run = load_run(output_dir)
-    if (better := run_report.better_checkpoint(run)) is not None:
-        logger.info("           %s", run_report.evaluation_line(run, better))
+    if line := commands(load_run(output_dir)).get(BETTER):
+        logger.info("           %s", line)
     if metrics["warning"]:
         logger.warning(metrics["warning"])

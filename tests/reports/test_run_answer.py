@@ -153,7 +153,7 @@ def test_a_reranker_stands_beside_its_retriever_end_to_end_first(reranked, tmp_p
 def test_the_checkpoint_that_was_better_is_named_with_the_line_that_evaluates_it(reranked, tmp_path, monkeypatch):
     assert verdict_sentence(reranked).endswith("; step 2 was better (0.700).")
     monkeypatch.chdir(tmp_path.parent)
-    line = f"experiments.evaluate experiment=reranker model.name={tmp_path.name}/checkpoints/checkpoint-2"
+    line = f"experiments.evaluate model=reranker model.name={tmp_path.name}/checkpoints/checkpoint-2"
     assert line in write_run_report(tmp_path)
     (tmp_path / "checkpoints" / "checkpoint-2").rmdir()  # the oldest are deleted
     assert "was better\npython" not in write_run_report(tmp_path)
