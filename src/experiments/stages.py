@@ -190,9 +190,9 @@ def _typed(output_dir: Path) -> list[str]:
 
 
 def keep_card_to_data(model: BaseModel, config: dict[str, Any], choices: dict[str, str], output_dir: Path) -> None:
-    """Leave out of the model card what our options say of a recipe's data where it isn't trained on; see `cards`."""
-    for field in cards.unfounded(config["data"], choices, _typed(output_dir)):
-        setattr(model.model_card_data, field, [] if field == "language" else None)
+    """Say of the data on the model card what is known of them, not what our options say of a recipe's; see `cards`."""
+    for field, value in cards.corrected(config["data"], choices, _typed(output_dir)).items():
+        setattr(model.model_card_data, field, value)
 
 
 def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -> Evaluator:
