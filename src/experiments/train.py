@@ -63,7 +63,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             tracker.log_before_training(metrics.get("base", {}))
 
             trainer = stages.make_trainer(args, data, model, loss, evaluator, tracker)
-            stages.fit(trainer, merge=config["model"].get("merge_adapter"))
+            unchanged = stages.fit(trainer, merge=config["model"].get("merge_adapter"))
 
             evaluation = stages.run_evaluator(evaluator, model, output_dir, "final")
             if evaluation is None:  # what follows is for the main process
@@ -73,12 +73,12 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             metrics["model"]["truncate_dim"] = dim = stages.choose_truncate_dim(matryoshka, metrics["final"])
             metrics["selected_on_this_set"] = stages.selections(matryoshka, trainer)
             metrics["training"] = {"steps": trainer.state.global_step, "mini_batch": trainer.mini_batch}
-            metrics["training"]["history"] = trainer.state.log_history
+            metrics["training"] |= {"unchanged": unchanged, "history": trainer.state.log_history}
             metrics |= stages.judge(metrics, output_dir)
             metrics["energy"] = tracker.write_energy_to_card(model)
             stages.save(model, output_dir / "final", dim, metrics)
-            stages.finish(metrics, evaluation, data, output_dir, tracker)
             logger.info("Model:     %s%s", output_dir / "final", dims_given(dim, metrics["model"]["embedding_dim"]))
+            stages.finish(metrics, evaluation, data, output_dir, tracker)
     if config["trainer"]["push_to_hub"]:  # of a run that is finished, whatever the Hub says
         push.push(output_dir, config["trainer"], name)
     return metrics

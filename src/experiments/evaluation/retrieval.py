@@ -103,6 +103,7 @@ class RetrievalEvaluator(BaseEvaluator):
         evaluation = self._measure(model, everything=True, cached=cached)
         evaluation.add_intervals(self.metric, self.num_bootstrap, self.seed)
         evaluation.add_chance({each.name: each.chance() for each in self.directions})
+        evaluation.add_shares(self.metric, self.num_bootstrap, self.seed)
         say(model, self, evaluation)
         return evaluation
 
