@@ -94,7 +94,7 @@ def _right_ranks(ranking: Ranking, relevant_docs: Mapping[str, set[str]]) -> np.
 
 
 def _rows(dataset: Dataset, column: str) -> dict[str, int]:
-    return {id_: row for row, id_ in enumerate(dataset.select_columns([column])[column])}
+    return {id_: row for row, id_ in enumerate(dataset.select_columns([column])[column][:])}
 
 
 def _named(dataset: Dataset, column: str) -> Dataset:
