@@ -91,8 +91,10 @@ def answer_sentence(jobs: list[dict[str, Any]]) -> str:
     best = max(scored, key=lambda job: job["value"])
     label = metrics_file.metric_label(best["metric"])
     said = [f"Best: {names[best['number']]}, {label} {score_text(best['value'], best.get('interval'))}"]
-    words = {"better": "Finetuning helped", "not shown": "No improvement is shown", "worse": "Worse after training"}
     judged = [job for job in scored if job.get("verdict")]
+    words = {"better": "Finetuning helped", "not shown": "No improvement is shown", "worse": "Worse after training"}
+    if any(job["verdict"]["against"] == "retriever" for job in judged):
+        words |= {"better": "Reranking helps", "worse": "Worse than the retriever alone"}
     for outcome, word in words.items():
         alike = [names[job["number"]] for job in judged if job["verdict"]["outcome"] == outcome]
         if len(alike) == len(judged) > 1:
