@@ -81,9 +81,8 @@ def _contender(setting: Setting, metric: str) -> answer.Contender:
 
 
 def _label(metric: str) -> str:
-    """Return a metric's name as it is read, and of which order it is."""
-    of = {"end_to_end_": " end to end", "retriever_": " of the retriever"}
-    return metric_label(metric) + "".join(said for start, said in of.items() if metric.startswith(start))
+    """Return a metric's name as it is read, and whether it is of a reranker and its retriever together."""
+    return metric_label(metric) + " end to end" * metric.startswith("end_to_end_")
 
 
 def _scores(settings: Sequence[Setting], metric: str) -> str:
@@ -153,6 +152,7 @@ def _pair(first: Setting, other: Setting, metric: str) -> tuple[str, str]:
     if first.keys[0] != other.keys[0]:  # full dimensions that differ
         common.insert(0, (first.keys[0], other.keys[0]))
     names = [metric, *(name for name in first.metrics if name != metric and name in other.metrics)]
+    names = [name for name in names if not name.startswith("retriever_")]  # both were given the same
     if all(np.array_equal(first.matrix(a, name), other.matrix(b, name)) for name in names for a, b in common):
         said = _listed([key for key, _ in common], first)
         return f"**no difference**: every query has the same metrics {said}.", ""

@@ -115,7 +115,7 @@ def _add_answer(
             notes.append(leaderboard.published_note(runs[0], values))
             compared = [*compared, *leaderboard.contenders(leaderboard.published_entries(values))]
             found += [None] * (len(compared) - len(found))
-    kept = [place for place in (0, 1) if len({each.cells[place] for each in compared}) > 1]  # columns that tell
+    kept = [place for place in (0, 1) if len({each.cells[place] for each in compared} - {"–"}) > 1]  # columns that tell
     compared = [each._replace(cells=[each.cells[place] for place in kept]) for each in compared]
     headers = ["run", *(("what", "parameters")[place] for place in kept), f"{label} [95% interval]"]
     table = answer.table(headers, compared, found, place, by_chance)
