@@ -1,6 +1,8 @@
+import contextlib
 import json
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -141,6 +143,15 @@ def test_evaluating_the_saved_model_gives_the_same_metrics(config, undisturbed, 
     assert again["evaluation"] == metrics["evaluation"]
 
 
+def drawn(folder):
+    """Every number that the only run of a Trackio folder has, but for its costs, sorted: what is double shows."""
+    with contextlib.closing(sqlite3.connect(folder / "experiments.db")) as database:
+        rows = database.execute("SELECT step, metrics FROM metrics").fetchall()
+        assert len({*database.execute("SELECT run_id, run_name FROM metrics")}) == 1
+    points = [(step, *each) for step, metrics in rows for each in json.loads(metrics).items()]
+    return sorted(point for point in points if isinstance(point[2], float) and not point[1].startswith("system/"))
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(config, cache, tmp_path):
     # The first two steps are fine (warm-up starts at 0), then the weights overflow.
     overrides = ["trainer.learning_rate=1e30", "trainer.save_steps=1", "trainer.max_grad_norm=0", "tracking=none"]
@@ -157,7 +168,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_checkpoint(config,
 def test_a_killed_run_resumes_to_the_same_weights_and_metrics(undisturbed, cache, tmp_path, moment):
     expected_folder, expected = undisturbed
     folder = tmp_path / "outputs" / "killed"
-    overrides = [*SMALL, f"data.cache_dir={cache}", "tracking=none", f"hydra.run.dir={folder}"]
+    overrides = [*SMALL, f"data.cache_dir={cache}", "tracking.energy=false", f"hydra.run.dir={folder}"]
     command = [sys.executable, "-m", "experiments.train", *overrides]
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
@@ -179,6 +190,7 @@ def test_a_killed_run_resumes_to_the_same_weights_and_metrics(undisturbed, cache
         "finished",
         ["killed", "finished"],
     )
+    assert drawn(tmp_path / "outputs" / "trackio") == drawn(expected_folder.parent / "trackio")
     ours, theirs = (load_file(path / "final" / "model.safetensors") for path in (folder, expected_folder))
     assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
     resumed = json.loads((folder / "metrics.json").read_text())

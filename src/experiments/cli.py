@@ -36,7 +36,7 @@ from experiments.config import guesses
 from experiments.config.errors import ConfigError, one_line, refuse
 from experiments.config.hints import dotted_keys, parse_flags, show, unknown_key, unknown_option
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
-from experiments.reports import sweep_summary
+from experiments.reports import sweep_dashboard, sweep_summary
 from experiments.reports.tables import shown
 from experiments.runs import log, run_folder, saved_models
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
@@ -86,7 +86,9 @@ def launch(task: Task) -> NoReturn:
         if not failures:  # not in a job: a mistake in what was typed
             failures.append(ConfigError(explain(error)))
     if not failures:
-        sys.exit(sweep_summary.conclude(left["sweep_dir"]) if "sweep_dir" in left else 0)
+        if "sweep_dir" not in left:
+            sys.exit(0)
+        sys.exit(sweep_summary.conclude(left["sweep_dir"], sweep_dashboard.lines(left["sweep_dir"])))
     if wants_traceback:
         raise failures[0]
     sys.stderr.writelines(f"error: {one_line(str(failure))}\n" for failure in failures)

@@ -1,6 +1,7 @@
-# TAB completes options and keys after `python -m experiments.train` (evaluate, plan), as Hydra knows them. For bash.
+# TAB completes options and keys after `python -m experiments.train` (evaluate, plan), as Hydra knows them. For bash, and for zsh with bashcompinit.
 _experiments_complete() {
-    local line="${COMP_LINE:0:COMP_POINT}" typed word own
+    [[ -n "${ZSH_VERSION:-}" ]] && setopt local_options bash_rematch ksh_arrays sh_word_split
+    local line="${COMP_LINE:0:$COMP_POINT}" typed word own
     local before='^[^ ]+( .*)? -m +experiments[. ]'
     COMPREPLY=()
     if [[ "$line" =~ $before([a-z]*)$ ]]; then

@@ -279,7 +279,7 @@ def _take_gpu(arguments: list[str]) -> footprint.Gpu | None:
 
 def main() -> int:
     """Print the plan of the sweep on the command line and return the exit code."""
-    if {"--help", "-h"} & {*sys.argv[1:]}:
+    if {"--help", "-h"} & {*sys.argv[1:]} or sys.argv[1:] == ["help"]:
         sys.stdout.write(_HELP)
         return 0
     cli.drop_null_recipe(sys.argv)

@@ -138,7 +138,7 @@ def tracked(
     """Track the run while the body runs, and record under which name, on which data."""
     with build(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker:
         prints = {"fingerprint": data.fingerprint, "fingerprints": data.fingerprints}
-        record.update(**prints, dashboard=tracker.show_command, tracked_as=tracker.name)
+        record.update(**prints, dashboard=tracker.show_command, tracked=tracker.place)
         yield tracker
 
 
@@ -190,9 +190,9 @@ def _typed(output_dir: Path) -> list[str]:
 
 
 def keep_card_to_data(model: BaseModel, config: dict[str, Any], choices: dict[str, str], output_dir: Path) -> None:
-    """Leave out of the model card what our options say of a recipe's data where it isn't trained on; see `cards`."""
-    for field in cards.unfounded(config["data"], choices, _typed(output_dir)):
-        setattr(model.model_card_data, field, [] if field == "language" else None)
+    """Say of the data on the model card what is known of them, not what our options say of a recipe's; see `cards`."""
+    for field, value in cards.corrected(config["data"], choices, _typed(output_dir)).items():
+        setattr(model.model_card_data, field, value)
 
 
 def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -> Evaluator:
@@ -213,7 +213,6 @@ def make_trainer(
 ) -> RunTrainer:
     """Build the trainer, whose pages come out at the size that the model sees."""
     from experiments.data.resized_pages import image_processor, resized_rows, shared_store
-    from experiments.models.ready import embedding_dim
 
     assert data.train is not None and data.eval is not None
     processor = image_processor(model)
@@ -224,7 +223,7 @@ def make_trainer(
         eval_dataset=resized_rows(data.eval, processor, shared_store()) if args.eval_loss else None,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[tracker.callback(data.name, embedding_dim(model))],
+        callbacks=[tracker.callback(data.name)],
     )
 
 
@@ -342,22 +341,20 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     from experiments.reports import run_report
     from experiments.reports.failures import write_failures
     from experiments.runs.files import save_json
-    from experiments.runs.metrics_file import evaluations
-    from experiments.runs.tracking import SHOW_HINT
 
     evaluation.write_names(output_dir / "rankings", data)
     save_json(output_dir / "metrics.json", metrics)
     failures = write_failures(output_dir, evaluation, data, metrics["primary_metric"])
     run_report.write_run_report(output_dir)
-    for tag, _, measured in evaluations(metrics):
-        tracker.log_evaluation(measured, tag)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
     rows = []
     for sample in evaluation.samples(data):
         right, *_ = sample.right
-        rows.append((sample.read(), right.read(), [hit.read() for hit in sample.top], right.rank))
+        top = [(hit.name, hit.read()) for hit in sample.top]
+        rows.append((sample.read(), right.rank, (right.name, right.read()), top))
     tracker.log_samples(rows)
+    tracker.log_results(metrics)  # last: the dashboard shows the newest first
     logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, run_report.summary_table(metrics))
     if said := run_report.verdict_sentence(metrics):
         logger.info("Verdict:   %s", said)
@@ -367,4 +364,4 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
     logger.info("Failures:  %s", failures)
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)
-        logger.info("           %s", SHOW_HINT)
+        logger.info("           %s", tracker.address)

@@ -60,6 +60,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
 
             metrics = stages.describe(config, choices, data, model, evaluator)
             metrics |= stages.evaluate_base(evaluator, model, output_dir)
+            tracker.log_before_training(metrics.get("base", {}))
 
             trainer = stages.make_trainer(args, data, model, loss, evaluator, tracker)
             stages.fit(trainer, merge=config["model"].get("merge_adapter"))

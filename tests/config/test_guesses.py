@@ -13,34 +13,24 @@ from experiments.config.errors import ConfigError
 
 LINES = {  # as typed -> as meant
     "batch_size=8": "trainer.per_device_train_batch_size=8",
-    "epochs=2 lr=1e-5": "trainer.num_train_epochs=2 trainer.learning_rate=1e-5",
-    "learning_rate=1e-5 loss=mnrl": "trainer.learning_rate=1e-5 loss=mnrl",
-    "max_steps=10": "+trainer.max_steps=10",
-    "trainer.lr=1e-5": "trainer.learning_rate=1e-5",
-    "dtype=bfloat16": "model.dtype=bfloat16",
-    "output_dir=x": "hydra.run.dir=x",
+    "epochs=2 lr=1e-5 dtype=bfloat16 output_dir=x": "trainer.num_train_epochs=2 trainer.learning_rate=1e-5"
+    " model.dtype=bfloat16 hydra.run.dir=x",
+    "learning_rate=1e-5 max_steps=10 loss=mnrl": "trainer.learning_rate=1e-5 +trainer.max_steps=10 loss=mnrl",
     "-m output_dir=x seed=1,2": "-m hydra.sweep.dir=x seed=1,2",
     "--epochs 3": "trainer.num_train_epochs=3",
-    "--batch-size 8 --lr=1e-5 seed=3": "trainer.per_device_train_batch_size=8 trainer.learning_rate=1e-5 seed=3",
-    "--bf16": "trainer.bf16=true",
-    "--model saved model.name=a/b": "model=saved model.name=a/b",
-    "--data drawings_pairs": "data=drawings_pairs",
-    "seed 3": "seed=3",
+    "--batch-size 8 --lr=1e-5 seed 3 --bf16": "trainer.per_device_train_batch_size=8 trainer.learning_rate=1e-5"
+    " seed=3 trainer.bf16=true",
+    "--model saved model.name=a/b --data drawings_pairs": "model=saved model.name=a/b data=drawings_pairs",
     "seed = 3 epochs 2": "seed=3 trainer.num_train_epochs=2",
     "clip_tiny": "model=clip_tiny",
-    "model=Qwen/Qwen3-VL-Embedding-2B": "model=qwen3vl_2b",
-    "model=Qwen3-VL-Embedding-2B data=vdr_en": "model=qwen3vl_2b data=vdr_en",
+    "model=Qwen3-VL-Embedding-2B data=owner/name": "model=qwen3vl_2b data=hub data.path=owner/name",
     "model=owner/name": "model=saved model.name=owner/name",
     "model=owner/a-reranker": "experiment=reranker model.name=owner/a-reranker",
     "-m model=Qwen/Qwen3-VL-Embedding-2B,clip_tiny": "-m model=qwen3vl_2b,clip_tiny",
     "model=run": "model=saved model.name=run/final",
-    "model=./run/final": "model=saved model.name=./run/final",
     "model=cross": "experiment=reranker model.name=cross",
     "data=llamaindex/vdr-multilingual-train": "data=vdr_multilingual",
-    "data=owner/name": "data=hub data.path=owner/name",
     "data=pages": "data=table data.train=pages/train.csv data.eval=pages/my_eval.csv",
-    "data=pages/train.csv": "data=table data.train=pages/train.csv",
-    "data=others.csv": "data=table data.train=others.csv data.columns.query=question data.columns.positive=scan",
     "dataset=others.csv": "data=table data.train=others.csv data.columns.query=question data.columns.positive=scan",
     "data=saved": "data=hub data.path=saved data.eval=null",
     "data.train=pages/train.csv": "data=table data.train=pages/train.csv",
@@ -90,6 +80,7 @@ def test_what_is_not_there_is_said(there, monkeypatch):
     monkeypatch.chdir(there)
     assert "; there is no train.csv here; type " in said("data=train.csv")
     assert "; there is no a/b here, so it is looked for on the Hub; type " in said("data=a/b")
+    assert "; cross has no table; write one, with columns query and page " in said("data=cross")
     assert said("--model nothing").endswith(" model=NAME") and "--help lists them" in said("--model nothing")
 
 
@@ -101,11 +92,12 @@ def test_a_gpu_is_named_in_the_environment():
 
 
 def test_a_guess_is_one_line_with_exit_code_2_and_leaves_nothing(tmp_path):
-    command = [sys.executable, "-m", "experiments.evaluate", "batch_size=8"]
+    (tmp_path / "rows.csv").write_text("query,page\n")
+    command = [sys.executable, "-m", "experiments.evaluate", "batch_size=8", "data=rows.csv"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, [*tmp_path.iterdir()]) == (2, "", [])
-    line = "python -m experiments.evaluate evaluator.batch_size=8"
-    assert done.stderr == f"error: batch_size=8 is not understood; type {line}\n"
+    assert (done.returncode, done.stdout, [*tmp_path.iterdir()]) == (2, "", [tmp_path / "rows.csv"])
+    line = "python -m experiments.evaluate evaluator.batch_size=8 data=table data.eval=rows.csv"
+    assert done.stderr == f"error: batch_size=8 and data=rows.csv are not understood; type {line}\n"
 
 
 def test_the_word_help_is_help(tmp_path):

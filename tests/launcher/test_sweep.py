@@ -215,12 +215,13 @@ def test_a_mistake_is_refused_before_it_runs(tmp_path):
     assert (code, len(err.splitlines()), summaries(tmp_path)) == (2, 1, [])
 
 
-def test_a_mistake_in_one_job_is_refused_before_any_job_runs(tmp_path):
-    code, _, err = sweep(tmp_path, "seed=0", "loss.mini_batch_size=1,four", "model=qwen3vl_tiny,saved")
+def test_a_mistake_in_one_job_is_refused_before_any_job_runs(tmp_path, monkeypatch):
+    monkeypatch.setitem(ENVIRONMENT, "CUDA_VISIBLE_DEVICES", "")
+    code, _, err = sweep(tmp_path, "seed=0", "loss.mini_batch_size=1,four,auto", "model=qwen3vl_tiny,saved")
     assert (code, summaries(tmp_path)) == (2, [])
-    first, second = "model.name is missing: type model.name=...", "loss.mini_batch_size=four: expected an integer"
-    assert err.startswith(f"error: {first}; {second}") and err.count("\n") == 1
-    assert err.endswith(" (job 1, 2, 3; of 4 jobs none was run)\n")
+    assert err.startswith("error: model.name is missing: type model.name=...; loss.mini_batch_size=four: expected an")
+    assert "; loss.mini_batch_size=auto: there is no GPU whose memory would bound it" in err
+    assert err.endswith(" (job 1, 2, 3, 4, 5; of 6 jobs none was run)\n") and err.count("\n") == 1
 
 
 def test_a_failure_stops_the_later_batches_too(tmp_path):

@@ -21,6 +21,12 @@ from experiments.config.signatures import signature
 _GPU = ("gpu", "gpus", "gpu_id", "device", "devices", "cuda")
 _COLUMNS = {"query": "query", "positive": "page"}  # of a table, as conf/data/table.yaml has them
 _LIES_AT = {"model": "name", "data": "path"}  # the key of an option that says where what it stands for lies
+# What is in a folder that holds data: tables, or what the datasets library reads.
+_OF_DATA_SETS = (
+    "state.json",
+    "dataset_dict.json",
+    *(f"{at}*{each}" for at in ("", "*/") for each in tables.IN_FOLDERS),
+)
 
 
 @dataclass
@@ -59,9 +65,12 @@ def mend(
         compose: Returns the config of some options (`group=option`).
         unused: Groups that the command makes no use of.
     """
-    line, meant = Mended(), []
-    for word, original in _joined(typed, flags, groups):
+    line, joined = Mended(), [*_joined(typed, flags, groups)]
+    meant: list[tuple[str, str]] = []
+    for word, original in joined:
         words = _placed(word, groups, flags, line)
+        if "trainer" in unused and words != [original] and not any(each.startswith("data.eval=") for each in words):
+            words = [re.sub("^data.train=", "data.eval=", each) for each in words]  # all of it is evaluated
         meant += [(each, original) for each in words]
         line.words += words
         if words != [original]:
@@ -79,6 +88,7 @@ def mend(
         elif word != original and is_set and name not in keys:
             return None  # no guess: neither here nor elsewhere is there such a name
         line.words.append(word)
+    line.unknown.sort(key=[original for _, original in joined].index)
     return line if line.unknown else None
 
 
@@ -154,11 +164,15 @@ def _bare(word: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _at(group: str, place: str, line: Mended) -> list[str]:
-    found = model_at(place) if group == "model" else data_at(place)
-    is_path = place[:1] in ("/", ".", "~") or place.count("/") > 1 or Path(place).suffix.lower() in tables.FORMATS
-    if len(found) > 1 and not Path(place).expanduser().exists():
+    """Return what is typed for a model or data that lie there, and note what of it isn't there."""
+    found, path = model_at(place) if group == "model" else data_at(place), Path(place).expanduser()
+    is_path = place[:1] in ("/", ".", "~") or place.count("/") > 1 or path.suffix.lower() in tables.FORMATS
+    if len(found) > 1 and not path.exists():
         there = f"there is no {place} here"
         line.notes.append(there if is_path else f"{there}, so it is looked for on the Hub")
+    elif group == "data" and path.is_dir() and not any(True for each in _OF_DATA_SETS for _ in path.glob(each)):
+        line.notes.append(f"{place} has no table; write one, with columns query and page (its files' names)")
+        found = ["data=table", f"data.train={place.rstrip('/')}/train.csv"]
     return found
 
 

@@ -15,7 +15,7 @@ from experiments.config.hints import hint, show
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}  # by their names in `data.delimiter`
-_OF_A_DATA_SET = ("dataset_dict", "dataset_info", "state", "metadata")  # files that the datasets library has there
+IN_FOLDERS = [suffix for suffix in FORMATS if suffix != ".json"]  # which is rather a model's or a library's
 _OFTEN = {  # what people call the two columns that every table has
     "query": ("query", "queries", "question", "anchor", "search", "prompt", "caption", "text"),
     "positive": ("page", "image", "positive", "document", "doc", "passage", "answer", "file", "path", "image_path"),
@@ -99,8 +99,8 @@ def column_overrides(columns: Sequence[str], wanted: Mapping[str, Any]) -> list[
 
 def in_folder(folder: Path) -> dict[str, Path]:
     """Return the tables in a folder that are for training and, as their names say, for the evaluation."""
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in FORMATS and file.is_file())
-    files = [file for file in files if file.stem not in _OF_A_DATA_SET]
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IN_FOLDERS and file.is_file())
+    files = [file for file in files if file.stem != "metadata"]  # of captioned images
     held = [file for file in files if re.search("eval|val|test|dev", file.stem.lower())]
     others = [file for file in files if file not in held]
     train = [file for file in others if "train" in file.stem.lower()] or others or files

@@ -10,7 +10,6 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from experiments.reports import tables
 from experiments.reports.page import render
@@ -156,8 +155,8 @@ def peak_bytes(job: dict[str, Any]) -> int | None:
     return job.get("peak_device_bytes") or job.get("peak_memory_bytes")
 
 
-def conclude(sweep_dir: Path) -> int:
-    """Print a sweep's table and where to see more, and return its exit code.
+def conclude(sweep_dir: Path, dashboard: list[str]) -> int:
+    """Print a sweep's table and where to see more, `dashboard` last, and return its exit code.
 
     Returns:
         0 if every job finished, 2 if all that did not are mistakes in what was typed, else 1: running out of memory
@@ -168,11 +167,7 @@ def conclude(sweep_dir: Path) -> int:
     said = [f"{sentence}\n"] if (sentence := answer_sentence(sweep["jobs"])) else []
     lines = ["", *said, _table(sweep, []), "", f"Summary:   {sweep_dir / 'summary.md'}"]
     lines.append(f"Report:    {shlex.join(['python', '-m', 'experiments.report', tables.shown(sweep_dir)])}")
-    records = [read_record(sweep_dir / job["dir"]) or {} for job in sweep["jobs"]]
-    if tracked := [record for record in records if record.get("dashboard")]:
-        names = ",".join(quote(record.get("tracked_as") or record["name"], safe="=") for record in tracked)
-        lines.append(f"Dashboard: {tracked[-1]['dashboard']}")
-        lines.append(f"           add to the address: &smoothing=0&runs={names}")  # these runs alone
+    lines += dashboard
     sys.stdout.write("\n".join(lines) + "\n")
     bad = {job["status"] for job in sweep["jobs"] if job["status"] not in FINAL}
     return 0 if not bad else 2 if bad == {"refused"} else 1

@@ -55,12 +55,23 @@ def point_names(points: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def job_name(point: Mapping[str, str]) -> str:
-    """Return a job's name, by which Trackio and a run's record know it: `mini_batch_size=4-max_pixels=4096`."""
+    """Return a job's name, by which a run's record knows it: `mini_batch_size=4-max_pixels=4096`."""
 
     def safe(value: str) -> str:
         return shortened(re.sub(r"[^\w.+-]+", "_", value).strip("_"), 60)
 
     return joined(_assigned(point, [*point], safe), 120)
+
+
+def tracked_name(run_dir: Path, name: str) -> str:
+    """Return the name by which Trackio knows a run, such as `4 16384 (mini_batch_size max_pixels)` in a sweep.
+
+    The values of several keys come first: what is drawn beside bars and in the list of runs ends after twenty letters.
+    """
+    _, job = job_of(Run(run_dir, {}, {})) or (run_dir, {"point": {}})
+    if len(point := job["point"]) < 2 or name != job_name(point):
+        return name
+    return f"{' '.join(map(short_value, point.values()))} ({' '.join(short_keys(point).values())})"
 
 
 def _assigned(point: Mapping[str, str], keys: Sequence[str], shorten: Any) -> list[str]:

@@ -21,10 +21,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments import cli
-from experiments.config import checks
+from experiments.config import checks, fits_memory
 from experiments.config.errors import ConfigError
 from experiments.config.model_files import named
-from experiments.reports import sweep_summary
+from experiments.reports import sweep_dashboard, sweep_summary
 from experiments.runs import names, sweeps
 from experiments.runs.identity import job_identity
 from experiments.runs.process import command_line, now, sigterm_raises, this_process
@@ -118,6 +118,8 @@ class ProcessLauncher(Launcher):
         try:
             plain = cli.resolve(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
             checks.check(plain, config.hydra.job.name)
+            if self.wanted.memory_limit is None and config.hydra.job.name != "evaluate":
+                fits_memory.check(plain["loss"])
             is_mistaken = False  # what the Hub refuses costs that job alone
             if [*named(plain)]:
                 from experiments.config import hub  # it takes a while
@@ -227,6 +229,7 @@ class ProcessLauncher(Launcher):
     def _save(self, status: str = "running") -> None:
         self.sweep |= {"status": status, "end": None if status == "running" else now()}
         sweep_summary.write_summary(self.dir, self.sweep)
+        sweep_dashboard.update(self.dir, self.sweep)
 
     def _job_return(self, job: Job) -> JobReturn:
         """Return what sweepers want: the metric; the plain one would end the sweep at a job that failed."""
