@@ -140,7 +140,7 @@ def _add_figures(
         name, run = of_best
         file = page.figure(f"dimensions_against_ndcg{suffix}.png", f"Dimensions of {name} against quality")
         of = title.partition(" on ")[2]
-        figures.dimensions_against_quality(run.metrics, f"{name} on {of}", file, (values or {}).get("dimensions"))
+        figures.dimensions_against_quality(run.metrics, f"{name} on {of}, 95% intervals", file, (values or {}).get("dimensions"))
 
 
 def _best_with_dimensions(runs: Sequence[Run]) -> tuple[str, Run] | None:
