@@ -31,7 +31,7 @@ from experiments.evaluation.verdict import judge
 from experiments.models.ready import describe
 from experiments.models.rerankers import load_reranker, make_reranker, teach_pair_roles
 from experiments.models.tiny.qwen3_5 import build_qwen3_5
-from experiments.reports.run_report import verdict_sentence
+from experiments.reports.run_answer import verdict_sentence
 from experiments.runs.run import Run, load_run
 from experiments.stages import build
 from experiments.train import train

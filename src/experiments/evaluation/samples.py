@@ -48,7 +48,7 @@ def samples(ranking: Ranking, direction: Direction, rows: Iterable[int]) -> Iter
         direction: Queries, corpus and relevance.
         rows: Which queries, in which order.
     """
-    query_rows, document_rows = _rows(direction.queries["query_id"]), _rows(direction.corpus["corpus_id"])
+    query_rows, document_rows = _rows(direction.queries["query_id"][:]), _rows(direction.corpus["corpus_id"][:])
 
     def hit(id_: str, place: tuple[int | None, float | None], is_relevant: bool) -> Hit:
         read = partial(_read, direction.corpus, document_rows[id_], "document")
