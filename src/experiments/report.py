@@ -115,9 +115,10 @@ def _add_answer(
             notes.append(leaderboard.published_note(runs[0], values))
             compared = [*compared, *leaderboard.contenders(leaderboard.published_entries(values))]
             found += [None] * (len(compared) - len(found))
-    kept = [place for place in (0, 1) if len({each.cells[place] for each in compared} - {"–"}) > 1]  # columns that tell
-    compared = [each._replace(cells=[each.cells[place] for place in kept]) for each in compared]
-    headers = ["run", *(("what", "parameters")[place] for place in kept), f"{label} [95% interval]"]
+    told = [{each.cells[column] for each in compared} - {"–"} for column in (0, 1)]
+    kept = [column for column in (0, 1) if len(told[column]) > 1]
+    compared = [each._replace(cells=[each.cells[column] for column in kept]) for each in compared]
+    headers = ["run", *(("what", "parameters")[each] for each in kept), f"{label} [95% interval]"]
     table = answer.table(headers, compared, found, place, by_chance)
     page.parts += [f"**{said}**", table, *notes]
     return values
@@ -140,7 +141,9 @@ def _add_figures(
         name, run = of_best
         file = page.figure(f"dimensions_against_ndcg{suffix}.png", f"Dimensions of {name} against quality")
         of = title.partition(" on ")[2]
-        figures.dimensions_against_quality(run.metrics, f"{name} on {of}, 95% intervals", file, (values or {}).get("dimensions"))
+        figures.dimensions_against_quality(
+            run.metrics, f"{name} on {of}, 95% intervals", file, (values or {}).get("dimensions")
+        )
 
 
 def _best_with_dimensions(runs: Sequence[Run]) -> tuple[str, Run] | None:
