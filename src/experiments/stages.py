@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import cards, toys
 from experiments.config.errors import ConfigError
+from experiments.runs import progress
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
@@ -145,10 +146,9 @@ def tracked(
 def load_model(config: dict[str, Any]) -> BaseModel:
     """Load the model, with the run's random state from here on."""
     from transformers import set_seed
-    from transformers.utils import logging as transformers_logging
 
+    progress.stage("model")
     set_seed(config["seed"])
-    transformers_logging.disable_progress_bar()  # its bars, of a moment each, would bury those of the work
     return build(config["model"])
 
 
@@ -235,6 +235,7 @@ def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag:
     """
     from sentence_transformers.util.distributed import distributed_evaluation
 
+    progress.stage(f"{tag} evaluation")
     with distributed_evaluation(model) as is_main:
         evaluation = evaluator.evaluate(model, cached=tag != "final") if is_main else None
     if evaluation is not None:
@@ -287,6 +288,7 @@ def fit(trainer: RunTrainer, *, merge: bool | None = False) -> str | None:
     from experiments.training import weights
     from experiments.training.trainer import last_checkpoint
 
+    progress.stage("training")
     before = weights.checksums(trainer.model)
     if checkpoint := last_checkpoint(Path(trainer.args.output_dir or ".")):
         logger.info("Going on from %s", checkpoint)
@@ -331,6 +333,7 @@ def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict
 
     from experiments.reports.run_report import add_comparison
 
+    progress.stage("saving")
     if isinstance(model[0], Router):
         model.float()  # the library alone gives an encoder the dtype that is saved, and what follows it float32
     if truncate_dim is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import stages
 from experiments.cli import launch
+from experiments.runs import progress
 
 if TYPE_CHECKING:
     from experiments.data.types import Data
@@ -48,6 +49,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     loss_node = loss_that_fits(config, stages.gpu_at_hand())
     with keep_record(output_dir, config, name=name) as record:
         record.update(commits=commits, choices=choices)
+        progress.stage("data")
         data: Data = stages.build(config["data"])
         stages.require_same_data(begun, data, config["data"])
         args = stages.make_arguments(config, output_dir, data)

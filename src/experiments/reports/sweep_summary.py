@@ -112,7 +112,7 @@ def _table(sweep: dict[str, Any], dims: list[int]) -> str:
     for name, job in zip(point_names([job["point"] for job in jobs]), jobs, strict=True):
         values = job.get("dimensions") or {}
         row = [name, score_text(job.get("value"), job.get("interval"))]
-        row += [known(job.get("verdict"), _verdict_text)] * judged
+        row += [known(job.get("verdict"), verdict_text)] * judged
         row += [score_text(values.get(str(dim))) for dim in dims[1:]]
         row += [known(job.get("time_s"), tables.time_text), known(peak_bytes(job), tables.memory_text)]
         row += [known(job.get("energy_kwh"), tables.energy_text), str(job["number"]), shown_status(job)]
@@ -123,7 +123,7 @@ def _table(sweep: dict[str, Any], dims: list[int]) -> str:
     return tables.markdown_table(headers, rows)
 
 
-def _verdict_text(verdict: dict[str, Any]) -> str:
+def verdict_text(verdict: dict[str, Any]) -> str:
     """Return whether a job's training helped, and by how much: `better +0.051`."""
     return f"{verdict['outcome']} {verdict['difference']:+z.3f}"
 

@@ -71,10 +71,9 @@ def show_command(folder: Path, project: str) -> str:
 def address(project: str, run_ids: Sequence[str]) -> str:
     """Return the address of the dashboard's charts with these runs, as they were measured.
 
-    By default every curve is a moving average. Of several runs there are two charts in a row, with room for names.
+    By default every curve is a moving average. Two charts in a row, the first two, leave room for names beside bars.
     """
-    wide = "&plots_per_row=2" if len(run_ids) > 1 else ""
-    return f"{server()}/?project={quote(project)}&smoothing=0{wide}&run_ids={','.join(run_ids)}"
+    return f"{server()}/?project={quote(project)}&smoothing=0&plots_per_row=2&run_ids={','.join(run_ids)}"
 
 
 def server() -> str:
