@@ -66,15 +66,8 @@ def test_a_sweep_s_whole_addresses_are_told_and_of_one_without_tracked_jobs_none
     tracked = json.loads((tmp_path / "0" / "run.json").read_text())["tracked"]
     command, curves, table = sweep_dashboard.lines(tmp_path)
     assert command.startswith(f"Dashboard: TRACKIO_DIR={tmp_path / 'trackio'} ")
-<<<<<<< HEAD
-    assert (
-        curves
-        == f"  curves:  http://127.0.0.1:7860/?project=experiments&smoothing=0&plots_per_row=2&run_ids={tracked['id']}"
-    )
-=======
     assert curves.startswith("  curves:  http://127.0.0.1:7860/?project=experiments&smoothing=0&plots_per_row=2")
     assert curves.endswith(f"&run_ids={tracked['id']}")
->>>>>>> integration
     place = tmp_path / "trackio" / "media" / "experiments" / "sweep%20run_name-2026" / "0" / "page.html"
     assert table == f"  table:   http://127.0.0.1:7860/file?path={place}"
     (tmp_path / "0" / "run.json").unlink()

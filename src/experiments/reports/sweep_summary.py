@@ -99,18 +99,6 @@ def answer_sentence(jobs: list[dict[str, Any]]) -> str:
     best = max(scored, key=lambda job: job["value"])
     label = metrics_file.metric_label(best["metric"])
     said = [f"Best: {names[best['number']]}, {label} {score_text(best['value'], best.get('interval'))}"]
-<<<<<<< HEAD
-    judged = [job for job in scored if job.get("verdict")]
-    words = {"better": "Finetuning helped", "not shown": "No improvement is shown", "worse": "Worse after training"}
-    if any(job["verdict"]["against"] == "retriever" for job in judged):
-        words |= {"better": "Reranking helps", "worse": "Worse than the retriever alone"}
-    for outcome, word in words.items():
-        alike = [names[job["number"]] for job in judged if job["verdict"]["outcome"] == outcome]
-        if len(alike) == len(judged) > 1:
-            said.append(f"{word}: all {len(alike)}")
-        elif alike:
-            said.append(f"{word}: {listed(alike)}")
-=======
     judged = [(names[job["number"]], job["verdict"]) for job in scored if job.get("verdict")]
     for outcome, against, words in _WORDS:
         alike = [each for each in judged if (each[1]["outcome"], each[1]["against"]) == (outcome, against)]
@@ -120,7 +108,6 @@ def answer_sentence(jobs: list[dict[str, Any]]) -> str:
         said += [f"{words}: {listed(told)}"] if told else []
     by_chance = [name for name, found in judged if found.get("above_chance") is False]
     said += [f"Not above chance: {listed(by_chance)}"] if by_chance else []
->>>>>>> integration
     return ". ".join(said) + "."
 
 
