@@ -328,7 +328,7 @@ def test_a_run_leaves_metrics_report_rankings_and_checkpoints(run):
     assert together["end_to_end_ndcg@10"] == together["ndcg@10"]  # all are candidates
     report = (folder / "report.md").read_text()
     assert report.splitlines()[2] == verdict_sentence(written) != "" and written["verdict"]["against"] == "base"
-    parts = ("| direction", "| text_to_image |", "import CrossEncoder", "experiment=reranker", "## All metrics, all")
+    parts = ("| direction", "| text_to_image |", "import CrossEncoder", "model=reranker", "## All metrics, all")
     for part in parts:
         assert part in report
     history = written["training"]["history"]

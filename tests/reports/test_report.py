@@ -17,7 +17,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.options import CONF
 from experiments.reports import run_report
 from experiments.reports.run_answer import comparison_table
-from experiments.reports.sweep_summary import write_summary
+from experiments.reports.sweep_summary import answer_sentence, write_summary
 from experiments.runs.files import load_json, save_json
 from finished import BASE, EVALUATION, FINETUNED, finished_run, section
 
@@ -321,6 +321,24 @@ def test_a_sweeps_summary_says_the_answer_first_with_each_jobs_verdict_and_chanc
     assert (first["outcome"], first["difference"], first["p"]) == ("worse", "-0.0512", "0.0012")
     assert (first["run"], first["loss.scale"], first["chance"]) == ("scale=0", "0", "0.009")
     assert second["outcome"] == second["chance"] == ""
+
+
+def test_a_sweeps_answer_names_what_is_worse_with_the_better_step_and_what_is_not_above_chance(tmp_path):
+    verdicts = [
+        {"outcome": "better", "against": "base", "above_chance": True},
+        {"outcome": "worse", "against": "base", "above_chance": False, "best": {"step": 6, "value": 0.46}},
+        {"outcome": "worse", "against": "retriever", "above_chance": True},
+    ]
+    points = [{"loss.scale": str(number)} for number in range(3)]
+    jobs = [
+        {"number": number, "point": point, "value": 0.5 - number / 10, "metric": "cosine_ndcg@10", "verdict": verdict}
+        for number, (point, verdict) in enumerate(zip(points, verdicts, strict=True))
+    ]
+    assert answer_sentence(jobs) == (
+        "Best: scale=0, nDCG@10 0.500. Finetuning helped: scale=0. "
+        "Worse after training: scale=1 (step 6 was better, 0.460). "
+        "Worse than the retriever alone: scale=2. Not above chance: scale=1."
+    )
 
 
 def test_report_imports_no_torch():

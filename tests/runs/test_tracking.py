@@ -395,7 +395,10 @@ def test_command_and_address_can_be_pasted_and_show_this_run_unsmoothed_to_this_
         pass
     assert tracker.show_command.startswith(f"TRACKIO_DIR='{tmp_path}/my runs' ")
     assert tracker.show_command.endswith("trackio show --host 127.0.0.1 --project my-project")
-    assert tracker.address == f"http://127.0.0.1:7860/?project=my-project&smoothing=0&plots_per_row=2&run_ids={tracker.place['id']}"
+    assert (
+        tracker.address
+        == f"http://127.0.0.1:7860/?project=my-project&smoothing=0&plots_per_row=2&run_ids={tracker.place['id']}"
+    )
 
 
 @pytest.mark.parametrize("broken", ["folder", "parent", "database"])

@@ -35,10 +35,13 @@ def update(sweep_dir: Path, sweep: dict[str, Any]) -> Path | None:
     places = _places(sweep_dir, sweep)
     if not places:
         return None
-    place = [*places.values()][-1]
+    folder, project = Path([*places.values()][-1]["folder"]), [*places.values()][-1]["project"]
+    places = {number: place for number, place in places.items() if place["project"] == project}
+    ended = {job["number"]: job["status"] for job in sweep["jobs"] if job["status"] in ("killed", "exited", "OOM")}
     try:
-        html = _page(sweep, {number: each for number, each in places.items() if each["project"] == place["project"]})
-        return trackio_run.put_page(Path(place["folder"]), place["project"], f"sweep {sweep['name']}", html)
+        if ended:
+            trackio_run.mark_ended(folder, project, {places[n]["id"]: ended[n] for n in places.keys() & ended.keys()})
+        return trackio_run.put_page(folder, project, f"sweep {sweep['name']}", _page(sweep, places))
     except (OSError, sqlite3.Error) as error:
         logger.warning("the dashboard's table of this sweep can't be written: %s", error)
         return None

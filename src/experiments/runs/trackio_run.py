@@ -137,6 +137,16 @@ def put_page(folder: Path, project: str, name: str, html: str) -> Path:
     return file
 
 
+def mark_ended(folder: Path, project: str, statuses: dict[str, str]) -> None:
+    """Say how runs ended, by id, whose processes had no time to: their config still says "running"."""
+    storage = _import_trackio(folder)
+    configs = storage.get_all_run_configs(project)
+    for run_id, name in [(record["id"], record["name"]) for record in storage.get_run_records(project)]:
+        if run_id in statuses and configs.get(run_id, {}).get("status") == "running":
+            told = configs[run_id] | {"status": statuses[run_id]}
+            storage.bulk_log(project, name, [{}], steps=[0], config=told, run_id=run_id)
+
+
 def _local_run() -> Any:
     """Return Trackio's run with what its public side lacks; nothing else here knows its private one."""
     from trackio import Run
