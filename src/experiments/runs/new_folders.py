@@ -11,13 +11,13 @@ _missing: list[Path] = []  # before they were made, those above others first
 def expect(*folders: Path) -> None:
     """Note which of the folders, and of those above them, aren't there yet."""
     for folder in folders:
-        path = folder.expanduser().absolute()
+        path = folder.expanduser().resolve()
         _missing.extend(each for each in reversed([path, *path.parents]) if not (each in _missing or each.exists()))
 
 
 def is_new(folder: Path) -> bool:
     """Return whether this command has made a folder that was expected."""
-    return folder.absolute() in _missing
+    return folder.resolve() in _missing
 
 
 def remove_empty() -> None:
