@@ -105,7 +105,8 @@ class Captured(io.TextIOBase):
         done, _, total = count.partition("/")
         if _seconds(since) < _BAR_LASTS_S or done == total:
             return ""
-        return f"{what.strip()} {count}".strip() + (f", {clock(_seconds(left))} to go" if left not in ("?", "00:00") else "")
+        to_go = f", {clock(_seconds(left))} to go" if left not in ("?", "00:00") else ""
+        return f"{what.strip()} {count}".strip() + to_go
 
     def isatty(self) -> bool:
         """Return whether bars are worth drawing."""
