@@ -1,6 +1,9 @@
 """A finished run on disk, without the run."""
 
-from experiments.runs.files import save_json
+import numpy as np
+
+from experiments.evaluation.query_values import Part, save_query_values
+from experiments.runs.files import load_json, save_json
 from experiments.runs.record import keep_record
 
 EVALUATION = {"name": "report-pages-hard", "num_queries": 100, "num_documents": 500, "fingerprint": "abc"}
@@ -38,4 +41,20 @@ def finished_run(folder, *, name=None, base=BASE, final=FINETUNED, parameters=1_
         run.update(fingerprint="data-fingerprint", dashboard="trackio show --project experiments")
         run.update(command="python -m experiments.train seed=42")
         save_json(folder / "metrics.json", content | metrics)
+    return folder
+
+
+def keep_queries(folder, seed=0, num_queries=100):
+    """Keep values of queries beside a run's metrics, which are their means: as hard for every run, and a bit of luck."""
+    hard = np.random.default_rng(0).normal(size=num_queries)
+    generator = np.random.default_rng(seed)
+    (folder / "rankings").mkdir()
+    for tag in ("base", "final"):
+        parts = {}
+        for dim, found in load_json(folder / "metrics.json").get(tag, {"dimensions": {}})["dimensions"].items():
+            scatter = 0.1 * hard + 0.05 * generator.normal(size=num_queries)
+            values = found["cosine_ndcg@10"] + scatter - scatter.mean()
+            parts[dim] = Part([f"q{number}" for number in range(num_queries)], {"cosine_ndcg@10": values})
+        if parts:
+            save_query_values(folder / "rankings" / f"{tag}.npz", {"dimensions": parts})
     return folder

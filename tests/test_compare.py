@@ -42,6 +42,8 @@ def write_run(folder, *, seed=42, skill=1.0, dims=DIMS, config=None, num_queries
         "primary_metric": "cosine_ndcg@10",
         "evaluation": {"name": "pages", "fingerprint": "abc", **counts, **evaluation},
         "final": {"dimensions": {dim: part.to_json() for dim, part in found.items()}},
+        "model": {"name": "tiny"},
+        "chance": {"all": {"cosine_ndcg@10": 0.06}},
     }
     for key, value in (config or {}).items():
         full["trainer"][key] = value
@@ -86,36 +88,70 @@ def test_runs_that_differ_in_seeds_alone_are_one_setting(sweep):
     ]
 
 
-def test_page_says_which_keys_differ_by_how_much_and_which_setting_is_better(sweep, tmp_path, capsys):
+def test_page_says_the_answer_first_and_with_all_what_differs_and_by_how_much(sweep, tmp_path, capsys):
     page = tmp_path / "out" / "page.md"
-    assert compare.main([str(sweep), "--out", str(page)]) == 0
+    assert compare.main([str(sweep), "--all", "--out", str(page)]) == 0
     printed = capsys.readouterr().out
     assert page.read_text() in printed and f"written: {page}" in printed
+    weak, strong = "learning_rate=0.001", "learning_rate=0.002"
+    assert printed.splitlines()[2].startswith(f"**{strong} is better than {weak}: nDCG@10 ")
     rows = rows_of(printed)
+    assert [(row[0], row[-1]) for row in rows[2:5]] == [(weak, "worse"), (strong, "reference"), ("chance", "–")]
+    assert rows[4][1] == "0.060"
     assert ["trainer.learning_rate", "0.001", "0.002"] in rows
     assert "Without effect: tracking.project." in printed
     first, second = load_settings([sweep])
     for dim in DIMS:
-        mean = second.matrix(str(dim), "cosine_ndcg@10").mean() - first.matrix(str(dim), "cosine_ndcg@10").mean()
+        mean = first.matrix(str(dim), "cosine_ndcg@10").mean() - second.matrix(str(dim), "cosine_ndcg@10").mean()
         (row,) = [row for row in rows if row[:2] == ["nDCG@10", str(dim)]]
-        assert row[4].startswith(f"{mean:+.3f} [") and row[6] == "B"
+        assert row[4].startswith(f"{mean:+.3f} [") and row[6] == strong
         assert "±" in row[2]
     assert len([row for row in rows if len(row) == 7 and row[1] == "16"]) == 3 * len(CUTOFFS) + 3
-    assert "**nDCG@10: B is better than A at 16, 8 dimensions.**" in printed
+    assert f"**nDCG@10: {strong} is better than {weak} at 16, 8 dimensions.**" in printed
+
+
+def test_without_all_there_is_one_table(sweep, capsys):
+    assert compare.main([str(sweep)]) == 0
+    printed = capsys.readouterr().out
+    assert [row[0] for row in rows_of(printed)[2:]] == ["learning_rate=0.001", "learning_rate=0.002", "chance"]
+    assert "They differ in learning_rate; --all adds every dimension" in printed
+
+
+def test_reference_is_named_by_path_or_name_and_refused_if_it_is_none_of_the_runs(sweep, capsys):
+    for typed in ("learning_rate=0.001", sweep / "1"):
+        assert compare.main([str(sweep), "--reference", str(typed)]) == 0
+        rows = rows_of(capsys.readouterr().out)
+        assert [row[-1] for row in rows[2:4]] == ["reference", "better"]
+    said = refusal(capsys, sweep, "--reference", "learning_rate=0.01")
+    assert "is none of these runs; did you mean 'learning_rate=0.001'?" in said
+
+
+def test_one_run_is_compared_with_itself_before_training(sweep, tmp_path, capsys):
+    run = shutil.copytree(sweep / "3", tmp_path / "run")
+    shutil.copy(sweep / "0" / "rankings" / "final.npz", run / "rankings" / "base.npz")
+    base = load_json(sweep / "0" / "metrics.json")["final"]
+    save_json(run / "metrics.json", load_json(run / "metrics.json") | {"base": base})
+    assert compare.main([str(run)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[2].startswith("**finetuned is better than base: nDCG@10 ")
+    assert [(row[0], row[-1]) for row in rows_of(printed)[2:4]] == [("base", "reference"), ("finetuned", "better")]
+    assert compare.main([str(run), "--all"]) == 0
+    assert [row[1] for row in rows_of(capsys.readouterr().out) if row[0] == "nDCG@10" and len(row) == 7] == ["16", "8"]
 
 
 def test_setting_is_called_better_only_where_the_interval_excludes_0(tmp_path, capsys):
     write_run(tmp_path / "a", seed=1)
     write_run(tmp_path / "b", seed=2, skill=1.05, config={"learning_rate": 1})
-    assert compare.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert compare.main([str(tmp_path / "a"), str(tmp_path / "b"), "--all"]) == 0
     printed = capsys.readouterr().out
+    assert "**No difference is shown between learning_rate=" in printed
     assert "neither is shown to be better at 16, 8 dimensions" in printed
     assert {row[6] for row in rows_of(printed) if row[0] == "nDCG@10" and len(row) == 7} == {"–"}
 
 
 def test_run_against_itself_is_no_difference(sweep, capsys):
     assert compare.main([str(sweep / "0"), str(sweep / "0")]) == 0
-    assert "**no difference**" in capsys.readouterr().out
+    assert "**No difference: tiny 0 (1) and tiny 0 (2) have the same nDCG@10" in capsys.readouterr().out
 
 
 def test_runs_of_seeds_alone_give_mean_and_standard_deviation(sweep, capsys):
@@ -129,8 +165,8 @@ def test_runs_of_seeds_alone_give_mean_and_standard_deviation(sweep, capsys):
 
 def test_full_dimensions_that_differ_are_compared_and_the_common_ones(tmp_path, sweep, capsys):
     wide = write_run(tmp_path / "wide", dims=(32, 16), config={"learning_rate": 7})
-    assert compare.main([str(sweep / "0"), str(wide)]) == 0
-    assert [row[1] for row in rows_of(capsys.readouterr().out) if row[0] == "nDCG@10"][1:] == ["16, 32", "16"]
+    assert compare.main([str(sweep / "0"), str(wide), "--all"]) == 0
+    assert [row[1] for row in rows_of(capsys.readouterr().out) if row[0] == "nDCG@10"][1:] == ["32, 16", "16"]
 
 
 def test_other_evaluation_data_or_metric_is_refused_and_named(sweep, tmp_path, capsys):
@@ -153,7 +189,7 @@ def test_mistakes_are_one_line_that_says_what_to_name(sweep, tmp_path, capsys):
     without = shutil.copytree(sweep / "0", tmp_path / "without")
     shutil.rmtree(without / "rankings")
     (tmp_path / "empty").mkdir()
-    assert "name another" in refusal(capsys, sweep / "0")
+    assert "is one run with one evaluation: name another" in refusal(capsys, sweep / "0")
     assert f"trainer.resume={unfinished}" in refusal(capsys, sweep / "0", unfinished)
     assert "holds no finished run" in refusal(capsys, sweep / "0", tmp_path / "empty")
     assert "is no directory" in refusal(capsys, sweep / "0", Path("nowhere"))
@@ -185,7 +221,7 @@ def test_rerankers_are_compared_in_each_direction_and_in_all(sweep, tmp_path, ca
         section = {direction: part.to_json() for direction, part in directions.items()}
         metrics = load_json(folder / "metrics.json") | {"primary_metric": "ndcg@10", "final": {"directions": section}}
         save_json(folder / "metrics.json", metrics)
-    assert compare.main([str(tmp_path / "0"), str(tmp_path / "3")]) == 0
+    assert compare.main([str(tmp_path / "0"), str(tmp_path / "3"), "--all"]) == 0
     printed = capsys.readouterr().out
     assert [row[1] for row in rows_of(printed) if len(row) == 7][2:] == ["all", "image_to_text", "text_to_image"]
     assert "in direction all" in printed
@@ -258,6 +294,6 @@ def test_a_model_that_was_only_evaluated_is_compared_with_a_training(tmp_path, k
     save_json(evaluated / "metrics.json", {key if name == "final" else name: each for name, each in metrics.items()})
     save_json(evaluated / "run.json", load_json(evaluated / "run.json") | {"job": "evaluate"})
     assert [each.label for each in evaluations(load_run(evaluated).metrics)] == ["model"]
-    text = compare.compare([evaluated, tmp_path / "trained"])
+    text = compare.compare([evaluated, tmp_path / "trained"], everything=True)
     assert ["job", "evaluate", "train"] in rows_of(text)
     assert "better" in text

@@ -1,6 +1,8 @@
 """What a model card says and shows of the data that the model was trained on."""
 
 import csv
+import json
+import logging
 import shutil
 
 import pytest
@@ -41,9 +43,10 @@ def trained(config, overrides, folder):
 
 
 @pytest.mark.parametrize(("card_examples", "shown"), [("auto", False), ("true", True)])
-def test_own_rows_and_pages_are_on_the_card_only_if_asked_for(composed, table, tmp_path, card_examples, shown):
+def test_own_rows_and_pages_are_on_the_card_only_if_asked_for(composed, table, tmp_path, caplog, card_examples, shown):
     typed = [f"trainer.card_examples={card_examples}", "data=table", f"data.train={table}", *SMALL]
     typed += ["+model.card.license=mit"] * shown
+    caplog.set_level(logging.INFO)
     final = trained(composed(*typed), typed, tmp_path / "run")
     for folder in (final, *(tmp_path / "run" / "checkpoints").glob("checkpoint-*")):
         card = (folder / "README.md").read_text()
@@ -52,6 +55,12 @@ def test_own_rows_and_pages_are_on_the_card_only_if_asked_for(composed, table, t
         assert "* Size: 8 training samples" in card
         assert ("license: mit" in card) == shown
         assert "Tiny Qwen3-VL" not in card and "language:" not in card and "apache-2.0" not in card
+    said = json.loads((tmp_path / "run" / "metrics.json").read_text())["warning"]
+    assert said.startswith("model=qwen3vl_tiny is a toy")
+    messages = [record.message for record in caplog.records if record.name.startswith("experiments")]
+    assert messages[0] == said  # before the work, and after the verdict
+    assert [before[:8] for before, text in zip(messages, messages[1:], strict=False) if text == said] == ["Verdict:"]
+    assert f"> **Warning:** {said}" in (tmp_path / "run" / "report.md").read_text().split("|")[0]
     shutil.rmtree(tmp_path / "run")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 SRC = Path(__file__).parents[1] / "src"
 FLOORS = (  # from the lowest up: a room imports the other room of its floor and those below; a door none of its floor
     *({"config"}, {"data", "runs"}, {"models", "evaluation"}, {"training", "reports"}),
-    *({"cli"}, {"stages"}, {"train", "evaluate", "plan", "compare", "report"}),
+    *({"cli"}, {"stages"}, {"train", "evaluate", "plan", "compare", "report", "__main__"}),
 )
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FLOOR["hydra_plugins"] = len(FLOORS)  # the launcher imports what it needs, and nobody imports it

@@ -6,6 +6,7 @@ Exit codes: 0 finished, 1 failed while working, 2 a mistake in what was typed, 1
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import traceback
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from string import Template
@@ -30,12 +32,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from experiments.config import guesses
 from experiments.config.errors import ConfigError, one_line, refuse
 from experiments.config.hints import dotted_keys, parse_flags, show, unknown_key, unknown_option
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
-from experiments.reports import sweep_summary
+from experiments.reports import sweep_dashboard, sweep_summary
 from experiments.reports.tables import shown
-from experiments.runs import log, run_folder
+from experiments.runs import log, run_folder, saved_models
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 from experiments.runs.names import joined, shortened
 from experiments.runs.process import is_main_process
@@ -66,7 +69,7 @@ def launch(task: Task) -> NoReturn:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
         arguments = parse_arguments()
-        if arguments.help:
+        if arguments.help or arguments.overrides == ["help"]:
             _print_help(arguments.config_dir)
         search_path(arguments.config_dir)
         run_folder.refuse_finished(sys.argv[1:])
@@ -83,7 +86,9 @@ def launch(task: Task) -> NoReturn:
         if not failures:  # not in a job: a mistake in what was typed
             failures.append(ConfigError(explain(error)))
     if not failures:
-        sys.exit(sweep_summary.conclude(left["sweep_dir"]) if "sweep_dir" in left else 0)
+        if "sweep_dir" not in left:
+            sys.exit(0)
+        sys.exit(sweep_summary.conclude(left["sweep_dir"], sweep_dashboard.lines(left["sweep_dir"])))
     if wants_traceback:
         raise failures[0]
     sys.stderr.writelines(f"error: {one_line(str(failure))}\n" for failure in failures)
@@ -161,8 +166,17 @@ def search_path(config_dir: str | None) -> ConfigSearchPath:
     return path
 
 
-def explain(error: Exception) -> str:
-    """Say in one line what was wrong with the command line, given what Hydra or OmegaConf raised, and what to type."""
+def explain(error: Exception, typed: Sequence[str] | None = None, also: Sequence[str] = ()) -> str:
+    """Say in one line what was wrong with the command line, given what Hydra or OmegaConf raised, and what to type.
+
+    Args:
+        error: What was raised.
+        typed: After the command; None: `sys.argv` has it.
+        also: Flags with a value that there are beside Hydra's.
+    """
+    with suppress(Exception):  # what it composes to find out may be as wrong
+        if (meant := _likely_guess(sys.argv[1:] if typed is None else typed, also)) is not None:
+            return meant
     if isinstance(error, ConfigError):
         return str(error)
     if isinstance(error, OverrideParseException):
@@ -177,14 +191,35 @@ def explain(error: Exception) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         return unknown_option(group, option, error.options)
-    try:
+    with suppress(Exception):
         if (found := _explain_overrides(parse_arguments())) is not None:
             return found
-    except Exception:  # what it composes to find out may be as wrong
-        pass
     if isinstance(error, OmegaConfBaseException):
         return f"{error.full_key}: {str(error).splitlines()[0]}"
     return " ".join(str(e) for e in (error, error.__cause__) if e is not None and str(e))
+
+
+def _likely_guess(typed: Sequence[str], also: Sequence[str]) -> str | None:
+    """Return what to say of a line in the words of other tools; None where it has none."""
+    actions = get_args_parser()._actions
+    flags = {flag: action.nargs != 0 for action in actions for flag in action.option_strings} | dict.fromkeys(
+        also, True
+    )
+    places = [word.removeprefix("--config-dir=") for word in typed if word.startswith("--config-dir=")]
+    places += [place for flag, place in itertools.pairwise(typed) if flag in ("--config-dir", "-cd")]
+    config_dir = places[0] if places else None
+    spec = sys.modules["__main__"].__spec__
+    command = ["python", "-m", spec.name] if spec is not None else ["python", sys.argv[0]]
+
+    def compose(chosen: list[str]) -> dict[str, Any]:
+        loader = ConfigLoaderImpl(search_path(config_dir))
+        config = OmegaConf.to_container(loader.load_configuration(CONFIG_NAME, chosen, RunMode.RUN))
+        assert isinstance(config, dict)
+        return {str(key): value for key, value in config.items()}
+
+    unused = ("loss", "trainer") if command[-1].endswith(".evaluate") else ()
+    meant = guesses.mend(typed, flags, config_groups(config_dir), compose, unused)
+    return None if meant is None else meant.say(command)
 
 
 def _explain_overrides(arguments: Namespace) -> str | None:
@@ -235,7 +270,7 @@ def _run(task: Task, config: DictConfig, keep_traceback: bool) -> None:
     fresh = Path(hydra_config.runtime.output_dir)
     try:
         plain = resolve(config)
-        checks.check(plain)
+        checks.check(plain, hydra_config.job.name)
         choice = plain, fresh, plain.get("run_name") or describe_choices(hydra_config)
         if hydra_config.job.name == "train":
             choice = run_folder.choose_run(*choice, hydra_config.overrides.task)
@@ -265,10 +300,10 @@ def _run(task: Task, config: DictConfig, keep_traceback: bool) -> None:
 
 
 def resolve(config: DictConfig) -> dict[str, Any]:
-    """Return the config as plain containers, its interpolations resolved.
+    """Return the config as plain containers, its interpolations resolved; a run named as a model is its `final/`.
 
     Raises:
-        ConfigError: If a mandatory value (`???`) is missing or an interpolation leads nowhere.
+        ConfigError: If a mandatory value (`???`) is missing, an interpolation leads nowhere, or a run has no model.
     """
     try:
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -277,7 +312,8 @@ def resolve(config: DictConfig) -> dict[str, Any]:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    saved_models.take_finals(named := {str(key): value for key, value in plain.items()})
+    return named
 
 
 def describe_choices(hydra_config: HydraConf) -> str:

@@ -1,6 +1,7 @@
 """Which of several settings is better, query by query, and whether that is more than chance.
 
-python -m experiments.compare RUN RUN [RUN ...] [--out FILE.md]     each a run's directory, or one that holds runs
+python -m experiments.compare RUN [RUN ...]     each a run's directory, or one that holds runs; one run: base and final
+                              [--reference RUN] [--all] [--out FILE.md]
 """
 
 from __future__ import annotations
@@ -17,29 +18,54 @@ from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, parse_flags, select, show
 from experiments.config.keys import Role, digest, effective, plays
 from experiments.evaluation.metrics import paired_difference
+from experiments.reports import answer
 from experiments.reports.page import render
 from experiments.reports.settings import Setting, load_settings
-from experiments.reports.tables import difference_text, markdown_table, p_text
-from experiments.runs.metrics_file import metric_label, primary_metric
+from experiments.reports.tables import difference_text, listed, markdown_table, p_text
+from experiments.runs.metrics_file import chance, metric_label, primary_metric
+from experiments.runs.names import short_keys
 
 
-def compare(paths: Sequence[Path]) -> str:
-    """Return a page that compares the first setting with each other one; paths and errors are of `load_settings`."""
-    first, *others = settings = load_settings(paths)
-    metric = primary_metric(first.runs[0].metrics)
+def compare(paths: Sequence[Path], reference: str | None = None, everything: bool = False) -> str:
+    """Return a page that compares each setting with the reference: the one named, or else the best.
+
+    With `everything` each pair's other dimensions and metrics follow, and the config keys that differ; paths and
+    errors are of `load_settings` and `answer.find_reference`.
+    """
+    settings = load_settings(paths)
+    metric = primary_metric(settings[0].runs[0].metrics)
+    contenders = [_contender(setting, metric) for setting in settings]
+    is_one_run = len({run.path for setting in settings for run in setting.runs}) == 1 < len(settings)
+    place = answer.find_reference(contenders, reference) if reference or not is_one_run else 0
+    first, others = settings[place], [*settings[:place], *settings[place + 1 :]]
+    found = answer.differences(contenders, place, metric)
+    metrics, label = first.runs[0].metrics, metric_label(metric)
+    differing, without_effect = _config_keys(settings)
+    headers = ["run", f"{label}{'' if len(first.runs) > 1 else ' [95% interval]'}"]
     return render(
         "comparison",
         settings=settings,
         first=first,
         others=others,
-        metric=metric_label(metric),
-        evaluation=first.runs[0].metrics["evaluation"],
+        metric=label,
+        evaluation=metrics["evaluation"],
         num_runs=[len(setting.runs) for setting in settings],
+        sentence=answer.sentence(contenders, found, place, label),
+        answer=answer.table(headers, contenders, found, place, (chance(metrics) or {}).get(metric)),
+        differ=listed([*short_keys(differing).values()]),
+        everything=everything,
         scores=_scores(settings, metric),
-        config_keys=_config_keys(settings),
-        overview=_overview(settings, metric) if len(others) > 1 else "",
-        pairs=[(other, *_pair(first, other, metric)) for other in others],
+        config_keys=(_keys_table(settings, differing), without_effect),
+        pairs=[(other, *_pair(first, other, metric)) for other in others if everything],
     )
+
+
+def _contender(setting: Setting, metric: str) -> answer.Contender:
+    """Return a setting as it stands in the answer: at its full dimension, or in all directions."""
+    key, paths = setting.keys[0], [run.path for run in setting.runs]
+    parts = [each[key] for each in setting.values]
+    value = float(setting.matrix(key, metric).mean())
+    return answer.Contender(setting.label, setting.score(key, metric, interval=True), value, paths, parts)
 
 
 def _scores(settings: Sequence[Setting], metric: str) -> str:
@@ -53,8 +79,8 @@ def _scores(settings: Sequence[Setting], metric: str) -> str:
     return markdown_table([metric_label(metric), *(f"{key} dims" if is_dims else key for key in keys)], rows)
 
 
-def _config_keys(settings: Sequence[Setting]) -> tuple[str, list[str]]:
-    """Return the config keys that differ, and code, libraries and machine where they do; and keys without effect."""
+def _config_keys(settings: Sequence[Setting]) -> tuple[dict[str, list[str]], list[str]]:
+    """Return what differs by setting: config keys, code, libraries and machine; and keys without effect."""
     records = [setting.runs[0].record for setting in settings]
     configs = [record["config"] for record in records]
     kept = [effective(config) for config in configs]
@@ -67,6 +93,11 @@ def _config_keys(settings: Sequence[Setting]) -> tuple[str, list[str]]:
                 without_effect.append(key)
     for name in ("job", "git", "versions", "hardware"):
         found |= _provenance(name, [record.get(name) for record in records])
+    return found, without_effect
+
+
+def _keys_table(settings: Sequence[Setting], found: dict[str, list[str]]) -> str:
+    """Return what differs as a table."""
     labels = [setting.label for setting in settings]
     if len(settings) > max(4, len(found)):  # a column for each key, or one for each setting
         headers, rows = (
@@ -75,7 +106,7 @@ def _config_keys(settings: Sequence[Setting]) -> tuple[str, list[str]]:
         )
     else:
         headers, rows = ["key", *labels], [[key, *values] for key, values in found.items()]
-    return markdown_table(headers, rows) if found else "None.", without_effect
+    return markdown_table(headers, rows) if found else "None."
 
 
 def _leaves(config: dict[str, Any]) -> Iterator[str]:
@@ -96,17 +127,6 @@ def _provenance(name: str, values: list[Any]) -> dict[str, list[str]]:
 
 def _differ(values: Iterable[Any]) -> bool:
     return len({digest(value) for value in values}) > 1
-
-
-def _overview(settings: Sequence[Setting], metric: str) -> str:
-    """Return all settings against the first, at the full dimension or in all directions, the best on top."""
-    first, rows = settings[0], []
-    for setting in sorted(settings, key=lambda setting: -setting.matrix(setting.keys[0], metric).mean()):
-        keys = (first.keys[0], setting.keys[0])
-        difference = ["–"] * 3 if setting is first else _difference(first, setting, keys, metric)
-        rows.append([setting.label, setting.score(keys[1], metric), *difference])
-    headers = ["", metric_label(metric), f"minus {first.label} [95% interval]", "p", "better"]
-    return markdown_table(headers, rows)
 
 
 def _pair(first: Setting, other: Setting, metric: str) -> tuple[str, str]:
@@ -164,11 +184,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m experiments.compare",
         description="Compare runs query by query: what differs in their configs, and by how much in their metrics.",
     )
-    parser.add_argument("dirs", nargs="+", type=Path, metavar="RUN", help="a run's directory, or one that holds runs")
+    runs = "a run's directory, or one that holds runs; one run alone: before and after its training"
+    parser.add_argument("dirs", nargs="+", type=Path, metavar="RUN", help=runs)
+    parser.add_argument("--reference", metavar="RUN", help="what the others are held against (default: the best)")
+    parser.add_argument("--all", action="store_true", help="every dimension, metric and config key too")
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the page there too")
     try:
         options = parse_flags(parser, arguments)
-        text = compare(options.dirs)
+        text = compare(options.dirs, options.reference, options.all)
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(text, encoding="utf-8")

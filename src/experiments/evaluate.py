@@ -17,20 +17,22 @@ if TYPE_CHECKING:
 
 
 def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[str, str]) -> dict[str, Any]:
-    """Evaluate one model at every Matryoshka dimension.
+    """Evaluate one model at every dimension that it was trained for, or that was typed.
 
     It takes what `cli.launch` gives. Returned is what `metrics.json` holds; the model's metrics stand under `result`.
     """
     from experiments.config import hub
     from experiments.runs.record import keep_record
 
+    stages.warn(config, choices)
     commits = stages.check_sources(config, begun_with={})
     with keep_record(output_dir, config, name=name, job="evaluate") as record:
-        record.update(commits=commits)
-        data: Data = stages.build(config["data"])
+        record.update(commits=commits, choices=choices)
+        data: Data = stages.build_evaluation(config["data"])
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
-            model, matryoshka = stages.make_model(config)
-            evaluator = stages.make_evaluator(config, data, matryoshka)
+            model = stages.load_model(config)
+            dimensions = stages.trained_dimensions(config, choices, model, output_dir, commits)
+            evaluator = stages.make_evaluator(config, data, dimensions)
             record.update(commits=commits | hub.adapter_bases(config, commits))
 
             evaluation = stages.run_evaluator(evaluator, model, output_dir, "model")

@@ -279,10 +279,11 @@ def _take_gpu(arguments: list[str]) -> footprint.Gpu | None:
 
 def main() -> int:
     """Print the plan of the sweep on the command line and return the exit code."""
-    if {"--help", "-h"} & {*sys.argv[1:]}:
+    if {"--help", "-h"} & {*sys.argv[1:]} or sys.argv[1:] == ["help"]:
         sys.stdout.write(_HELP)
         return 0
     cli.drop_null_recipe(sys.argv)
+    words = sys.argv[1:]
     try:
         gpu = _take_gpu(sys.argv)
     except ConfigError as error:
@@ -301,7 +302,7 @@ def main() -> int:
         gpu = gpu or (footprint.gpu_here() if _runs_here(master) else None)
         check_memory(jobs, gpu)
     except Exception as error:  # of whatever kind Hydra raises for a mistake
-        sys.stderr.write(f"error: {one_line(cli.explain(error))}\n")
+        sys.stderr.write(f"error: {one_line(cli.explain(error, words, also=['--gpu']))}\n")
         return 2
     try:
         roots = [Path("outputs"), Path("multirun"), Path(str(master.hydra.sweep.dir)).parent]

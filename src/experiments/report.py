@@ -1,7 +1,8 @@
-"""The leaderboard over all finished runs: models by size and by dimension, in tables and figures.
+"""The leaderboard over all finished runs: which is better than the reference, in one table; and figures.
 
-python -m experiments.report [DIR ...] [--out DIR] [--published]      by default over outputs/ and multirun/
-python -m experiments.report multirun/DAY/TIME                        a sweep: what each key does, too
+python -m experiments.report [DIR ...] [--reference RUN] [--all] [--out DIR] [--published]
+                                          by default over outputs/ and multirun/, against the best
+python -m experiments.report multirun/DAY/TIME      a sweep, in its order: what each key does, too
 """
 
 from __future__ import annotations
@@ -12,29 +13,71 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.config.errors import ConfigError
 from experiments.config.hints import parse_flags
-from experiments.reports import figures, leaderboard, leaderboard_figures, sweep_figures
+from experiments.reports import answer, figures, leaderboard, leaderboard_figures, sweep_figures
+from experiments.reports.answer import Contender
+from experiments.reports.leaderboard import Entry
 from experiments.reports.page import Page
-from experiments.runs.metrics_file import best_measured, dimensions, metric_label, primary_metric
-from experiments.runs.names import run_names
+from experiments.runs.metrics_file import (
+    EVALUATE_AGAIN,
+    best_measured,
+    chance,
+    dimensions,
+    metric_label,
+    primary_metric,
+)
+from experiments.runs.names import one_sweep, run_names
 from experiments.runs.run import Run, load_finished, run_dirs
 from experiments.runs.sweeps import read_sweep
 
 
-def write_report(dirs: Sequence[Path], out: Path, published: bool = False) -> tuple[str, list[Path]]:
+def write_report(
+    dirs: Sequence[Path],
+    out: Path,
+    published: bool = False,
+    reference: str | None = None,
+    everything: bool = False,
+) -> tuple[str, list[Path]]:
     """Write `report.md` and its figures over the finished runs below some directories.
 
-    Runs on other queries, or by another metric, have a section of their own. Beside runs on the article's data its
-    values stand, marked as published, if they are asked for.
+    Runs on other queries, or by another metric, have a section of their own. The answer stands first: each run
+    against the reference, which is the best one unless another is named; `everything` adds costs and dimensions.
+    Beside runs on the article's data its values stand, marked as published, if they are asked for.
 
     Returns:
         The tables as text, and the files written.
 
     Raises:
-        ConfigError: If a directory is missing or holds no finished run.
+        ConfigError: If a directory is missing or holds no finished run, or the reference is none of the runs.
     """
+    boards = leaderboard.boards(_finished(dirs))
+    page, found = Page(out), [leaderboard.entries(runs) for _, runs in boards]
+    compared = [leaderboard.contenders(entries) for entries in found]
+    answer.find_reference([each for board in compared for each in board], reference)  # in one of them; or refused
+    if len(boards) > 1:
+        page.parts.append("# Finished runs")
+    for index, ((title, runs), entries, board) in enumerate(zip(boards, found, compared, strict=True), start=1):
+        suffix = "" if index == 1 else f"-{index}"
+        page.parts.append(f"{'##' if len(boards) > 1 else '#'} {title}")
+        values = _add_answer(page, runs, board, reference, published)
+        entries += leaderboard.published_entries(values) if values else []
+        for sweep_dir in dirs:
+            _add_sweep(page, sweep_dir, runs, f"-{sweep_dir.name}" * (len(dirs) > 1) + suffix)
+        _add_figures(page, runs, entries, title, suffix, values)
+        if everything:
+            _add_tables(page, runs, entries, values)
+    if not everything:
+        page.parts.append("--all adds what each run cost, and every dimension.")
+    (out / "report.md").write_text("\n\n".join(page.parts) + "\n", encoding="utf-8")
+    text = "\n\n".join(part for part in page.parts if not part.startswith("!["))
+    return text, [out / "report.md", *page.figures]
+
+
+def _finished(dirs: Sequence[Path]) -> list[Run]:
+    """Return the finished runs below some directories, of which there must be one."""
     for folder in dirs:
         if not folder.is_dir():
             raise ConfigError(f"{folder} is no directory; name one that holds runs, such as outputs or multirun")
@@ -43,43 +86,78 @@ def write_report(dirs: Sequence[Path], out: Path, published: bool = False) -> tu
         others = sum(1 for _ in run_dirs(dirs))
         where = " and ".join(map(str, dirs))
         raise ConfigError(f"no finished run in {where} ({others} unfinished); try python -m experiments.train")
-    page = Page(out)
-    for index, (title, board) in enumerate(leaderboard.boards(runs), start=1):
-        suffix = "" if index == 1 else f"-{index}"
-        _add_board(page, board, title, suffix, published)
-        for sweep_dir in dirs:
-            _add_sweep(page, sweep_dir, board, f"-{sweep_dir.name}" * (len(dirs) > 1) + suffix)
-    (out / "report.md").write_text("\n\n".join(["# Finished runs", *page.parts]) + "\n", encoding="utf-8")
-    text = "\n\n".join(part for part in page.parts if not part.startswith("!["))
-    return text, [out / "report.md", *page.figures]
+    return runs
 
 
-def _add_board(page: Page, runs: Sequence[Run], title: str, suffix: str, with_published: bool) -> None:
-    """Put the tables and figures of runs of one evaluation on the page."""
-    metric, values = primary_metric(runs[0].metrics), leaderboard.load_published() if with_published else None
-    found, names = leaderboard.entries(runs), run_names(runs)
-    page.parts.append(f"## {title}")
-    if values and (reason := leaderboard.why_not_published(runs[0], values)):
-        page.parts.append(reason)
-        values = None
-    elif values:
-        page.parts.append(leaderboard.published_note(runs[0], values))
-        found = sorted([*found, *leaderboard.published_entries(values)], key=lambda entry: -entry.value)
-    page.parts.append(leaderboard.models_table(found, metric))
-    file = page.figure(f"size_against_ndcg{suffix}.png", "Size against quality")
-    leaderboard_figures.size_against_quality(found, metric, f"{title}, 95% intervals", file)
-    by_dimension = [pair for pair in zip(names, runs, strict=True) if dimensions(best_measured(pair[1].metrics))]
-    if not by_dimension:
-        return
-    trained = [(name, run) for name, run in by_dimension if run.metrics.get("final")]
-    name, run = (trained or by_dimension)[0]  # the best trained one
-    page.parts += [f"### Dimensions of {name}", leaderboard.dimensions_table(run, values)]
-    file = page.figure(f"dimensions_against_ndcg{suffix}.png", "Dimensions against quality")
-    of = title.partition(" on ")[2]
-    figures.dimensions_against_quality(run.metrics, f"{name} on {of}", file, (values or {}).get("dimensions"))
+def _add_answer(
+    page: Page, runs: Sequence[Run], compared: list[Contender], reference: str | None, with_published: bool
+) -> dict[str, Any] | None:
+    """Put the sentence and the table on the page that answer which run is better; return the published values."""
+    metric, values, notes = primary_metric(runs[0].metrics), None, []
+    try:
+        place = answer.find_reference(compared, reference)
+    except ConfigError:  # it is in another section
+        place = answer.find_reference(compared)
+    found = answer.differences(compared, place, metric)
+    if not all(each.parts for each in compared):
+        notes.append(f"–: the values of its queries weren't kept; {EVALUATE_AGAIN}.")
+    said = f"**{answer.sentence(compared, found, place, metric_label(metric))}**"
+    if with_published:
+        values = leaderboard.load_published()
+        if reason := leaderboard.why_not_published(runs[0], values):
+            notes.append(reason)
+            values = None
+        else:
+            notes.append(leaderboard.published_note(runs[0], values))
+            compared = [*compared, *leaderboard.contenders(leaderboard.published_entries(values))]
+            found += [None] * (len(compared) - len(found))
+    kept = [place for place in (0, 1) if len({each.cells[place] for each in compared}) > 1]  # columns that tell
+    compared = [each._replace(cells=[each.cells[place] for place in kept]) for each in compared]
+    headers = ["run", *(("what", "parameters")[place] for place in kept), f"{metric_label(metric)} [95% interval]"]
+    table = answer.table(headers, compared, found, place, (chance(runs[0].metrics) or {}).get(metric))
+    page.parts += [said, table, *notes]
+    return values
+
+
+def _add_figures(
+    page: Page, runs: Sequence[Run], entries: Sequence[Entry], title: str, suffix: str, values: dict[str, Any] | None
+) -> None:
+    """Put the figures of runs of one evaluation on the page: all of them, and the dimensions of the best trained."""
+    metric = primary_metric(runs[0].metrics)
+    by_chance = (chance(runs[0].metrics) or {}).get(metric)
+    sizes = [entry.parameters for entry in entries]
+    if max(sizes) > 1.5 * min(sizes):
+        file = page.figure(f"size_against_ndcg{suffix}.png", "Size against quality")
+        leaderboard_figures.size_against_quality(entries, metric, f"{title}, 95% intervals", file, by_chance)
+    elif len(entries) > 1 and not one_sweep(runs):  # whose figure of its keys shows the same
+        file = page.figure(f"quality{suffix}.png", "Quality of each run")
+        leaderboard_figures.quality_of_each(entries, metric, f"{title}, 95% intervals", file, by_chance)
+    if of_best := _best_with_dimensions(runs):
+        name, run = of_best
+        file = page.figure(f"dimensions_against_ndcg{suffix}.png", f"Dimensions of {name} against quality")
+        of = title.partition(" on ")[2]
+        figures.dimensions_against_quality(run.metrics, f"{name} on {of}", file, (values or {}).get("dimensions"))
+
+
+def _best_with_dimensions(runs: Sequence[Run]) -> tuple[str, Run] | None:
+    """Return name and run of the best trained one, or else of the best, among those with dimensions."""
+    found = [pair for pair in zip(run_names(runs), runs, strict=True) if dimensions(best_measured(pair[1].metrics))]
+    trained = [pair for pair in found if pair[1].metrics.get("final")]
+    return next(iter(trained or found), None)
+
+
+def _add_tables(page: Page, runs: Sequence[Run], entries: Sequence[Entry], values: dict[str, Any] | None) -> None:
+    """Put what each run cost, and its dimensions, on the page."""
+    page.parts += ["### What each run cost", leaderboard.costs_table(entries)]
+    if of_best := _best_with_dimensions(runs):
+        name, run = of_best
+        page.parts += [f"### Dimensions of {name}", leaderboard.dimensions_table(run, values)]
+    by_dimension = [
+        pair for pair in zip(run_names(runs), runs, strict=True) if dimensions(best_measured(pair[1].metrics))
+    ]
     if len(by_dimension) > 1:
-        every = leaderboard.every_run_table(by_dimension)
-        page.parts += [f"### {metric_label(metric)} of every run by dimension", every]
+        heading = f"### {metric_label(primary_metric(runs[0].metrics))} of every run by dimension"
+        page.parts += [heading, leaderboard.every_run_table(by_dimension)]
 
 
 def _add_sweep(page: Page, sweep_dir: Path, runs: Sequence[Run], suffix: str) -> None:
@@ -107,11 +185,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--published", action="store_true", help="show the article's values beside runs on the same data"
     )
+    parser.add_argument("--reference", metavar="RUN", help="what the others are held against (default: the best)")
+    parser.add_argument("--all", action="store_true", help="what each run cost, and every dimension, too")
     logging.basicConfig(format="%(message)s")
     try:
         options = parse_flags(parser, arguments)
         dirs = options.dirs or [Path("outputs"), Path("multirun")]
-        text, written = write_report(dirs, options.out or dirs[0], options.published)
+        text, written = write_report(dirs, options.out or dirs[0], options.published, options.reference, options.all)
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import cards
+from experiments.config import cards, toys
 from experiments.config.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,6 +39,14 @@ def build(node: dict[str, Any]) -> Any:
         raise error.__cause__ or error from None
 
 
+def build_evaluation(node: dict[str, Any]) -> Data:
+    """Build data for an evaluation alone: without training rows, if the source can do that."""
+    from experiments.config.signatures import signature
+
+    takes = signature(node["_target_"]).parameters
+    return build(node | ({"evaluation_only": True} if "evaluation_only" in takes else {}))
+
+
 def gpu_at_hand() -> Gpu | None:
     """Return the GPU that this process trains on."""
     import torch
@@ -63,6 +71,21 @@ def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[st
     (found,) = broadcast_object_list([hub.check_sources(config, begun_with) if is_main_process() else None])
     hub.take(found)
     return hub.check_sources(config, begun_with)  # the others know the answers now
+
+
+def warning(config: dict[str, Any], choices: dict[str, str]) -> str | None:
+    """Return what is said where a toy meets the user's own data, see `toys`; torch isn't needed for it."""
+    from experiments.runs.footprint import gpu_here
+
+    return toys.warning(config, choices, gpu.memory if (gpu := gpu_here()) else None)
+
+
+def warn(config: dict[str, Any], choices: dict[str, str]) -> None:
+    """Say so before the work begins; at its end and in the report it is said from metrics.json."""
+    from experiments.runs.process import is_main_process
+
+    if is_main_process() and (said := warning(config, choices)):
+        logger.warning(said)
 
 
 def make_arguments(config: dict[str, Any], output_dir: Path, data: Data) -> RunArguments:
@@ -115,30 +138,60 @@ def tracked(
     """Track the run while the body runs, and record under which name, on which data."""
     with build(config["tracking"])(config, output_dir, name=name, choices=choices) as tracker:
         prints = {"fingerprint": data.fingerprint, "fingerprints": data.fingerprints}
-        record.update(**prints, dashboard=tracker.show_command, tracked_as=tracker.name)
+        record.update(**prints, dashboard=tracker.show_command, tracked=tracker.place)
         yield tracker
 
 
-def make_model(config: dict[str, Any]) -> tuple[BaseModel, Matryoshka]:
-    """Load the model, with the run's random state from here on, and choose its dimensions."""
+def load_model(config: dict[str, Any]) -> BaseModel:
+    """Load the model, with the run's random state from here on."""
     from transformers import set_seed
     from transformers.utils import logging as transformers_logging
 
-    from experiments.models.ready import embedding_dim
-
     set_seed(config["seed"])
     transformers_logging.disable_progress_bar()  # its bars, of a moment each, would bury those of the work
-    model = build(config["model"])
+    return build(config["model"])
+
+
+def make_model(config: dict[str, Any]) -> tuple[BaseModel, Matryoshka]:
+    """Load the model and choose the dimensions that it is trained for."""
+    from experiments.models.ready import embedding_dim
+
+    model = load_model(config)
     return model, build(config["matryoshka"])(embedding_dim(model))
+
+
+def trained_dimensions(
+    config: dict[str, Any], choices: dict[str, str], model: BaseModel, output_dir: Path, commits: dict[str, str]
+) -> Matryoshka:
+    """Return the dimensions to evaluate a model at: those that were chosen, or else those that it was trained for.
+
+    Chosen is what was typed, or another option of `matryoshka` than the default, as the offline twins' options have.
+    """
+    from experiments.config.model_files import trained_dims
+    from experiments.models.ready import embedding_dim
+    from experiments.training.losses import Matryoshka
+
+    full, node, name = embedding_dim(model), config["matryoshka"], config["model"].get("name")
+    typed = any(each.lstrip("+").startswith("matryoshka.default_dims=") for each in _typed(output_dir))
+    if full is None:
+        return Matryoshka(None, None)
+    if typed or node.get("matryoshka_dims") or choices.get("matryoshka", "default") != "default":
+        return build(node)(full)
+    found = trained_dims(name, commits.get(name)) if isinstance(name, str) else []
+    return Matryoshka((full, *(dim for dim in found if dim < full)), None)
+
+
+def _typed(output_dir: Path) -> list[str]:
+    """Return the overrides of a run."""
+    from omegaconf import OmegaConf
+
+    file = output_dir / ".hydra" / "overrides.yaml"
+    return [*map(str, OmegaConf.load(file))] if file.exists() else []
 
 
 def keep_card_to_data(model: BaseModel, config: dict[str, Any], choices: dict[str, str], output_dir: Path) -> None:
     """Leave out of the model card what our options say of a recipe's data where it isn't trained on; see `cards`."""
-    from omegaconf import OmegaConf
-
-    file = output_dir / ".hydra" / "overrides.yaml"
-    overrides = map(str, OmegaConf.load(file)) if file.exists() else []
-    for field in cards.unfounded(config["data"], choices, overrides):
+    for field in cards.unfounded(config["data"], choices, _typed(output_dir)):
         setattr(model.model_card_data, field, [] if field == "language" else None)
 
 
@@ -160,8 +213,8 @@ def make_trainer(
 ) -> RunTrainer:
     """Build the trainer, whose pages come out at the size that the model sees."""
     from experiments.data.resized_pages import image_processor, resized_rows, shared_store
-    from experiments.models.ready import embedding_dim
 
+    assert data.train is not None and data.eval is not None
     processor = image_processor(model)
     return args.trainer_class(
         model=model,
@@ -170,7 +223,7 @@ def make_trainer(
         eval_dataset=resized_rows(data.eval, processor, shared_store()) if args.eval_loss else None,
         loss=loss,
         evaluator=evaluator,
-        callbacks=[tracker.callback(data.name, embedding_dim(model))],
+        callbacks=[tracker.callback(data.name)],
     )
 
 
@@ -221,6 +274,7 @@ def describe(
         "primary_metric": evaluator.metric,
         "evaluation": data.describe(),
         "model": {"name": name if isinstance(name, str) else choices["model"], **describe_model(model)},
+        "warning": warning(config, choices),
     }
 
 
@@ -285,26 +339,29 @@ def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict
 def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_dir: Path, tracker: Tracker) -> None:
     """Write metrics, report and figures, hand them to the tracker, and print table, verdict and where to see more."""
     from experiments.reports import run_report
+    from experiments.reports.failures import write_failures
     from experiments.runs.files import save_json
-    from experiments.runs.metrics_file import evaluations
-    from experiments.runs.tracking import SHOW_HINT
 
     evaluation.write_names(output_dir / "rankings", data)
     save_json(output_dir / "metrics.json", metrics)
+    failures = write_failures(output_dir, evaluation, data, metrics["primary_metric"])
     run_report.write_run_report(output_dir)
-    for tag, _, measured in evaluations(metrics):
-        tracker.log_evaluation(measured, tag)
     for figure in sorted((output_dir / "figures").glob("*.png")):
         tracker.log_figure(figure)
     rows = []
     for sample in evaluation.samples(data):
         right, *_ = sample.right
-        rows.append((sample.read(), right.read(), [hit.read() for hit in sample.top], right.rank))
+        top = [(hit.name, hit.read()) for hit in sample.top]
+        rows.append((sample.read(), right.rank, (right.name, right.read()), top))
     tracker.log_samples(rows)
+    tracker.log_results(metrics)  # last: the dashboard shows the newest first
     logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, run_report.summary_table(metrics))
     if said := run_report.verdict_sentence(metrics):
         logger.info("Verdict:   %s", said)
+    if metrics["warning"]:
+        logger.warning(metrics["warning"])
     logger.info("Report:    %s", output_dir / "report.md")
+    logger.info("Failures:  %s", failures)
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)
-        logger.info("           %s", SHOW_HINT)
+        logger.info("           %s", tracker.address)

@@ -39,6 +39,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         push.check(config["trainer"], name)
         push.push(output_dir, config["trainer"], name)
         return load_metrics(output_dir) or {}
+    stages.warn(config, choices)
     commits = stages.check_sources(config, begun_with=begun.get("commits", {}))
     push.check(config["trainer"], name)
     import torch
@@ -59,6 +60,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
 
             metrics = stages.describe(config, choices, data, model, evaluator)
             metrics |= stages.evaluate_base(evaluator, model, output_dir)
+            tracker.log_before_training(metrics.get("base", {}))
 
             trainer = stages.make_trainer(args, data, model, loss, evaluator, tracker)
             stages.fit(trainer, merge=config["model"].get("merge_adapter"))

@@ -46,8 +46,7 @@ def run(*arguments, cwd, **environment):
         (["model=qwen3vl_tny"], "did you mean model=qwen3vl_tiny?"),
         (["modle=saved"], "modle is unknown; did you mean model?"),
         (["sampling=3"], "sampling is unknown; known: seed, run_name, cache_dir, loss"),
-        (["mini_batch_size=4"], "mini_batch_size is unknown; did you mean loss.mini_batch_size?"),
-        (["trainer.lr=1"], "did you mean trainer.learning_rate?"),
+        (["mini_batch_size=4"], "type python -m experiments.train loss.mini_batch_size=4"),
         (["trainer.gradient_accumulation_steps=2"], "type +trainer.gradient_accumulation_steps=2"),
         (
             ["loss.mini_batch_size=eight"],
@@ -142,6 +141,7 @@ def test_checks_import_nothing_heavy():
     [
         (["+loss.mini_batch_sise=4"], "did you mean loss.mini_batch_size?"),
         (["+mini_batch_size=4"], "did you mean loss.mini_batch_size?"),
+        (["+epochs=4"], "did you mean trainer.num_train_epochs?"),
         (["~model.seed", "+model.sed=1"], "did you mean model.seed?"),
         (["loss._target_=experiments.training.losses.Nothing"], "experiments.training.losses has no Nothing"),
         (["loss=library", "loss._target_=torch.nn.modules.loss.CrossEntropyLoss"], "takes no model, so it is no loss"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.config import fits
+from experiments.config import checks, fits
 from experiments.config.errors import ConfigError
 
 LOSSES = Path(find_spec("sentence_transformers").origin).parent / "sentence_transformer" / "losses"
@@ -85,3 +85,28 @@ def test_data_that_fits_passes():
     for name, number in (("TripletLoss", 1), ("GISTEmbedLoss", 0), ("AnglELoss", 4), ("OfOnesOwnLoss", 7)):
         loss = {"_target_": f"sentence_transformers.sentence_transformer.losses.{name}"}
         fits.check({"loss": loss, "data": {"_target_": "x", "num_negatives": number}, "trainer": {"eval_loss": True}})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "misfit"),
+    [
+        (["data=table", "data.eval=TABLE"], "data.train is missing: type data.train=FILE"),
+        (["model=reranker", "model.name=owner/model", "evaluator=reranking", "data=drawings"], "loss=Cached"),
+        (["data=drawings"], "type data=doodles_pairs or data=drawings_pairs"),
+        (["loss=bce"], "loss=BinaryCrossEntropyLoss is for another kind of model"),
+        (["trainer.optim=adam"], "trainer.optim=adam"),
+    ],
+)
+def test_an_evaluation_needs_nothing_that_fits_a_training(composed, overrides, misfit, tmp_path):
+    (tmp_path / "eval.csv").write_text("query,page\n")
+    config = composed(*(each.replace("TABLE", str(tmp_path / "eval.csv")) for each in overrides))
+    checks.check(config, "evaluate")
+    with pytest.raises(ConfigError, match=misfit):
+        checks.check(config)
+
+
+def test_an_evaluation_needs_rows_from_somewhere(composed):
+    with pytest.raises(ConfigError, match="data.eval is missing: type data.eval=FILE, or data.train=FILE"):
+        checks.check(composed("data=table"), "evaluate")
+    with pytest.raises(ConfigError, match="evaluator=RetrievalEvaluator is for another kind of model"):
+        checks.check(composed("model=reranker", "model.name=owner/model"), "evaluate")

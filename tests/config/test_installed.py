@@ -55,6 +55,8 @@ def test_the_wheel_holds_every_option(installed):
     folder = installed / "experiments" / "conf"
     found, expected = ({path.relative_to(root) for path in root.rglob("*.yaml")} for root in (folder, CONF))
     assert found == expected and len(found) > 90
+    completion = Path("src", "experiments", "completion.bash")
+    assert (installed / "experiments" / completion.name).read_text() == (ROOT / completion).read_text()
 
 
 def test_the_installed_command_composes_the_same_from_any_folder(installed, tmp_path):

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.config.hub import sources
-from experiments.config.model_files import check_parts, weights_here
+from experiments.config.model_files import check_parts, trained_dims, weights_here
 from experiments.config.options import CONF
 
 LAYERS = [f"model.language_model.layers.{i}.self_attn.{name}_proj" for i in range(12) for name in "qkvo"]
@@ -149,3 +149,18 @@ def test_every_name_on_the_hub_is_asked_for(composed):
     assert found["router_minilm_siglip2"] == ["model.encoders.text.name", "model.encoders.image.name"]
     retriever = {"_target_": "experiments.models.embedders.load_embedder", "name": "a/b"}
     assert keys_of(sources({"evaluator": {"retriever": retriever}})) == ["evaluator.retriever.name"]
+
+
+def test_the_dimensions_that_a_model_was_trained_for_are_on_its_card_or_there_are_none(tmp_path, monkeypatch):
+    card = 'Loss: MatryoshkaLoss\n{\n "matryoshka_dims": [\n 768,\n 256\n ],\n "matryoshka_weights": [1, 1]\n}\n'
+    assert trained_dims(str(write(tmp_path / "model"))) == []
+    (tmp_path / "model" / "README.md").write_text(f"MatryoshkaLoss(model, loss, matryoshka_dims=[64])\n{card}{card}")
+    assert trained_dims(str(tmp_path / "model")) == [768, 256]
+    (tmp_path / "model" / "config_sentence_transformers.json").write_text('{"truncate_dim": 512}')
+    assert trained_dims(str(tmp_path / "model")) == [768, 512, 256]
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert trained_dims("owner/model", "0" * 40) == []
+    snapshot = tmp_path / "cache" / "models--owner--model" / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "README.md").write_text(card)
+    assert trained_dims("owner/model", "0" * 40) == [768, 256]

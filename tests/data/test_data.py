@@ -388,6 +388,24 @@ def test_a_table_s_pages_are_read_from_paths_relative_to_it(folder, name):
     assert len(data.direction.corpus) == 4
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_csv_s_columns_may_be_parted_by_other_marks(folder, mark):
+    cells = CELLS | {"query": [f"what, or {i}?" for i in range(6)]}
+    for name in ("pages.csv", "pages.tsv"):
+        lines = [mark.join(row) for row in [cells, *zip(*cells.values(), strict=True)]]
+        (folder / name).write_text("\ufeff" * (mark == ";") + "\n".join(lines))  # as Excel writes it
+        assert list(table.load(str(folder / name), **TABLE).train["query"])[1] == "what, or 1?"
+
+
+def test_what_parts_the_columns_is_typed_where_it_could_be_two_marks(folder):
+    (folder / "two.csv").write_text("query|page;n\nwhat|scans/0.png;1\nwhy|scans/1.png;2\n")
+    options = TABLE | {"columns": TABLE_COLUMNS | {"positive": "page;n", "negatives": []}, "num_negatives": 0}
+    with pytest.raises(ConfigError, match=r"type data.delimiter=semicolon, or data.delimiter=pipe"):
+        table.load(str(folder / "two.csv"), **options)
+    data = table.load(str(folder / "two.csv"), delimiter="pipe", **(options | {"num_eval_rows": 1}))
+    assert list(data.train["page;n"]) == ["scans/0.png;1"]
+
+
 def test_absolute_paths_and_a_table_of_its_own_for_the_evaluation(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     cells = {"query": ["a"], "page": [str(folder / "scans" / "7.png")]}
@@ -396,6 +414,27 @@ def test_absolute_paths_and_a_table_of_its_own_for_the_evaluation(folder, tmp_pa
         write_table(folder, "train.csv", CELLS), **(options | {"eval": write_table(elsewhere, "eval.csv", cells)})
     )
     assert (len(data.train), len(data.direction.queries), len(data.direction.corpus)) == (6, 1, 1)
+
+
+def test_an_evaluation_alone_is_that_of_a_training_whose_rows_are_not_read(folder, saved):
+    cells = {"query": ["a", "b"], "page": ["scans/7.png", "scans/8.png"], "other": ["scans/1.png", "scans/2.png"]}
+    tables = {"train": write_table(folder, "train.csv", CELLS), "eval": write_table(folder, "eval.csv", cells)}
+    splits = {"train": {"split": "train"}, "eval": {"split": "test"}, "columns": COLUMNS}
+    sources = [
+        (table.load, TABLE | tables, {"train": str(folder / "nowhere.csv")}),
+        (table.load, TABLE | tables, {"train": None}),
+        (table.load, TABLE | {"train": tables["train"]}, {}),  # from the end of the training rows
+        (hub.load, OPTIONS | splits | {"path": str(saved / "splits")}, {"train": {"split": "nowhere"}}),
+    ]
+    for load, options, without in sources:
+        whole, alone = load(**options), load(**options | without, evaluation_only=True)
+        assert alone.train is None and len(whole.train)
+        assert alone.describe() == whole.describe()
+        assert alone.fingerprints == {"evaluation": whole.evaluation_fingerprint}
+        for column, part in (("query_id", "queries"), ("corpus_id", "corpus")):
+            ids = (list(getattr(data.direction, part)[column]) for data in (alone, whole))
+            assert len({*map(tuple, ids)}) == 1
+        assert alone.direction.relevant_docs == whole.direction.relevant_docs
 
 
 def test_a_table_of_texts_stays_text(folder):

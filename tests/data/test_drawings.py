@@ -117,6 +117,8 @@ def test_a_folder_of_captioned_images_takes_the_place_of_the_doodles(tmp_path, c
     assert sum(len(ids) for ids in data.directions["text_to_image"].relevant_docs.values()) == 10
     labels = np.array(data.train["image_to_text"]["label"])
     assert labels.mean() == pytest.approx(1 / 3)
+    alone = doodles.load(str(tmp_path / "own"), **options, evaluation_only=True)
+    assert alone.train is None and alone.describe() == data.describe()
     unlabelled = doodles.load(str(tmp_path / "own"), **options, labelled=False)
     assert len(unlabelled.train["image_to_text"]) == len(labels) / 3
     assert unlabelled.evaluation_fingerprint == data.evaluation_fingerprint

@@ -13,7 +13,7 @@ import pytest
 from datasets import Array4D, Dataset, Features, Image, List, Value
 
 from experiments.config.errors import ConfigError
-from experiments.data import encoded_pages, from_rows, media
+from experiments.data import encoded_pages, file_columns, from_rows
 from experiments.data.sources import hub, table
 
 COLUMNS = {"query": "query", "positive": "document", "negatives": []}
@@ -202,4 +202,6 @@ def test_pages_of_urls_are_downloaded_and_a_dead_one_is_refused(folder):
 
 def test_urls_of_other_media_are_left_to_the_library(tmp_path):
     urls = [f"https://example.org/{i}.mp4" for i in range(3)]
-    assert media.with_files(rows(urls), ["document"], media.Origin(tmp_path, "rows", "rows"))[0]["document"][:] == urls
+    asked = {"document": file_columns.Asked("auto", "data.kind")}
+    found, _ = file_columns.with_files(rows(urls), asked, file_columns.Origin(tmp_path, "rows", "rows"))
+    assert found["document"][:] == urls

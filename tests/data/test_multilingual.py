@@ -107,6 +107,12 @@ def test_pages_are_kept_once_and_missing_ones_are_fetched_again(standin, tmp_pat
     assert data.train.cache_files and data.train.cache_files[0]["filename"].startswith(str(folder))
 
 
+def test_an_evaluation_alone_fetches_no_page_of_a_training_row(standin, tmp_path, cache):
+    alone, whole = load(standin, str(tmp_path), evaluation_only=True), load(standin, cache)
+    assert alone.train is None and alone.describe() == whole.describe()
+    assert len([*tmp_path.glob("vdr-en-*/pages/*/*")]) == len(whole.direction.corpus)
+
+
 def test_a_folder_without_configurations_is_filtered_by_its_column(encoded, tmp_path, cache):
     rows = {language: write_rows(tmp_path, language, 100) for language in ("en", "it")}
     for language in rows:  # all files side by side: one table of two languages

@@ -290,7 +290,7 @@ def test_runs_are_compared_by_the_queries_of_both_directions(run):
 def test_evaluating_the_saved_model_gives_the_same_metrics(composed, run, cache, tmp_path):
     folder, metrics = run
     config = composed(
-        *("model=saved", f"model.name={folder / 'final'}", "data=drawings_pairs", "matryoshka=tiny"),
+        *("model=saved", f"model.name={folder / 'final'}", "data=drawings_pairs"),
         *(*SMALL, f"data.cache_dir={cache}", f"evaluator.cache_dir={tmp_path / 'embeddings'}"),
     )
     check(config)

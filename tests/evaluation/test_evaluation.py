@@ -11,6 +11,7 @@ from PIL import Image as PILImage
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 
 from experiments.config.errors import ConfigError
+from experiments.data.document_names import DocumentName
 from experiments.data.types import Direction
 from experiments.evaluation.retrieval import RetrievalEvaluator
 from experiments.evaluation.samples import misses_first, samples, worst_first
@@ -285,14 +286,15 @@ def test_samples_are_misses_first_with_pages_that_are_decoded_when_read(model, d
 def test_the_worst_queries_are_those_of_the_lowest_value_then_those_whose_right_page_is_farthest_down():
     corpus = Dataset.from_dict({"corpus_id": [*"abc"], "document": ["first", "second", "third"]})
     queries = Dataset.from_dict({"query_id": [*"pqrs"], "query": ["well", "badly", "worse", "nearly"]})
-    direction = Direction(queries, corpus, {"p": {"a"}, "q": {"b"}, "r": {"c"}, "s": {"b"}})
+    names = {id_: DocumentName(f"{id_}.png", 0, None, f"{id_}.png", 1) for id_ in "abc"}
+    direction = Direction(queries, corpus, {"p": {"a"}, "q": {"b"}, "r": {"c"}, "s": {"b"}}, names=names)
     ranking = Ranking([*"pqrs"], np.array([["a", "b"]] * 4), np.array([[0.9, 0.5]] * 4))
     values = np.array([1.0, 0.0, 0.0, 0.6])
     rows = worst_first(ranking, direction.relevant_docs, values)
-    found = [*samples(ranking, direction, rows, {"a": "one", "b": "two", "c": "three"}.get)]
+    found = [*samples(ranking, direction, rows)]
     assert [sample.read() for sample in found] == ["worse", "badly", "nearly"]
     [beyond] = found[0].right  # below the ranking's end
-    assert (beyond.read(), beyond.name, beyond.rank, beyond.score) == ("third", "three", None, None)
+    assert (beyond.read(), beyond.name, beyond.rank, beyond.score) == ("third", "c.png", None, None)
     [right] = found[1].right
     assert (right.read(), right.rank, right.score) == ("second", 2, 0.5)
-    assert [(hit.name, hit.is_relevant) for hit in found[1].top] == [("one", False), ("two", True)]
+    assert [(hit.name, hit.is_relevant) for hit in found[1].top] == [("a.png", False), ("b.png", True)]

@@ -96,9 +96,8 @@ def test_each_recipe_has_its_offline_twin():
 
 @pytest.mark.parametrize("twin", TWINS)
 def test_a_twin_of_each_architecture_is_evaluated(config, cache, tmp_path, twin):
-    metrics = evaluate(
-        config(f"model={twin}_tiny", *in_cache(cache)), tmp_path / "run", name="run", choices={"model": f"{twin}_tiny"}
-    )
+    choices = {"model": f"{twin}_tiny", "matryoshka": "tiny"}  # by the twin's option
+    metrics = evaluate(config(f"model={twin}_tiny", *in_cache(cache)), tmp_path / "run", name="run", choices=choices)
     assert metrics["model"]["name"] == f"{twin}_tiny"
     assert {"text", "image"} <= set(metrics["model"]["modalities"])
     assert 3e5 < metrics["model"]["parameters"] < 2e6

@@ -7,10 +7,10 @@ import yaml
 from PIL import Image
 
 from experiments import report
-from experiments.reports import leaderboard, leaderboard_figures
+from experiments.reports import figures, leaderboard, leaderboard_figures
 from experiments.runs.files import load_json, save_json
 from experiments.runs.run import load_finished, load_run
-from finished import EVALUATION, finished_run
+from finished import EVALUATION, finished_run, keep_queries
 
 ARTICLE_DATA = {"path": "tomaarsen/llamaindex-vdr-en-train-preprocessed", "eval": {"name": "eval", "split": "train"}}
 ARTICLE_EVALUATION = {"name": "vdr-eval-hard", "num_queries": 300, "num_documents": 1493, "fingerprint": "vdr"}
@@ -31,31 +31,60 @@ def cells(text, heading=""):
 def three_runs(tmp_path_factory):
     """The folder of three runs, and its report, the article's values asked for."""
     folder = tmp_path_factory.mktemp("runs")
-    finished_run(folder / "trained", model=model("qwen3vl_tiny"))
+    chance = {"all": {"cosine_ndcg@10": 0.009}}
+    keep_queries(finished_run(folder / "trained", model=model("qwen3vl_tiny"), chance=chance))
     finished_run(folder / "clip", base={96: 0.5, 48: 0.45}, final=None, model=model("clip_tiny", 400_000))
-    finished_run(folder / "llava", base={64: 0.7}, final=None, model=model("owner/llava", 620_000))
+    keep_queries(finished_run(folder / "llava", base={64: 0.7}, final=None, model=model("owner/llava", 620_000)), 1)
     return folder, write(folder, published=True)
 
 
-def write(folder, published=False):
-    return report.write_report([folder], folder / "out", published)[0]
+def write(folder, published=False, **options):
+    return report.write_report([folder], folder / "out", published, **options)[0]
 
 
-def test_models_table_has_each_model_as_it_is_and_finetuned_best_first(three_runs):
+def test_one_table_has_each_model_as_it_is_and_finetuned_best_first_and_chance(three_runs):
     rows = cells(three_runs[1])
-    assert [row[:5] for row in rows[1:5]] == [
-        ["qwen3vl_tiny", "finetuned", "1.4 M", "0.874 [0.844, 0.904]", "96"],
-        ["owner/llava", "as it is", "620 k", "0.700 [0.670, 0.730]", "64"],
-        ["clip_tiny", "as it is", "400 k", "0.500 [0.470, 0.530]", "96"],
-        ["qwen3vl_tiny", "as it is", "1.4 M", "0.016 [0.000, 0.046]", "–"],
+    assert [row[:4] for row in rows[1:]] == [
+        ["qwen3vl_tiny", "finetuned", "1.4 M", "0.874 [0.844, 0.904]"],
+        ["owner/llava", "as it is", "620 k", "0.700 [0.670, 0.730]"],
+        ["clip_tiny", "as it is", "400 k", "0.500 [0.470, 0.530]"],
+        ["qwen3vl_tiny before training", "as it is", "1.4 M", "0.016 [0.000, 0.046]"],
+        ["chance", "–", "–", "0.009"],
     ]
 
 
-def test_dimensions_table_is_of_the_best_trained_run_with_shares_of_the_full_dimension(three_runs):
-    rows = cells(three_runs[1], "### Dimensions of qwen3vl_tiny")
+def test_answer_stands_within_the_first_five_lines_and_holds_each_run_against_the_best(three_runs):
+    title, _, answer, _, header, *_ = (three_runs[0] / "out" / "report.md").read_text().splitlines()
+    assert title == "# nDCG@10 on report-pages-hard: 100 queries, 500 documents"
+    assert answer == (
+        "**Best: qwen3vl_tiny, nDCG@10 0.874 [0.844, 0.904]. Worse: owner/llava, qwen3vl_tiny before training.**"
+    )
+    assert header.endswith("| minus reference [95% interval] |      p |   verdict |")
+    rows = {row[0]: row[4:] for row in cells(three_runs[1])}
+    assert rows["qwen3vl_tiny"] == ["–", "–", "reference"]
+    assert rows["owner/llava"][0].startswith("-0.174 [-0.1") and rows["owner/llava"][1:] == ["<0.001", "worse"]
+    assert rows["clip_tiny"] == ["–"] * 3  # whose values weren't kept, which is said
+    assert "the values of its queries weren't kept; evaluate its model again" in three_runs[1]
+
+
+def test_reference_may_be_named_and_is_refused_if_it_is_none_of_the_runs(three_runs, tmp_path, capsys):
+    folder, _ = three_runs
+    text = report.write_report([folder], tmp_path, reference=str(folder / "llava"))[0]
+    assert "**Held against: owner/llava, nDCG@10 0.700 [0.670, 0.730]. Better: qwen3vl_tiny. Worse: " in text
+    assert report.main([str(folder), "--out", str(tmp_path), "--reference", "owner/lava"]) == 2
+    said = capsys.readouterr().err
+    assert said == "error: --reference owner/lava is none of these runs; did you mean 'owner/llava'?\n"
+
+
+def test_costs_and_dimensions_stand_behind_all_with_shares_of_the_full_dimension_of_the_best_trained_run(three_runs):
+    assert "% of full" not in three_runs[1] and "--all adds" in three_runs[1]
+    text = write(three_runs[0], everything=True)
+    costs = cells(text, "### What each run cost")
+    assert costs[0] == ["model", "dimensions", "time", "energy", "run"] and costs[1][:2] == ["qwen3vl_tiny", "96"]
+    rows = cells(text, "### Dimensions of qwen3vl_tiny")
     assert rows[0] == ["dimensions", "base [95% interval]", "% of full", "finetuned [95% interval]", "% of full"]
     assert rows[2] == ["48", "0.015 [0.000, 0.045]", "93.8%", "0.865 [0.835, 0.895]", "98.9%"]
-    rows = cells(three_runs[1], "of every run by dimension")
+    rows = cells(text, "of every run by dimension")
     assert rows[0] == ["model", "96", "64", "48", "24", "12"]
     assert ["clip_tiny", "0.500 (100.0%)", "–", "0.450 (90.0%)", "–", "–"] in rows
 
@@ -75,9 +104,9 @@ def test_base_of_a_sweep_is_one_row_and_its_runs_are_told_apart_by_what_was_swep
         finished_run(tmp_path / str(size), config=config, model=model("tiny"), final={96: 0.8 + size / 100})
     entries = leaderboard.entries(load_finished([tmp_path]))
     assert [(entry.label, entry.kind) for entry in entries] == [
-        ("tiny mini_batch_size=4", "finetuned"),
-        ("tiny mini_batch_size=1", "finetuned"),
-        ("tiny", "as it is"),
+        ("mini_batch_size=4", "finetuned"),
+        ("mini_batch_size=1", "finetuned"),
+        ("tiny before training", "as it is"),
     ]
 
 
@@ -86,7 +115,7 @@ def test_bases_of_a_sweep_are_told_apart_by_what_they_depend_on(tmp_path):
         config = {"loss": {"mini_batch_size": size}, "model": {"max_pixels": pixels}}
         finished_run(tmp_path / str(size), config=config, model=model("tiny"), base={96: size / 100})
     labels = [entry.label for entry in leaderboard.entries(load_finished([tmp_path])) if entry.kind == "as it is"]
-    assert labels == ["tiny max_pixels=16384", "tiny max_pixels=4096"]
+    assert labels == [f"tiny max_pixels={pixels} before training" for pixels in (16384, 4096)]
 
 
 def test_other_data_gets_a_section_of_its_own(tmp_path):
@@ -110,7 +139,7 @@ def test_runs_without_dimensions_are_ranked_too(tmp_path):
         values = {"cosine_ndcg@10": value, "cosine_ndcg@10_ci95": [0.3, 0.95]}
         metrics[key] = {"directions": {name: values for name in directions}}
     save_json(file, metrics)
-    assert cells(write(tmp_path))[1][:4] == ["reranker", "finetuned", "1.4 M", "0.900 [0.300, 0.950]"]
+    assert cells(write(tmp_path))[1][:3] == ["reranker", "finetuned", "0.900 [0.300, 0.950]"]
     assert not (tmp_path / "out" / "figures" / "dimensions_against_ndcg.png").exists()
 
 
@@ -123,9 +152,9 @@ def test_published_values_stand_beside_runs_on_the_same_data_marked_as_published
     base, final = ({dim: row[k] - 0.01 for dim, row in dims.items()} for k in (0, 1))
     evaluation = {"evaluation": ARTICLE_EVALUATION, "model": model("Qwen/Qwen3-VL-Embedding-2B", 2_127_532_032)}
     finished_run(folder / "run", base=base, final=final, config={"data": ARTICLE_DATA}, **evaluation)
-    text = write(folder, published=True)
+    text = write(folder, published=True, everything=True)
     rows = [row for row in cells(text)[1:] if row[1] == "published"]
-    assert len(rows) == 20 and all(row[4:] == ["–"] * 4 and "[" not in row[3] for row in rows)
+    assert len(rows) == 20 and all(row[4:] == ["–"] * 3 and "[" not in row[3] for row in rows)
     assert "not measured here" in text and "300 queries, 1,500 documents" in text
     table = cells(text, "### Dimensions")
     assert table[0][5:] == ["published base", "% of full", "published finetuned", "% of full"]
@@ -181,7 +210,7 @@ def test_published_values_are_the_articles():
 
 
 def label_boxes(monkeypatch, entries, path):
-    """Draw, and return the boxes of the labels in the figure and of its points."""
+    """Draw, and return the texts of the labels in the figure with their boxes, and the box of the axes."""
     from matplotlib.text import Annotation, Text
 
     placed = []
@@ -191,23 +220,61 @@ def label_boxes(monkeypatch, entries, path):
     ((figure, axes, _),) = placed
     renderer = figure.canvas.get_renderer()
     labels = [child for child in axes.get_children() if isinstance(child, Annotation) and child.get_text()]
-    return {label.get_text(): Text.get_window_extent(label, renderer) for label in labels}
+    return [(each.get_text(), Text.get_window_extent(each, renderer)) for each in labels], axes.get_window_extent()
 
 
-@pytest.mark.parametrize("number", [3, 20])
-def test_labels_of_few_and_of_twenty_points_do_not_overlap(monkeypatch, tmp_path, number):
+@pytest.mark.parametrize("number", [3, 7, 20])
+def test_labels_overlap_nowhere_and_of_many_points_a_list_beside_the_plot_gives_the_numbers(
+    monkeypatch, tmp_path, number
+):
     published = leaderboard.published_entries(leaderboard.load_published())[:number]
     entries = [
         entry._replace(kind="as it is", interval=(entry.value - 0.03, entry.value + 0.03)) for entry in published
     ]
-    boxes = label_boxes(monkeypatch, entries, tmp_path / "size.png")
-    assert len(boxes) == number
-    texts = [*boxes]
-    for i, one in enumerate(texts):
-        for other in texts[i + 1 :]:
-            assert not boxes[one].overlaps(boxes[other]), f"{one} over {other}"
+    boxes, frame = label_boxes(monkeypatch, entries, tmp_path / "size.png")
+    names = [text for text, _ in boxes if not text.isdigit()]
+    assert names == [entry.label.rpartition("/")[2] for entry in sorted(entries, key=lambda entry: -entry.value)]
+    for i, (one, box) in enumerate(boxes):
+        for other, other_box in boxes[i + 1 :]:
+            assert not box.overlaps(other_box), f"{one} over {other}"
+    inside = [text for text, box in boxes if box.x0 < frame.x1]
+    assert inside == (names if number == 3 else [str(each) for each in range(1, number + 1)])
 
 
-def test_runs_of_one_size_each_get_a_label(monkeypatch, tmp_path):
-    entries = [leaderboard.Entry(f"run {i}", "as it is", 1_400_000, 0.8 + i / 1000) for i in range(12)]
-    assert len(label_boxes(monkeypatch, entries, tmp_path / "size.png")) == 12
+def test_points_that_lie_close_together_each_have_a_number(monkeypatch, tmp_path):
+    entries = [leaderboard.Entry(f"run {i}", "as it is", 1_400_000, 0.8 + i / 1000) for i in range(20)]
+    boxes, _ = label_boxes(monkeypatch, entries, tmp_path / "size.png")
+    assert [text for text, _ in boxes].count("20") == 2  # in the plot and in the list
+
+
+def test_models_of_one_size_are_drawn_in_lines_and_not_over_each_other(tmp_path):
+    finished_run(tmp_path / "run")
+    write(tmp_path)
+    assert (tmp_path / "out" / "figures" / "quality.png").stat().st_size > 10_000
+    assert not (tmp_path / "out" / "figures" / "size_against_ndcg.png").exists()
+    text = report.write_report([finished_run(tmp_path / "alone", base={96: 0.5}, final=None)], tmp_path / "one")[0]
+    assert (
+        "**Best: qwen3vl_tiny, nDCG@10 0.500" in text and not (tmp_path / "one" / "figures" / "quality.png").exists()
+    )
+
+
+@pytest.mark.parametrize(("by_chance", "is_line"), [(0.3, True), (0.01, False), (None, False)])
+def test_chance_is_a_line_where_it_is_near_and_said_at_the_edge_where_it_is_far(tmp_path, by_chance, is_line):
+    with figures.drawn(tmp_path / "chance.png", (4, 3)) as (_, axes):
+        axes.plot([1, 2], [0.6, 0.7] if not is_line else [0.35, 0.7])
+        axes.set_ylim(*axes.get_ylim())
+        lines, texts = len(axes.lines), len(axes.texts)
+        figures.draw_chance(axes, by_chance)
+        assert (len(axes.lines) - lines, len(axes.texts) - texts) == (is_line, by_chance is not None)
+        assert is_line or by_chance is None or axes.texts[-1].get_text() == "chance\n0.010 ↓"
+
+
+def test_training_curve_starts_at_step_0_with_the_base_and_ends_with_the_final_evaluation(tmp_path, monkeypatch):
+    history = [{"step": 5, "loss": 3.2}, {"step": 5, "eval_report-pages-hard_cosine_ndcg@10": 0.4}]
+    history += [{"step": 5, "eval_report-pages-hard-48d_cosine_ndcg@10": 0.3}, {"step": 9, "loss": 3.0}]
+    run = load_run(finished_run(tmp_path / "run", training={"history": history}))
+    drawn = []
+    monkeypatch.setattr(figures, "draw_chance", lambda axes, _: drawn.append(axes))
+    figures.training_curve(run.metrics, tmp_path / "training.png")
+    curve = drawn[0].lines[0]
+    assert [*zip(curve.get_xdata(), curve.get_ydata(), strict=True)] == [(0, 0.016), (5, 0.4), (9, 0.8743)]

@@ -12,6 +12,7 @@ from sentence_transformers.cross_encoder.model_card import CrossEncoderModelCard
 from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardData
 
 from experiments import report
+from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.config.options import CONF
 from experiments.reports import run_report
@@ -56,8 +57,7 @@ def test_run_report_says_result_cost_selection_and_how_to_reload(run_dir, monkey
         "- model parameters: 1.32 M",
         'SentenceTransformer; model = SentenceTransformer("one/final")\'',
         "python -m experiments.train data.num_eval_rows=50 seed=42 trainer.resume=one",
-        "python -m experiments.evaluate model=saved model.name=one/final data=report_pages "
-        "data.num_eval_rows=50 seed=42",
+        "python -m experiments.evaluate model=saved model.name=one data.num_eval_rows=50 seed=42",
         "trackio show --project experiments",
     ):
         assert line in text
@@ -85,8 +85,11 @@ def test_model_is_evaluated_again_as_it_was_evaluated_with_what_auto_became(tmp_
     (folder / ".hydra" / "hydra.yaml").write_text(yaml.dump({"hydra": {"runtime": runtime}}))
     lines = [line for line in run_report.write_run_report(folder).splitlines() if "experiments.evaluate" in line]
     (again,) = (composed(*shlex.split(line)[3:]) for line in lines)
-    for group in ("data", "evaluator", "matryoshka"):
-        assert again[group] == config[group]
+    for group in ("data", "evaluator"):
+        unused = {"num_train_rows": None}  # by an evaluation, but for data that are drawn
+        assert again[group] | unused == config[group] | unused
+    elsewhere = {"name": "owner/model", "attn_implementation": "sdpa"}
+    check(again | {"model": again["model"] | elsewhere}, "evaluate")
     assert again["model"]["dtype"] == "bfloat16" and again["model"]["attn_implementation"] == "flash_attention_2"
 
 
@@ -96,11 +99,11 @@ def test_a_recipe_that_says_nothing_adds_nothing_to_the_command(tmp_path, compos
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text("# to be written\n")
     sources = [{"path": str(tmp_path), "provider": "command-line"}, {"path": str(CONF), "provider": "main"}]
-    runtime = {"choices": {"experiment": "mine", "data": "report_pages"}, "config_sources": sources}
+    runtime = {"choices": {"experiment": "mine", "data": "vdr_en"}, "config_sources": sources}
     (folder / ".hydra").mkdir()
     (folder / ".hydra" / "overrides.yaml").write_text("[]")
     (folder / ".hydra" / "hydra.yaml").write_text(yaml.dump({"hydra": {"runtime": runtime}}))
-    assert "data=report_pages\n" in run_report.write_run_report(folder)
+    assert "data=vdr_en\n" in run_report.write_run_report(folder)
 
 
 def test_tables_of_a_run_report_hold_every_dimension_precision_metric_and_attribute(run_dir):
@@ -131,7 +134,7 @@ def test_a_rerankers_report_has_a_row_for_each_direction_and_no_dimensions(tmp_p
     assert ["direction", *(f"{name}, {each} [95% interval]" for each in how for name in ("base", "finetuned"))] in rows
     assert ["image_to_text", "0.400 [0.100, 0.900]", "0.800 [0.100, 0.900]", "0.300", "0.700"] in rows
     assert ["end_to_end_ndcg@10", "0.300", "0.700"] in rows
-    assert "Precision" not in text and "import CrossEncoder" in text and "experiment=reranker " in text
+    assert "Precision" not in text and "import CrossEncoder" in text and "model=reranker " in text
     table, written = report.write_report([tmp_path], tmp_path)
     assert "0.800 [0.100, 0.900]" in table and written[1].exists()
 
@@ -197,10 +200,11 @@ def test_leaderboard_is_sorted_by_the_primary_metric(tmp_path, monkeypatch, caps
     places = [printed.index(name) for name in ("stronger", "evaluated\\|only", "weaker")]
     assert places == sorted(places)
     assert "0.900 [0.870, 0.930]" in printed and "outputs/report.md" in printed
-    assert (tmp_path / "outputs" / "report.md").read_text().count(
-        "| weaker"
-    ) == 2  # among the models, and by dimension
-    assert (tmp_path / "outputs" / "figures" / "size_against_ndcg.png").stat().st_size > 10_000
+    assert (tmp_path / "outputs" / "report.md").read_text().count("| weaker") == 1
+    assert report.main(["--all"]) == 0
+    page = (tmp_path / "outputs" / "report.md").read_text()
+    assert page.count("| weaker") == 3  # what it cost, and by dimension, too
+    assert (tmp_path / "outputs" / "figures" / "quality.png").stat().st_size > 10_000
 
 
 def test_runs_on_different_queries_are_never_ranked_together(tmp_path, capsys):
@@ -208,7 +212,7 @@ def test_runs_on_different_queries_are_never_ranked_together(tmp_path, capsys):
     finished_run(tmp_path / "b", name="two", evaluation=EVALUATION | {"fingerprint": "other"})
     assert report.main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().out.count("## nDCG@10 on") == 2
-    assert len(list((tmp_path / "out" / "figures").glob("size_against_ndcg*.png"))) == 2
+    assert len(list((tmp_path / "out" / "figures").glob("quality*.png"))) == 2
 
 
 def test_missing_directory_and_no_finished_run_are_one_line_and_exit_2(tmp_path, capsys):
@@ -279,6 +283,10 @@ def sweep_dir(tmp_path):
 def test_report_on_a_sweep_draws_its_keys_bytes_and_memory(sweep_dir, capsys):
     assert report.main([str(sweep_dir)]) == 0
     text, printed = (sweep_dir / "report.md").read_text(), capsys.readouterr().out
+    runs = [line.split("|")[1].strip() for line in text.splitlines() if line[:1] == "|"]
+    points = [f"learning_rate={rate}, max_pixels={pixels}" for rate in ("1e-3", "2e-4") for pixels in (4096, 900)]
+    assert runs[2:] == [*points, "qwen3vl_tiny before training"]  # in the sweep's order
+    assert text.splitlines()[2].startswith(f"**Best: {points[-1]}, nDCG@10 0.800 ")
     assert "4 of the sweep's 5 jobs have a result; the others: job 4 OOM." in text
     for name in ("sweep_keys.png", "sweep_bytes.png", "sweep_memory.png"):
         assert f"](figures/{name})" in text and str(sweep_dir / "figures" / name) in printed
@@ -311,20 +319,25 @@ def test_swept_values_are_in_the_order_of_their_size():
     assert sorted(["none", "16", "2e-3", "4", "default"], key=order) == ["2e-3", "4", "16", "default", "none"]
 
 
-def test_a_sweeps_summary_has_the_verdict_of_each_job(tmp_path):
+def test_a_sweeps_summary_says_the_answer_first_with_each_jobs_verdict_and_chance(tmp_path):
     worse = {"outcome": "worse", "difference": -0.0512, "interval": [-0.08, -0.02], "p": 0.0012}
-    finished_run(tmp_path / "0", name="0", verdict=worse | {"metric": "cosine_ndcg@10", "against": "base"})
-    finished_run(tmp_path / "1", name="1", final=None)
+    chance = {"all": {"cosine_ndcg@10": 0.009}}
+    finished_run(tmp_path / "0", verdict=worse | {"metric": "cosine_ndcg@10", "against": "base"}, chance=chance)
+    finished_run(tmp_path / "1", final=None)  # of a version before: without chance
     job = {"status": "finished", "reused": False, "log": "log", "rerun": "again"}
-    jobs = [job | {"number": number, "dir": str(number), "point": {"seed": str(number)}} for number in range(2)]
-    sweep = {"name": "sweep", "command": "train -m", "status": "finished", "keys": ["seed"], "jobs": jobs}
+    jobs = [job | {"number": number, "dir": str(number), "point": {"loss.scale": str(number)}} for number in range(2)]
+    sweep = {"name": "sweep", "command": "train -m", "status": "finished", "keys": ["loss.scale"], "jobs": jobs}
     write_summary(tmp_path, sweep)
-    rows = [line.split("|") for line in (tmp_path / "summary.md").read_text().splitlines() if line[:1] == "|"]
-    column = [cell.strip() for cell in rows[0]].index("verdict")
-    assert [row[column].strip() for row in rows[2:]] == ["worse -0.051", "–"]
+    lines = (tmp_path / "summary.md").read_text().splitlines()
+    assert lines[2] == "**Best: scale=0, nDCG@10 0.874 [0.844, 0.904]. Worse after training: scale=0.**"
+    rows = [[cell.strip() for cell in line.split("|")[1:]] for line in lines if line[:1] == "|"]
+    assert lines[4][:1] == "|" and rows[0][:3] == ["run", "nDCG@10 [95% interval]", "verdict"]
+    assert [(row[0], row[2]) for row in rows[2:]] == [("scale=0", "worse -0.051"), ("scale=1", "–"), ("chance", "")]
+    assert rows[-1][1] == "0.009"
     first, second = csv.DictReader((tmp_path / "summary.csv").read_text().splitlines())
     assert (first["outcome"], first["difference"], first["p"]) == ("worse", "-0.0512", "0.0012")
-    assert second["outcome"] == ""
+    assert (first["run"], first["loss.scale"], first["chance"]) == ("scale=0", "0", "0.009")
+    assert second["outcome"] == second["chance"] == ""
 
 
 def test_report_imports_no_torch():

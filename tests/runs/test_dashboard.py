@@ -6,10 +6,14 @@ import socket
 import subprocess
 import time
 import urllib.request
+from types import SimpleNamespace
 
 import PIL.Image
 import pytest
+from transformers import TrainerControl, TrainerState
 
+from experiments.reports import sweep_dashboard
+from experiments.runs.files import save_json
 from experiments.runs.tracking import track
 
 FLAGS = [
@@ -37,38 +41,52 @@ def section(quality):
     }
 
 
-def track_a_run(folder, name, quality, mini_batch_size):
+def track_a_run(folder, number, quality, mini_batch_size):
+    """Track a job as training does, and leave the record that the sweep's table is made from."""
     config = {"model": {"max_pixels": 16384}, "loss": {"mini_batch_size": mini_batch_size}}
     choices = {"model": "qwen3vl_tiny", "data": "report_pages"}
-    with track(config, folder / name, name=name, dir=folder / "trackio", choices=choices, energy=False) as tracker:
-        for step in range(10, 60, 10):
-            tracker.log({"train/loss": 3.0 / step, "train/learning_rate": 1e-3}, step)
-            tracker.log({f"eval/ndcg@10_dim{dim:04d}": quality * step / 60 * dim / 96 for dim in DIMS}, step)
-        tracker.step = 50
-        sections = {"base": section(0.02), "final": section(quality)}
-        for label, metrics in sections.items():
-            tracker.log_evaluation(metrics, label)
+    options = {"dir": folder / "trackio", "choices": choices, "energy": False, "group": "sweep"}
+    with track(config, folder / str(number), name=f"mini_batch_size={mini_batch_size}", **options) as tracker:
+        metrics = {"base": section(0.02), "final": section(quality)}
+        tracker.log_before_training(metrics["base"])
+        callback, state = tracker.callback("pages"), TrainerState(is_world_process_zero=True)
+        for state.global_step in range(10, 60, 10):
+            logs = {"loss": 3.0 / state.global_step, "learning_rate": 1e-3, "grad_norm": 1.0, "epoch": 1.0}
+            logs |= {"eval_pages_cosine_ndcg@10": quality * state.global_step / 60}
+            callback.on_log(None, state, TrainerControl(), logs=logs | {"eval_pages-48d_cosine_ndcg@10": 0.5})
         page = PIL.Image.new("RGB", (850, 1100), "lightsteelblue")
         page.save(folder / "training_curve.png")
         tracker.log_figure(folder / "training_curve.png")
-        tracker.log_samples([("Which page shows sales in May?", page, [page] * 3, 1)])
+        tracker.log_samples([("Which page shows sales in May?", 1, ("may.png", page), [("may.png", page)] * 3)])
+        tracker.log_results(metrics)
+    record = {"attempts": [], "status": "finished", "tracked": tracker.place}
+    save_json(folder / str(number) / "run.json", record)
     return tracker
+
+
+def job(number, quality, mini_batch_size):
+    job = {"number": number, "dir": str(number), "status": "finished", "reused": False, "metric": "cosine_ndcg@10"}
+    return job | {"point": {"loss.mini_batch_size": str(mini_batch_size)}, "value": quality, "time_s": 60.0}
 
 
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory):
-    """The address of a dashboard over two finished runs and a failed one, started with the line that a run prints."""
+    """A dashboard over a sweep of two and a failed run, started with the line that a sweep prints."""
     folder = tmp_path_factory.mktemp("dashboard")
-    track_a_run(folder, "first", 0.8, 4)
-    tracker = track_a_run(folder, "second", 0.9, 16)
+    track_a_run(folder, 0, 0.8, 4)
+    tracker = track_a_run(folder, 1, 0.9, 16)
+    sweep = {"name": "mini_batch_size-2026", "status": "ended", "keys": ["loss.mini_batch_size"]}
+    save_json(folder / "summary.json", sweep | {"jobs": [job(0, 0.8, 4), job(1, 0.9, 16)]})
     third = track({}, folder, name="third", dir=folder / "trackio", choices={}, energy=False)
     with pytest.raises(RuntimeError), third:
         raise RuntimeError("loss is NaN")
-    with socket.socket() as free:
+    with socket.socket() as free, pytest.MonkeyPatch.context() as patch:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+        patch.setenv("GRADIO_SERVER_PORT", str(port))
+        told = sweep_dashboard.lines(folder)
     server = subprocess.Popen(
-        tracker.show_command,
+        told[0].removeprefix("Dashboard: "),
         shell=True,
         # It takes its port from the environment, and would open a browser of its own.
         env=os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_NUM_PORTS": "1", "BROWSER": "true"},
@@ -79,7 +97,7 @@ def dashboard(tmp_path_factory):
     try:
         address = f"http://127.0.0.1:{port}/"
         wait_until_it_answers(address, server)
-        yield address
+        yield SimpleNamespace(address=address, curves=told[1].split()[-1], table=told[2].split()[-1], run=tracker)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
@@ -135,33 +153,59 @@ def drawn(page, metric):
     return list(csv.DictReader(download.value.path().read_text().splitlines()))
 
 
-def test_dashboard_shows_both_runs_and_compares_their_final_metrics(page, dashboard, tmp_path):
-    body = shown(page, f"{dashboard}?project=experiments&smoothing=0", "ndcg@10_dim0096")
-    assert {"first", "second"} <= set(body.split())
-    for dim in DIMS:
-        for kind in ("base", "final", "eval"):
-            assert page.locator(f'[data-metric="{kind}/ndcg@10_dim{dim:04d}"]').count() == 1
-    bars = drawn(page, "final/ndcg@10_dim0096")
-    page.screenshot(path=tmp_path / "bars.png")
-    assert {row["run"]: float(row["final/ndcg@10_dim0096"]) for row in bars} == {
-        "first": pytest.approx(0.8 * 96 / 100),
-        "second": pytest.approx(0.9 * 96 / 100),
-    }
+def charts(page):
+    """The charts in the order in which the page shows them, by group."""
+    shown = page.locator("[data-metric]").evaluate_all("all => all.map(each => each.dataset.metric)")
+    return [*dict.fromkeys(shown)]
 
 
-def test_dashboard_draws_the_matryoshka_curve_over_the_dimension(page, dashboard, tmp_path):
-    metric = "matryoshka/final_ndcg@10_by_dimension"
-    shown(page, f"{dashboard}?project=experiments&smoothing=0", "final_ndcg@10_by_dimension")
-    curve = drawn(page, metric)
-    page.screenshot(path=tmp_path / "curve.png")
-    points = {(row["run"], int(row["step"])): float(row[metric]) for row in curve}
-    assert sorted(points) == sorted((run, dim) for run in ("first", "second") for dim in DIMS)
-    assert points["second", 48] == pytest.approx(0.9 * 48 / 52)
+def test_dashboard_opens_on_the_primary_metric_and_the_loss_and_has_few_charts(page, dashboard, tmp_path):
+    shown(page, dashboard.curves, "training loss")
+    found = charts(page)
+    page.screenshot(path=tmp_path / "first.png")
+    first = page.locator("[data-metric]").nth(0).bounding_box()
+    second = page.locator("[data-metric]").nth(1).bounding_box()
+    assert first["y"] == second["y"] < 200 and second["y"] + second["height"] < 1200  # both at once, at the top
+    assert found[:3] == ["nDCG@10", "training loss", "summary/nDCG@10"]
+    assert found[3:6] == [f"summary/nDCG@10 {dim:04d}" for dim in (12, 24, 48)]
+    assert [name for name in found[6:] if not name.startswith("system/")] == [
+        "training/gradient norm",
+        "training/learning rate",
+    ]
+    assert len(found) <= 12
 
 
-def test_dashboard_shows_samples_and_figures(page, dashboard, tmp_path):
-    body = shown(page, f"{dashboard}media?project=experiments", "Tables (")
-    assert "Which page shows sales in May?" in body and "figures/training_curve" in body
+def test_the_printed_address_shows_the_sweep_s_jobs_alone_by_what_was_swept_and_unsmoothed(page, dashboard):
+    shown(page, dashboard.curves, "training loss")
+    curve = drawn(page, "nDCG@10")
+    points = {(row["run"], int(row["step"])): float(row["nDCG@10"]) for row in curve}
+    runs = ("mini_batch_size=4", "mini_batch_size=16")
+    assert sorted(points) == sorted((run, step) for run in runs for step in range(0, 60, 10))
+    assert points["mini_batch_size=4", 0] == pytest.approx(0.02 * 96 / 100)
+    assert points["mini_batch_size=16", 50] == pytest.approx(0.9 * 50 / 60)
+    bars = {row["run"]: float(row["summary/nDCG@10 0048"]) for row in drawn(page, "summary/nDCG@10 0048")}
+    assert bars == {runs[0]: pytest.approx(0.8 * 48 / 52), runs[1]: pytest.approx(0.9 * 48 / 52)}
+
+
+def test_the_table_of_a_sweep_has_the_best_job_first_and_sorts_by_a_click(page, dashboard, tmp_path):
+    page.goto(dashboard.table)
+    first = page.locator("tbody tr").first
+    assert page.locator("th").all_inner_texts()[:4] == ["job", "mini_batch_size", "status", "nDCG@10"]
+    assert first.locator("td").all_inner_texts()[:4] == ["1", "16", "finished", "0.900"]
+    head = page.get_by_role("columnheader", name="mini_batch_size")
+    head.click()
+    head.click()
+    page.screenshot(path=tmp_path / "table.png")
+    assert first.locator("td").all_inner_texts()[1] == "4" and head.get_attribute("aria-sort") == "ascending"
+    page.get_by_role("link", name="1").click()
+    page.get_by_text("training loss").first.wait_for(timeout=60_000)
+    assert page.url.endswith(f"run_ids={dashboard.run.place['id']}")
+
+
+def test_dashboard_shows_samples_with_names_and_figures(page, dashboard, tmp_path):
+    body = shown(page, f"{dashboard.address}media?project=experiments", "Tables (")
+    assert "Which page shows sales in May?" in body and "may.png" in body and "figures/training_curve" in body
+    assert body.index("finetuned") < body.index("Which page shows")  # the answer first
     thumbnails = page.locator("img.table-image")
     assert thumbnails.count() == 2 * (1 + 3)
     thumbnails.first.scroll_into_view_if_needed()
@@ -170,8 +214,8 @@ def test_dashboard_shows_samples_and_figures(page, dashboard, tmp_path):
 
 
 def test_dashboard_offers_the_config_to_group_by_and_shows_how_a_failed_run_ended(page, dashboard):
-    shown(page, f"{dashboard}reports?project=experiments", "RuntimeError: loss is NaN")
-    page.goto(f"{dashboard}?project=experiments")
+    shown(page, f"{dashboard.address}reports?project=experiments", "RuntimeError: loss is NaN")
+    page.goto(f"{dashboard.address}?project=experiments")
     page.get_by_label("Group by").first.click()
     for option in ("loss/mini_batch_size", "model", "status"):
         page.get_by_role("option", name=option, exact=True).wait_for()

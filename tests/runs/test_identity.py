@@ -24,6 +24,7 @@ def lies(tmp_path):
     Pixels.new("RGB", (8, 8)).save(tmp_path / "pages" / "a.png")
     rows = {"query": ["what"], "page": ["pages/a.png"]}
     (tmp_path / "rows.csv").write_text("query,page\nwhat,pages/a.png\n")
+    (tmp_path / "semicolons.csv").write_text("query;page\nwhat, or who;pages/a.png\n")
     (tmp_path / "rows.jsonl").write_text(json.dumps({"query": "what", "negatives": ["pages/a.png"]}) + "\n")
     (tmp_path / "rows.json").write_text(json.dumps([{"query": "what", "page": "pages/a.png"}]))
     image = pa.array([{"bytes": None, "path": "pages/a.png"}])
@@ -42,6 +43,7 @@ def lies(tmp_path):
 
 CASES = {  # what a config names -> the file that decides, too
     "csv": ({"data": {"_target_": TABLE, "train": "rows.csv"}}, "pages/a.png"),
+    "csv with semicolons": ({"data": {"_target_": TABLE, "train": "semicolons.csv"}}, "pages/a.png"),
     "eval": ({"data": {"_target_": TABLE, "train": "rows.parquet", "eval": "rows.json"}}, "rows.json"),
     "json": ({"data": {"_target_": TABLE, "train": "rows.json"}}, "pages/a.png"),
     "jsonl": ({"data": {"_target_": TABLE, "train": "rows.jsonl"}}, "pages/a.png"),

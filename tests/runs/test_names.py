@@ -4,7 +4,15 @@ import re
 from pathlib import Path
 
 from experiments.runs.files import save_json
-from experiments.runs.names import job_name, joined, point_names, run_names, shortened, sweep_name
+from experiments.runs.names import (
+    job_name,
+    joined,
+    point_names,
+    run_names,
+    shortened,
+    sweep_name,
+    tracked_name,
+)
 from experiments.runs.run import load_finished
 from finished import finished_run
 
@@ -58,4 +66,14 @@ def test_labels_are_the_given_name_the_model_the_run_of_a_saved_model_or_the_tim
     finished_run(tmp_path / "named", name="mine", model=MODEL | {"name": "owner/name"})
     labels = run_names(load_finished([tmp_path]))
     assert sorted(labels)[:3] == ["01-02-03_tiny/final", "mine", "owner/name"]
-    assert all(re.fullmatch(r"twin \d\d-\d\d \d\d:\d\d:\d\d", label) for label in sorted(labels)[3:])
+    assert all(re.fullmatch(r"twin (\d\d-\d\d \d\d:\d\d:\d\d|\d \(\d\))", label) for label in sorted(labels)[3:])
+    assert len({*labels}) == 5  # those that started in one second too
+
+
+def test_in_trackio_a_job_of_several_keys_is_named_by_its_values_first_unless_it_was_named(tmp_path):
+    jobs = [{"dir": str(number), "point": {"loss.scale": "20", "seed": str(number)}} for number in range(2)]
+    save_json(tmp_path / "summary.json", {"jobs": [*jobs, {"dir": "2", "point": {"seed": "2"}}]})
+    assert tracked_name(tmp_path / "1", "scale=20-seed=1") == "20 1 (scale seed)"
+    assert tracked_name(tmp_path / "1", "mine") == "mine"
+    assert tracked_name(tmp_path / "2", "seed=2") == "seed=2"
+    assert tracked_name(tmp_path / "elsewhere", "alone") == "alone"

@@ -50,6 +50,10 @@ DIMENSIONS = {
     "48": {"cosine_ndcg@10": 0.7, "cosine_mrr@10": 0.6},
 }
 MEASURED = {"dimensions": DIMENSIONS, "directions": {"image_to_text": {"cosine_ndcg@10": 0.85, "cosine_mrr@10": 0.5}}}
+METRICS = {
+    **{"base": {"dimensions": {"96": {"cosine_ndcg@10": 0.1}}}, "final": MEASURED},
+    **{"verdict": {"outcome": "better"}, "chance": {"all": {"cosine_ndcg@10": 0.02}}},
+}
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def values(rows, metric):
 
 
 def callback_logs(tracker, entries, *, main=True, resumed_history=None):
-    callback = tracker.callback("pages", 96)
+    callback = tracker.callback("pages")
     state = TrainerState(is_world_process_zero=main, log_history=resumed_history or [])
     state.global_step = resumed_history[-1]["step"] if resumed_history else 0
     callback.on_train_begin(None, state, TrainerControl())
@@ -108,11 +112,10 @@ def test_config_becomes_top_level_scalars_named_by_group_and_option():
 def test_finished_run_holds_config_group_and_status(tracked, tmp_path):
     with tracked():
         pass
-    config, rows = stored("first")
+    config, _ = stored("first")
     assert config["model"] == "tiny" and config["model/max_pixels"] == 16384
     assert config["_Group"] == "pages" and config["status"] == "finished"
     assert config["output_dir"] == str(tmp_path / "run")
-    assert values(rows, "status_finished") == [(0, 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -125,10 +128,30 @@ def test_run_that_ends_early_keeps_its_metrics_and_says_how_it_ended(tracked, er
         tracker.log({"train/loss": 1.5}, step=3)
         raise error
     config, rows = stored("first")
-    assert config["status"] == status and values(rows, "status_finished") == [(0, 0.0)]
+    assert config["status"] == status
     assert values(rows, "train/loss") == [(3, 1.5)]
     alert = SQLiteStorage.get_alerts("experiments")[-1]
     assert alert["title"] == f"first {status}" and type(error).__name__ in alert["text"]
+
+
+def test_a_refused_run_is_none_and_leaves_its_name(tracked):
+    from trackio.sqlite_storage import SQLiteStorage
+
+    with pytest.raises(ConfigError), tracked() as tracker:
+        tracker.log_before_training(METRICS["base"])
+        raise ConfigError("no such column")
+    assert SQLiteStorage.get_runs("experiments") == []
+    with tracked() as tracker:
+        assert tracker.place["name"] == "first"
+    assert SQLiteStorage.get_runs("experiments") == ["first"]
+
+
+def test_what_has_trained_when_it_is_refused_is_kept_as_failed(tracked):
+    with pytest.raises(ConfigError), tracked() as tracker:
+        callback_logs(tracker, [(5, {"loss": 2.0})])
+        raise ConfigError("no space on the disk")
+    config, rows = stored("first")
+    assert config["status"] == "failed" and values(rows, "training loss") == [(5, 2.0)]
 
 
 def test_config_is_on_disk_at_once_and_again_when_it_grows(tracked):
@@ -183,103 +206,145 @@ def test_a_card_s_template_without_the_lines_on_energy_is_refused():
 def test_equal_names_are_made_unique(tracked):
     names = []
     for _ in range(3):
-        with tracked("same name") as tracker:
-            names.append(tracker.name)
-    assert names == ["same-name", "same-name-2", "same-name-3"]
+        with tracked("4 4096 (mini_batch_size max_pixels)") as tracker:
+            names.append(tracker.place["name"])
+    first = "4 4096 (mini_batch_size max_pixels)"
+    assert names == [first, f"{first}-2", f"{first}-3"]
+    with tracked("a/b: c") as tracker:
+        assert tracker.place["name"] == "a-b- c"  # a folder of its media is called so
 
 
-def test_training_is_logged_by_global_step_and_evaluation_by_padded_dimension(tracked):
+def test_what_is_logged_in_training_is_a_few_charts_the_primary_metric_and_the_losses_first(tracked):
     with tracked() as tracker:
+        tracker.log_before_training(METRICS["base"])
         callback_logs(
             tracker,
             [
-                (5, {"loss": 2.0, "learning_rate": 1e-3, "grad_norm": 0.5, "epoch": 0.5}),
+                (5, {"loss": 2.0, "learning_rate": 1e-3, "grad_norm": 0.5, "epoch": 0.5, "mini_batch_size": 4}),
                 (5, {"eval_pages_cosine_ndcg@10": 0.4, "eval_pages-48d_cosine_ndcg@10": 0.3, "epoch": 0.5}),
-                (5, {"eval_pages_cosine_mrr@10": 0.2, "eval_pages-48d_cosine_mrr@10": 0.1, "eval_loss": 1.0}),
-                (10, {"loss": 1.0, "train_loss": 1.5, "train_runtime": 60.0}),
+                (5, {"eval_pages_cosine_mrr@10": 0.2, "eval_loss": 1.0, "eval_runtime": 3.0}),
+                (10, {"loss": 1.0, "train_loss": 1.5, "train_runtime": 60.0, "eval_image_to_text_loss": 0.7}),
             ],
         )
     _, rows = stored("first")
-    logged = {key for row in rows for key in row} - {"step", "timestamp", "status_finished"}
-    assert values(rows, "train/loss") == [(5, 2.0), (10, 1.0)]
-    assert values(rows, "eval/ndcg@10_dim0048") == [(5, 0.3)]
-    assert logged == {
-        *("train/loss", "train/learning_rate", "train/grad_norm", "train/epoch", "train/mean_loss", "train/runtime"),
-        *("eval/ndcg@10_dim0096", "eval/ndcg@10_dim0048", "eval/mrr@10_dim0096", "eval/loss"),
-    }
+    logged = {key for row in rows for key in row} - {"step", "timestamp"}
+    assert values(rows, "nDCG@10") == [(0, 0.1), (5, 0.4)]
+    assert values(rows, "training loss") == [(5, 2.0), (10, 1.0)]
+    first = [key for key in sorted(logged) if "/" not in key]  # as the dashboard orders them
+    assert first == ["nDCG@10", "training loss"]
+    behind = {key.removeprefix("training/") for key in logged - {*first} if not key.startswith("system/")}
+    losses = {"validation loss", "validation loss image_to_text"}
+    assert behind == {"learning rate", "gradient norm"} | losses
 
 
 def test_only_the_main_process_logs(tracked, monkeypatch, tmp_path):
     with tracked() as tracker:
         callback_logs(tracker, [(5, {"loss": 2.0})], main=False)
-    assert values(stored("first")[1], "train/loss") == []
+    assert values(stored("first")[1], "training loss") == []
     monkeypatch.setenv("RANK", "1")
     with tracked("second", dir=tmp_path / "other") as tracker:
         tracker.log({"train/loss": 1.0})
     assert not (tmp_path / "other").exists()
 
 
-def test_resumed_run_begins_with_what_was_logged_before_its_checkpoint(tracked):
-    history = [{"loss": 2.0, "step": 5}, {"eval_pages_cosine_ndcg@10": 0.4, "step": 5}]
+def go_on_with(tracker, folder):
+    (folder / "run").mkdir(exist_ok=True)
+    (folder / "run" / "run.json").write_text(json.dumps({"attempts": [], "tracked": tracker.place}))
+
+
+def test_a_run_that_goes_on_is_the_same_run_without_double_or_missing_steps(tracked, tmp_path):
+    from trackio.sqlite_storage import SQLiteStorage
+
+    logs = [(5, {"loss": 2.0}), (10, {"loss": 1.0}), (15, {"loss": 0.7})]
+    with pytest.raises(KeyboardInterrupt), tracked() as killed:
+        killed.log_before_training(METRICS["base"])
+        callback_logs(killed, [logs[0], logs[2]])  # of the second step nothing reached the disk
+        raise KeyboardInterrupt
+    go_on_with(killed, tmp_path)
+    history = [{"loss": 2.0, "step": 5}, {"loss": 1.0, "step": 10}]
     with tracked() as tracker:
-        callback_logs(tracker, [(10, {"loss": 1.0})], resumed_history=history)
+        tracker.log_before_training(METRICS["base"])
+        callback_logs(tracker, [(15, {"loss": 0.8}), (20, {"loss": 0.6})], resumed_history=history)
+        tracker.log_results(METRICS)
+    assert tracker.place == killed.place
+    assert SQLiteStorage.get_runs("experiments") == ["first"]
     config, rows = stored("first")
-    assert values(rows, "train/loss") == [(5, 2.0), (10, 1.0)]
-    assert values(rows, "eval/ndcg@10_dim0096") == [(5, 0.4)]
-    assert config["resumed_at_step"] == 5 and config["model"] == "tiny"
+    assert sorted(values(rows, "training loss")) == [(5, 2.0), (10, 1.0), (15, 0.8), (20, 0.6)]
+    assert values(rows, "nDCG@10") == [(0, 0.1), (20, 0.9)]
+    assert config["resumed_at_step"] == 10 and config["status"] == "finished" and config["model"] == "tiny"
 
 
-def test_final_metrics_are_one_point_each_and_the_curve_has_the_dimension_as_step(tracked):
+def test_a_run_that_goes_on_in_another_project_begins_there(tracked, tmp_path):
+    with tracked() as tracker:
+        pass
+    go_on_with(tracker, tmp_path)
+    with tracked(project="other") as again:
+        assert again.place["id"] != tracker.place["id"] and again.place["name"] == "first"
+
+
+def test_results_are_a_bar_a_dimension_the_full_one_first_and_a_table_of_the_rest(tracked):
     with tracked() as tracker:
         tracker.step = 96
-        tracker.log_evaluation({"dimensions": {"96": {"cosine_ndcg@10": 0.1}}}, "base")
-        tracker.log_evaluation(MEASURED, "final")
-    _, rows = stored("first")
-    assert values(rows, "final/ndcg@10_dim0096") == [(96, 0.9)]
-    assert values(rows, "final/ndcg@10_dim0048") == [(96, 0.7)]
-    assert values(rows, "final/int8_ndcg@10_dim0096") == [(96, 0.88)]
-    assert values(rows, "final/mrr@10_dim0048") == values(rows, "final/mrr@10_image_to_text") == []
-    assert values(rows, "final/ndcg@10_image_to_text") == [(96, 0.85)]
-    assert values(rows, "matryoshka/final_ndcg@10_by_dimension") == [(48, 0.7), (96, 0.9)]
-    assert values(rows, "matryoshka/base_ndcg@10_by_dimension") == [(96, 0.1)]
-    table = values(rows, "final_metrics")[0][1]["_value"]
-    assert table == [
-        {"dimension": 96, "precision": "float32", "ndcg@10": 0.9, "mrr@10": 0.8},
-        {"dimension": 96, "precision": "int8", "ndcg@10": 0.88},
-        {"dimension": 48, "precision": "float32", "ndcg@10": 0.7, "mrr@10": 0.6},
+        tracker.log_results(METRICS)
+    config, rows = stored("first")
+    charts = {key: row[key] for row in rows for key in row.keys() - {"step", "timestamp", "results"}}
+    assert {name: value for name, value in charts.items() if not name.startswith("system/")} == {
+        **{"nDCG@10": 0.9, "summary/nDCG@10": 0.9, "summary/nDCG@10 0048": 0.7, "summary/nDCG@10 image_to_text": 0.85},
+    }
+    assert {row["step"] for row in rows if len(row) > 2} == {96} and config["verdict"] == "better"
+    table = values(rows, "results")[0][1]["_value"]
+    assert {tuple(row) for row in table} == {("model", "dimension", "precision", "nDCG@10", "MRR@10")}
+    assert [[*row.values()] for row in table] == [
+        ["base", "96", "float32", "0.100", ""],
+        ["finetuned", "96", "float32", "0.900", "0.800"],
+        ["finetuned", "96", "int8", "0.880", ""],
+        ["finetuned", "48", "float32", "0.700", "0.600"],
+        ["chance", "", "", "0.020", ""],
     ]
+    assert config["chance nDCG@10"] == 0.02
+
+
+def test_the_last_step_of_the_curve_is_what_was_measured_there_not_the_checkpoint_that_is_kept(tracked):
+    with tracked() as tracker:
+        callback_logs(tracker, [(5, {"eval_pages_cosine_ndcg@10": 0.95}), (10, {"eval_pages_cosine_ndcg@10": 0.4})])
+        tracker.log_results(METRICS)
+    _, rows = stored("first")
+    assert values(rows, "nDCG@10") == [(5, 0.95), (10, 0.4)] and values(rows, "summary/nDCG@10") == [(10, 0.9)]
+
+
+def test_a_model_that_was_only_evaluated_is_called_model(tracked):
+    with tracked() as tracker:
+        tracker.log_results({"result": {"dimensions": {"96": {"cosine_ndcg@10": 0.1}}}})
+    _, rows = stored("first")
+    assert values(rows, "nDCG@10") == values(rows, "summary/nDCG@10") == [(0, 0.1)]
+    assert values(rows, "results")[0][1]["_value"][0]["model"] == "model"
 
 
 def test_a_rerankers_directions_take_the_place_of_dimensions(tracked):
     directions = {name: {"ndcg@10": value, "map": value / 2} for name, value in (("all", 0.6), ("image_to_text", 0.7))}
     with tracked() as tracker:
-        callback = tracker.callback("pages")
-        logs = {
-            "eval_pages_ndcg@10": 0.5,
-            "eval_pages-image_to_text_ndcg@10": 0.4,
-            "eval_pages-image_to_text_map": 0.3,
-        }
-        state = TrainerState(is_world_process_zero=True, global_step=5)
-        callback.on_log(None, state, TrainerControl(), logs=logs | {"eval_image_to_text_loss": 0.2})
-        tracker.log_evaluation({"directions": directions}, "final")
+        callback_logs(tracker, [(5, {"eval_pages_ndcg@10": 0.5, "eval_pages-image_to_text_ndcg@10": 0.4})])
+        tracker.log_results({"base": {}, "final": {"directions": directions}})
     _, rows = stored("first")
-    logged = {key: value for row in rows for key, value in row.items() if key.startswith(("eval/", "final/", "matr"))}
-    assert logged == {
-        **{"eval/ndcg@10": 0.5, "eval/ndcg@10_image_to_text": 0.4, "eval/image_to_text_loss": 0.2},
-        **{"final/ndcg@10_all": 0.6, "final/map_all": 0.3, "final/ndcg@10_image_to_text": 0.7},
-    }
-    assert [row["direction"] for row in values(rows, "final_metrics")[0][1]["_value"]] == ["all", "image_to_text"]
+    assert values(rows, "nDCG@10") == [(5, 0.5)]
+    assert values(rows, "summary/nDCG@10") == [(5, 0.6)]
+    assert values(rows, "summary/nDCG@10 image_to_text") == [(5, 0.7)]
+    assert [row["direction"] for row in values(rows, "results")[0][1]["_value"]] == ["all", "image_to_text"]
 
 
 def test_samples_are_a_table_of_small_thumbnails(tracked, tmp_path):
     page = PIL.Image.new("RGBA", (850, 1100))  # transparent: white, as the model sees it
     with tracked() as tracker:
+        images = [("a.png", page), ("b.png", page)]
+        texts = [("train.csv row 1", "one"), ("train.csv row 2", "two")]
         tracker.log_samples(
-            [("sales in May", page, [page, page], 2), ("a query", "a text page", ["one", "two"], None)]
+            [("sales in May", 2, ("b.png", page), images), ("a query", None, ("x", "a text page"), texts)]
         )
     first, second = values(stored("first")[1], "samples")[0][1]["_value"]
     assert first["query"] == "sales in May" and first["rank of the right page"] == 2 and len(first["top pages"]) == 2
     assert second["rank of the right page"] == "not found" and second["top pages"] == "one | two"
+    assert first["its name"] == "b.png" and first["their names"] == "a.png, b.png"
+    assert second["their names"] == "train.csv row 1, train.csv row 2"
     with PIL.Image.open(tmp_path / "trackio" / "media" / first["right page"]["file_path"]) as thumbnail:
         assert max(thumbnail.size) == 160 and thumbnail.convert("RGB").getextrema() == ((255, 255),) * 3
 
@@ -325,11 +390,12 @@ def test_no_wal_is_written_where_several_hosts_write(tracked, tmp_path, monkeypa
     assert is_said == (journal == "delete")
 
 
-def test_show_command_quotes_what_a_shell_would_split(tracked, tmp_path):
+def test_command_and_address_can_be_pasted_and_show_this_run_unsmoothed_to_this_machine_alone(tracked, tmp_path):
     with tracked(dir=tmp_path / "my runs", project="my-project") as tracker:
         pass
     assert tracker.show_command.startswith(f"TRACKIO_DIR='{tmp_path}/my runs' ")
-    assert tracker.show_command.endswith("trackio show --project my-project")
+    assert tracker.show_command.endswith("trackio show --host 127.0.0.1 --project my-project")
+    assert tracker.address == f"http://127.0.0.1:7860/?project=my-project&smoothing=0&run_ids={tracker.place['id']}"
 
 
 @pytest.mark.parametrize("broken", ["folder", "parent", "database"])
@@ -371,7 +437,7 @@ def test_energy_is_the_same_in_trackio_and_on_the_card(tracked, tmp_path, tiny_m
     assert energy["method"] in ("measured", "estimated") and energy["parts"]["ram"] == "estimated"
     json.dumps(energy)
     config, rows = stored("first")
-    assert values(rows, "energy/emissions_kg") == [(0, energy["emissions_kg"])]
+    assert values(rows, "system/CO2 (kg)") == [(0, energy["emissions_kg"])]
     assert config["energy/method"] == energy["method"] and tracker.energy() == energy
     for card in (tmp_path / "during" / "README.md", tmp_path / "after" / "README.md"):
         assert f"Carbon emissions were {energy['method']} using" in card.read_text()
@@ -384,7 +450,7 @@ def test_a_run_goes_on_where_codecarbon_cannot_start(tracked, monkeypatch, caplo
     with tracked(energy=True) as tracker:
         callback_logs(tracker, [(5, {"loss": 2.0})])
         assert tracker.energy() is None and tracker.write_energy_to_card(None) is None
-    assert values(stored("first")[1], "train/loss") == [(5, 2.0)]
+    assert values(stored("first")[1], "training loss") == [(5, 2.0)]
     assert "energy and CO2 are not measured" in caplog.text
 
 
@@ -428,9 +494,10 @@ def test_no_tracking_does_nothing(tmp_path):
     with no_tracking(CONFIG, tmp_path, name="run", choices={}) as tracker:
         tracker.log({"train/loss": 1.0})
         tracker.add_config({"a": 1})
-        tracker.log_evaluation(MEASURED, "final")
+        tracker.log_before_training(MEASURED)
+        tracker.log_results(METRICS)
         tracker.log_figure(tmp_path / "missing.png")
-        tracker.log_samples([("query", "page", [], None)])
+        tracker.log_samples([("query", None, ("a", "page"), [])])
         callback_logs(tracker, [(1, {"loss": 1.0})])
     assert tracker.energy() is None and tracker.write_energy_to_card(None) is None and tracker.show_command == ""
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ Positive = Annotated[int, Ge(1)]
 NotNegative = Annotated[int, Ge(0)]
 AboveZero = Annotated[float, Gt(0)]
 OnBadImage = Literal["error", "skip"]
+FileOrText = Literal["auto", "file", "text"]
 Precision = Literal["float32", "int8", "binary"]
 
 _SHARE = "Annotated[float, Ge(0)]"

@@ -31,8 +31,10 @@ _CARDS = {  # of the models that a file of ours makes
 }
 
 
-def check(config: dict[str, Any]) -> None:
+def check(config: dict[str, Any], job: str = "train") -> None:
     """Refuse a resolved config that can't work, before anything heavy is imported.
+
+    To "evaluate" asks for no loss, trainer or training rows that fit; to "train" does.
 
     Raises:
         ConfigError: At the first mistake; it says what to type instead.
@@ -41,13 +43,13 @@ def check(config: dict[str, Any]) -> None:
     for key, node in targets(config):
         _check_node(key, node)
     takes, loss = _read("loss", config["loss"]["_target_"]), f"loss._target_={config['loss']['_target_']}"
-    is_loss = takes.accepts_any or "model" in takes.parameters
+    is_loss = takes.accepts_any or "model" in takes.parameters or job == "evaluate"
     refuse(not is_loss, f"{loss} takes no model, so it is no loss; see conf/loss/library.yaml")
     _check_ranges(config)
     card = _CARDS.get(config["model"]["_target_"].rpartition(".")[0])
     if card and isinstance(config["model"].get("card"), dict):
         _check_node("model.card", {"_target_": card} | config["model"]["card"])
-    fits.check(config)
+    fits.check(config, job)
     _check_rest(config)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.config import tables
 from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import hint, select, show
 from experiments.config.model_files import check_parts, local_folder, untrusted, weights_here
@@ -24,6 +25,7 @@ LOSSES_WITH_LABELS = frozenset(
         *("MarginMSELoss", "DistillKLDivLoss", "MSELoss", "EmbedDistillLoss"),
     )
 )
+ROLES = ("query", "positive", "negatives", "file", "page_number", "corpus")  # of data.columns
 LOSS_COLUMNS: dict[str, tuple[int, int | None]] = {  # least and most columns, without labels, where not two or more
     "AnglELoss": (3, None),
     "TripletLoss": (3, 3),
@@ -46,8 +48,10 @@ _LOSSES_OF_LISTS = {  # the library's losses for rerankers that labelled pairs d
 _LOSSES_IN_BATCH = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss")  # for rerankers
 
 
-def check(config: dict[str, Any]) -> None:
+def check(config: dict[str, Any], job: str = "train") -> None:
     """Refuse values that don't fit one another, at the first misfit; the keys and types have been checked.
+
+    What a training alone needs isn't asked for where the job is to "evaluate".
 
     Raises:
         ConfigError: It says what to type instead.
@@ -56,12 +60,14 @@ def check(config: dict[str, Any]) -> None:
     if model is not None:
         _check_model(model)
     if data is not None:
-        _check_data(data)
+        _check_data(data, job)
     _check_dimensions(config)
-    _check_optimizer(select(config, "trainer.optim"))
+    is_training = job != "evaluate"
+    if is_training:
+        _check_optimizer(select(config, "trainer.optim"))
     if model is not None:
-        _check_kinds(config, _kind(model["_target_"]))
-    if loss is not None and data is not None:
+        _check_kinds(config, _kind(model["_target_"]), is_training)
+    if is_training and loss is not None and data is not None:
         if _are_labelled(data):
             _check_loss_of_pairs(_name(loss), int(data.get("num_negatives") or 0))
         else:
@@ -143,9 +149,11 @@ def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
         raise ConfigError(f"{key}={name}: {what} (a Hub name is OWNER/NAME)")
 
 
-def _check_data(data: dict[str, Any]) -> None:
+def _check_data(data: dict[str, Any], job: str) -> None:
+    no_rows = job != "evaluate" and data.get("evaluation_only")
+    refuse(no_rows, "data.evaluation_only=true leaves nothing to train on; type data.evaluation_only=false")
     if isinstance(columns := data.get("columns"), dict):
-        roles = ("image", "text") if _are_pairs(data) else ("query", "positive", "negatives", "file", "page_number")
+        roles = ("image", "text") if _are_pairs(data) else ROLES
         known = [f"data.columns.{role}" for role in roles]
         for name in columns:
             key = f"data.columns.{name}"
@@ -164,10 +172,13 @@ def _check_data(data: dict[str, Any]) -> None:
         is_known = name in ("vdr_multilingual_tiny", "llamaindex/vdr-multilingual-train")  # a copy may have others
         refuse(is_known, f"data.language={language}: {name} has {', '.join(VDR_LANGUAGES)}")
     if target == "experiments.data.sources.table.load":
-        for key in ("train", "eval"):
-            is_there = data.get(key) is None or Path(data[key]).expanduser().is_file()
-            refuse(not is_there, f"data.{key}={data.get(key)}: there is no such file")
+        refuse(job != "evaluate" and data.get("train") is None, "data.train is missing: type data.train=FILE")
+        either = "type data.eval=FILE, or data.train=FILE to take rows from its end"
+        refuse(data.get("train") is None and data.get("eval") is None, f"data.eval is missing: {either}")
+        tables.check(data)
     elif isinstance(path, str):
+        is_table = target.endswith("hub.load") and Path(path).suffix.lower() in tables.FORMATS and Path(path).is_file()
+        refuse(is_table, f"data.path={path} is a table; type data=table data.train={path}")
         _check_source("data.path", path)
 
 
@@ -196,12 +207,12 @@ def _check_dims(key: str, dims: list[int], own: int | None) -> None:
         refuse(dims.count(dim) > 1, f"{said} is there twice; type {key}={show([*dict.fromkeys(dims)])}")
 
 
-def _check_kinds(config: dict[str, Any], model: str | None) -> None:
+def _check_kinds(config: dict[str, Any], model: str | None, is_training: bool) -> None:
     """Refuse a loss, an evaluator, training arguments, dimensions or data made for another kind of model."""
     if model is None:
         return
     recipe = f"all that fits with experiment={_recipe(config['model'])}" if model == "reranker" else "another model"
-    for group in ("loss", "evaluator", "trainer"):
+    for group in ("loss", "evaluator", "trainer") if is_training else ("evaluator",):
         target = select(config, f"{group}._target_") or ""
         said = (
             f"{group}={target.rpartition('.')[2]} is for another kind of model ({_kind(target)}, the model is {model})"
@@ -210,13 +221,13 @@ def _check_kinds(config: dict[str, Any], model: str | None) -> None:
     number = select(config, "evaluator.num_candidates")
     said = f"evaluator.num_candidates={number}: a retriever finds 100; type evaluator.num_candidates=100"
     refuse(select(config, "evaluator.retriever") and number is not None and number > 100, said)
-    if model == "reranker":
+    if model == "reranker" and is_training:
         why, key = "a reranker makes scores, which have no dimensions", "matryoshka.truncate_dim"
         with_dimensions = str(select(config, "matryoshka._target_")).endswith(".matryoshka")
         refuse(with_dimensions, f"matryoshka: {why}; type matryoshka=none")
         refuse(select(config, key) is not None, f"{key}: {why}; type {key}=null")
     if str(select(config, "data._target_")).startswith("experiments.data."):
-        _check_pairs(config, model)
+        _check_pairs(config, model, is_training)
 
 
 def _recipe(reranker: dict[str, Any]) -> str:
@@ -248,8 +259,10 @@ def _are_labelled(data: dict[str, Any]) -> bool:
     return _are_pairs(data) and data.get("labelled", True)
 
 
-def _check_pairs(config: dict[str, Any], model: str) -> None:
+def _check_pairs(config: dict[str, Any], model: str, is_training: bool) -> None:
     """Refuse captioned images, or other data of ours, that don't fit the kind of model, and a loss that doesn't."""
+    if not is_training:  # labels and losses are for that; a direction is evaluated by any model
+        return
     data, loss = config["data"], _name(config.get("loss", {}))
     source = f"data={data['_target_'].split('.')[-2]}"
     if model == "reranker":

@@ -9,6 +9,31 @@ from typing import Any, NoReturn
 
 from experiments.config.errors import ConfigError
 
+_OFTEN_CALLED = {  # keys and groups, and what they are called elsewhere, where no letters lead from one to the other
+    "model": "model_name model_name_or_path model_path model_id base_model checkpoint",
+    "data": "dataset datasets dataset_name dataset_path data_path data_dir",
+    "experiment": "recipe",
+    "data.train": "train_file train_path train_data train_dataset",
+    "data.eval": "eval_file eval_path eval_data eval_dataset validation_file test_file",
+    "data.num_train_rows": "max_samples num_samples max_train_samples",
+    "hydra.run.dir": "output_dir output out_dir out save_dir save_path",
+    "loss.mini_batch_size": "micro_batch_size",
+    "matryoshka.matryoshka_dims": "dims dimensions truncate_dims",
+    "model.dtype": "precision torch_dtype",
+    "seed": "random_seed",
+    "trainer.per_device_train_batch_size": "batch_size train_batch_size bs",
+    "trainer.num_train_epochs": "epochs epoch num_epochs n_epochs",
+    "trainer.max_steps": "steps num_steps max_train_steps",
+    "trainer.learning_rate": "lr",
+    "trainer.lr_scheduler_type": "scheduler lr_scheduler",
+    "trainer.warmup_steps": "warmup warmup_ratio",
+    "trainer.weight_decay": "wd",
+    "trainer.optim": "optimizer",
+    "trainer.gradient_accumulation_steps": "grad_accum gradient_accumulation accumulation_steps",
+    "trainer.dataloader_num_workers": "workers num_workers",
+}
+ELSEWHERE = {word: key for key, words in _OFTEN_CALLED.items() for word in words.split()}
+
 
 def nearest(name: str, candidates: Iterable[str]) -> list[str]:
     """Return up to three candidates that someone who typed `name` may have meant, the likeliest first.
@@ -17,6 +42,9 @@ def nearest(name: str, candidates: Iterable[str]) -> list[str]:
     `trainer.lr` `trainer.learning_rate`. Then its group.
     """
     parent, _, typed = name.rpartition(".")
+    meant, candidates = ELSEWHERE.get(typed, ""), [*candidates]
+    if parent in ("", meant.rpartition(".")[0]) and (known := {meant, f"+{meant}"} & {*candidates}):
+        return [*known]
     found = []
     for key in dict.fromkeys(candidates):
         group, _, last = key.removeprefix("+").rpartition(".")

@@ -68,7 +68,7 @@ _KEYS: dict[Role, tuple[str, ...]] = {
     ),
     Role.SAME_COST: (
         *_in("model", "_target_ name transformer_task embedding_dim"),
-        *_in("data", "_target_ path name train"),
+        *_in("data", "_target_ path name train corpus"),
     ),
     Role.METRICS: _in("evaluator", "_target_ num_candidates retriever"),
 }

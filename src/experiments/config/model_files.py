@@ -19,6 +19,7 @@ from experiments.config.hints import hint, select, show
 from experiments.config.signatures import signature
 
 PACKAGE = "package:"
+_SAVED_CONFIG = "config_sentence_transformers.json"
 _MADE_WHEN_LOADED = {"auto_model", "model", "linear", "lm_head", "score", "classifier", "pooler"}  # or tied
 
 
@@ -66,6 +67,29 @@ def adapter_base(folder: Path) -> str | None:
         return json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
     except (OSError, ValueError, KeyError):
         return None
+
+
+def trained_dims(name: str, revision: str | None = None) -> list[int]:
+    """Return the dimensions that a saved model was trained for, the largest first; none where its files don't tell.
+
+    They are those of a MatryoshkaLoss, which the library writes on a model's card, and the one that is saved with it.
+
+    Args:
+        name: A folder, `package:PACKAGE/FOLDER`, or a name on the Hub, whose files are in the cache once it is loaded.
+        revision: On the Hub.
+    """
+    import huggingface_hub
+
+    folder, found = local_folder(name), set()
+    for file, pattern in (
+        ("README.md", r'"matryoshka_dims": \[([\d\s,]*)\]'),
+        (_SAVED_CONFIG, r'"truncate_dim": (\d+)'),
+    ):
+        path = folder / file if folder else huggingface_hub.try_to_load_from_cache(name, file, revision=revision)
+        if isinstance(path, str | Path) and Path(path).is_file():
+            text = Path(path).read_text(encoding="utf-8", errors="replace")
+            found |= {int(dim) for dims in re.findall(pattern, text) for dim in re.findall(r"\d+", dims)}
+    return sorted(found, reverse=True)
 
 
 def check_parts(model: dict[str, Any], weights_of: Callable[[str, str | None], Iterable[str] | None]) -> None:

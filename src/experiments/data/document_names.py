@@ -34,6 +34,7 @@ class Stored(NamedTuple):
     files: Sequence[str] = ()  # columns of texts that name files
     file: str | None = None  # column with the document that a positive is a page of
     page_number: str | None = None  # column with the number of that page
+    shown_from: Path | None = None  # the folder that names of files are shown from; None: `folder`
 
 
 class DocumentNames(Mapping[str, DocumentName]):
@@ -143,13 +144,16 @@ def _name(
     if file is not None:
         name = label = str(file)
     elif path and (columns[column] in stored.files or os.path.isabs(path)):
-        name = label = _shown(path, stored.folder)
+        name = label = _shown(path, stored)
     else:  # a path beside the content is only what the file was called
         name, label = path or stored.where, f"{label} ({path})" if path else label
     return DocumentName(name, number, page, label if page is None else f"{label} page {page}", num_cells)
 
 
-def _shown(path: str, folder: Path) -> str:
-    """Return a path from the folder if it is in there, or else as it stands."""
-    base = f"{os.path.abspath(folder)}{os.sep}"
-    return path.removeprefix(base) if os.path.isabs(path) else path
+def _shown(path: str, stored: Stored) -> str:
+    """Return a path from where it is shown from, a URL as it stands, and what is elsewhere in full."""
+    if "://" in path:
+        return path
+    shown_from = os.path.abspath(stored.shown_from or stored.folder)
+    whole = os.path.normpath(os.path.join(os.path.abspath(stored.folder), path))
+    return os.path.relpath(whole, shown_from) if Path(whole).is_relative_to(shown_from) else whole

@@ -10,16 +10,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
-from datasets import Dataset, Image, Value, concatenate_datasets
+from datasets import Dataset, Image, Value
 from datasets.exceptions import DatasetGenerationError
 
-from experiments.config.bounds import OnBadImage
-from experiments.config.errors import ConfigError
-from experiments.data.document_names import DocumentNames, Stored
-from experiments.data.encoded_pages import EMPTY, Defect, HashedRows, content_hashes, content_id, read
-from experiments.data.media import Origin, kind_of, readable, with_files
+from experiments.config.bounds import FileOrText, OnBadImage
+from experiments.config.errors import ConfigError, refuse
+from experiments.data.corpus import Archive, Corpus, make_corpus, make_queries
+from experiments.data.document_names import Stored
+from experiments.data.encoded_pages import EMPTY, Defect, HashedRows, content_hashes, read
+from experiments.data.file_columns import Asked, Origin, with_files
+from experiments.data.media import kind_of, readable
 from experiments.data.options import ColumnOptions
-from experiments.data.types import ONE_DIRECTION, Data, Direction
+from experiments.data.types import ONE_DIRECTION, Data, Direction, FromCorpus
 
 logger = logging.getLogger(__name__)
 
@@ -27,15 +29,17 @@ DEFAULT_EVAL_ROWS = 100  # taken from the end of the training rows where there i
 
 
 def first_rows(
-    train: Dataset, eval: Dataset | None, num_train_rows: int | None, num_eval_rows: int | None
-) -> tuple[Dataset, Dataset]:
+    train: Dataset | None, eval: Dataset | None, num_train_rows: int | None, num_eval_rows: int | None
+) -> tuple[Dataset | None, Dataset]:
     """Limit both parts to their first rows; without an evaluation part take it from the end of the training rows.
 
     Raises:
         ConfigError: There are too few rows to take an evaluation from.
     """
-    _require_rows(train, "training")
+    if train is not None:
+        _require_rows(train, "training")
     if eval is None:
+        assert train is not None
         num_eval_rows = num_eval_rows or DEFAULT_EVAL_ROWS
         start = len(train) - num_eval_rows
         if start < 1:
@@ -47,7 +51,7 @@ def first_rows(
         eval, train = train.select(range(start, len(train))), train.select(range(start))
     if num_eval_rows is not None:
         eval = eval.select(range(min(num_eval_rows, len(eval))))
-    if num_train_rows is not None:
+    if train is not None and num_train_rows is not None:
         train = train.select(range(min(num_train_rows, len(train))))
     return train, eval
 
@@ -61,34 +65,50 @@ def loading_error(error: Exception) -> str:
 
 
 def build_stored(
-    train: Dataset,
+    train: Dataset | None,
     eval: Dataset | None,
     origins: Sequence[Origin],
     num_train_rows: int | None = None,
     num_eval_rows: int | None = None,
+    kind: FileOrText = "auto",
+    query_kind: FileOrText = "auto",
+    corpus: Dataset | None = None,
     **options: Unpack[ColumnOptions],
 ) -> Data:
     """Make a `Data` out of rows as they are stored, where a column of texts may name files; see `RowOptions`.
 
-    Without evaluation rows they are taken from the end of the training rows. The origins are of both.
+    Without evaluation rows they are taken from the end of the training rows; for an evaluation alone there need be
+    none of these. The corpus holds documents that are searched besides those of the evaluation rows. The origins are
+    of the three.
 
     Raises:
         ConfigError: A file is missing, there are too few rows, or `build` can't use them.
     """
     train_rows, eval_rows = first_rows(train, eval, num_train_rows, num_eval_rows)
-    columns, first_eval_row = options["columns"], 0 if eval is not None else len(train) - len(eval_rows)
+    columns, first_eval_row = options["columns"], 0
+    if eval is None and train is not None:
+        first_eval_row = len(train) - len(eval_rows)
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
     told = {role: columns[role] for role in ("file", "page_number") if columns.get(role)}
     _require_columns(eval_rows, [*told.values()], "evaluation")
-    train_rows, _ = with_files(train_rows, names, origins[0])
-    read_rows, files = with_files(eval_rows, names, origins[1], first_eval_row)
+    asked = dict.fromkeys(names, Asked(kind, "data.kind")) | {names[0]: Asked(query_kind, "data.query_kind")}
+    if train_rows is not None and not options.get("evaluation_only"):
+        train_rows, _ = with_files(train_rows, asked, origins[0])
+    read_rows, files = with_files(eval_rows, asked, origins[1], first_eval_row)
     numbers = first_eval_row + np.arange(len(eval_rows))
     stored = Stored(eval_rows, origins[1].name, origins[1].folder, numbers, files, **told)
-    return build(train_rows, read_rows, stored=stored, **options)
+    archive = None
+    if corpus is not None:
+        column = columns.get("corpus") or columns["positive"]
+        rows, files = with_files(corpus, {column: asked[columns["positive"]]}, origins[2])
+        there = {role: name for role, name in told.items() if name in corpus.column_names}
+        of_corpus = Stored(corpus, origins[2].name, origins[2].folder, None, files, **there)
+        archive = Archive(read(with_columns(rows, [column], "corpus")), of_corpus._replace(shown_from=stored.folder))
+    return build(train_rows, read_rows, stored=stored, archive=archive, **options)
 
 
 def build(
-    train: Dataset,
+    train: Dataset | None,
     eval: Dataset,
     *,
     columns: Mapping[str, Any],
@@ -99,11 +119,13 @@ def build(
     deduplicate: bool = True,
     on_bad_image: OnBadImage = "error",
     stored: Stored | None = None,
+    archive: Archive | None = None,
+    evaluation_only: bool = False,
 ) -> Data:
     """Make training rows and a retrieval evaluation out of two sets of rows; see `ColumnOptions` and `assemble`.
 
-    Of the negatives the training rows need the first `num_negatives`; the evaluation rows need, and bring into the
-    corpus, the first `num_corpus_negatives` (None: all that are named).
+    Of the negatives the training rows, if there are any, need the first `num_negatives`; the evaluation rows need, and
+    bring into the corpus, the first `num_corpus_negatives` (None: all that are named).
 
     Raises:
         ConfigError: A column is missing or of the wrong kind, a page cannot be read, or no row is left.
@@ -118,24 +140,33 @@ def build(
             )
     names = [columns["query"], columns["positive"], *negatives]
     require_one_role(names)
-    train = with_columns(train, names[: 2 + num_negatives], "training")
+    if evaluation_only:
+        train = None
+    rows = None if train is None else read(with_columns(train, names[: 2 + num_negatives], "training"))
     end = None if num_corpus_negatives is None else 2 + num_corpus_negatives
     eval = with_columns(eval, names[:end], "evaluation")
     _, positive, *others = eval.column_names
     for column in others:
         if (kind := kind_of(eval.features[positive])) != (other := kind_of(eval.features[column])):
             raise ConfigError(f"of columns {positive!r} and {column!r} one holds {other}, the other {kind}")
-    return assemble(read(train), read(eval), name, names[: 2 + num_eval_negatives], deduplicate, on_bad_image, stored)
+    if archive is not None:
+        kind, (other,) = kind_of(eval.features[positive]), map(kind_of, archive.rows.features.values())
+        said = f"data.corpus holds {other}, the evaluation's column {positive!r} {kind}; give both the same"
+        refuse(kind != other, said)
+    kept = names[: 2 + num_eval_negatives]
+    return assemble(rows, read(eval), name, kept, deduplicate, on_bad_image, stored, archive)
 
 
 def assemble(
-    train: HashedRows,
+    train: HashedRows | None,
     eval: HashedRows,
     name: str,
     eval_kept: Sequence[str],
     deduplicate: bool = True,
     on_bad_image: OnBadImage = "error",
     stored: Stored | None = None,
+    archive: Archive | None = None,
+    evaluation_only: bool = False,
 ) -> Data:
     """Make training rows and an evaluation out of rows that are read: query, positive and negatives.
 
@@ -143,13 +174,16 @@ def assemble(
     content and its order that of the ids, so that neither tells what is relevant. Pages are neither decoded nor
     copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once. Of the
     evaluation rows the columns `eval_kept` are for the evaluation loss; documents and queries are named by the rows as
-    they are `stored`, or by their number in the data set.
+    they are `stored`, or by their number in the data set. For an evaluation alone there need be no training rows.
+    Documents of the archive may be in training rows, but for those that evaluation rows hold.
 
     Raises:
         ConfigError: A page cannot be read, or no row is left.
     """
-    train_rows = _readable_rows(train, train.defects, "training", on_bad_image)
-    train_hashes, eval_hashes = content_hashes(train), content_hashes(eval)
+    if evaluation_only:
+        train = None
+    train_rows = [] if train is None else _readable_rows(train, train.defects, "training", on_bad_image)
+    eval_hashes = content_hashes(eval)
     # A page may have fewer negatives than there are columns; only what the loss reads must be there.
     spare = {(d.row, d.column) for d in eval.defects if d.reason == EMPTY and d.column not in eval_kept}
     defects = [d for d in eval.defects if (d.row, d.column) not in spare]
@@ -157,25 +191,39 @@ def assemble(
     is_there = np.ones(eval_hashes.shape, dtype=bool)
     for row, column in spare:
         is_there[row, eval.column_names.index(column)] = False
-    if deduplicate:
-        train_rows = _drop_leaks(train_rows, train_hashes, eval_hashes[eval_rows][is_there[eval_rows]])
+    if deduplicate and train is not None:
+        train_rows = _drop_leaks(train_rows, content_hashes(train), eval_hashes[eval_rows][is_there[eval_rows]])
+    train_hashes = [] if train is None else [content_hashes(train)[train_rows]]
 
     stored = stored or Stored(eval, name)
-    corpus, ids, names = _corpus(eval, eval_rows, eval_hashes[:, 1:], is_there[:, 1:], deduplicate, stored)
-    queries, query_ids, query_names = _queries(eval, eval_rows, eval_hashes[:, 0], deduplicate, stored)
+    further = [] if archive is None else _readable_rows(archive.rows, archive.rows.defects, "corpus", on_bad_image)
+    documents = eval_hashes[:, 1:], is_there[:, 1:]
+    corpus = make_corpus(eval, eval_rows, *documents, deduplicate, stored, archive, further)
+    queries, query_ids, query_names = make_queries(eval, eval_rows, eval_hashes[:, 0], deduplicate, stored)
     relevant_docs: dict[str, set[str]] = {}
     for row in eval_rows:
-        relevant_docs.setdefault(query_ids[row], set()).add(ids[row])
-    relevance = (list(corpus["corpus_id"]), [(query, sorted(found)) for query, found in relevant_docs.items()])
+        relevant_docs.setdefault(query_ids[row], set()).add(corpus.positives[row])
+    answers = [(query, sorted(found)) for query, found in relevant_docs.items()]
+    relevance = (list(corpus.documents["corpus_id"]), answers)
     return Data(
         name,
-        _select(train, train_rows),
+        None if train is None else _select(train, train_rows),
         _select(eval.select_columns([*eval_kept]), eval_rows),
-        {ONE_DIRECTION: Direction(queries, corpus, relevant_docs, names=names, query_names=query_names)},
-        _fingerprint([train_hashes[train_rows], eval_hashes[eval_rows]], relevance),
-        _fingerprint([train_hashes[train_rows]], None),
+        {ONE_DIRECTION: Direction(queries, corpus.documents, relevant_docs, None, corpus.names, query_names)},
+        _fingerprint([*train_hashes, eval_hashes[eval_rows]], relevance),
+        _fingerprint(train_hashes, None) if train_hashes else None,
         _fingerprint([eval_hashes[eval_rows, :1]], relevance),
+        None if archive is None else _from_corpus(corpus, train_hashes[0][:, 1:] if train_hashes else None),
     )
+
+
+def _from_corpus(corpus: Corpus, trained: np.ndarray | None) -> FromCorpus:
+    """Count, and log, the documents that come from the archive."""
+    in_training = None if trained is None else int(np.isin(corpus.from_archive, trained).sum())
+    found = FromCorpus(len(corpus.from_archive), in_training)
+    said = f"corpus: {len(corpus.documents):,} documents, {found.num_documents:,} of them from data.corpus alone"
+    logger.info("%s%s", said, "" if in_training is None else f"; {in_training:,} of these are in training rows")
+    return found
 
 
 def require_one_role(names: Sequence[str]) -> None:
@@ -253,72 +301,6 @@ def _drop_leaks(rows: Sequence[int], hashes: np.ndarray, in_evaluation: np.ndarr
             "or data.deduplicate=false to train on them all the same"
         )
     return clean
-
-
-def _corpus(
-    eval: Dataset, rows: Sequence[int], hashes: np.ndarray, is_there: np.ndarray, deduplicate: bool, stored: Stored
-) -> tuple[HashedRows, list[str], DocumentNames]:
-    """Return the documents of these rows (corpus_id and document, in the order of the ids), each row's, and names."""
-    names = eval.column_names[1:]
-    feature = eval.features[names[0]]
-    parts = [eval.select_columns([column]) for column in names]
-    parts = [part.rename_columns(dict.fromkeys(part.column_names, "document")) for part in parts]
-    parts = [part if part.features["document"] == feature else part.cast_column("document", feature) for part in parts]
-    documents = concatenate_datasets(parts)
-    # Position of a document: column by column, each with all rows.
-    positions = [k * len(eval) + row for k in range(len(names)) for row in rows if is_there[row, k]]
-    contents = hashes.T.ravel()
-    ids = [content_id(content) for content in contents.tolist()]
-    num_cells = _num_equal(contents, positions)
-    if deduplicate:
-        positions = list({ids[position]: position for position in reversed(positions)}.values())
-    else:
-        ids = _number_repeats(ids, positions)
-    positions.sort(key=lambda position: ids[position])
-    columns, rows_ = np.divmod(positions, len(eval))
-    places = np.column_stack([np.zeros_like(rows_), rows_, columns])
-    found = DocumentNames([ids[position] for position in positions], places, num_cells[positions], [(stored, names)])
-    documents = documents.add_column("corpus_id", ids).select_columns(["corpus_id", "document"])
-    return HashedRows(readable(documents.select(positions)), {"document": contents[positions]}), ids, found
-
-
-def _num_equal(contents: np.ndarray, positions: Sequence[int]) -> np.ndarray:
-    """Return for each content how many of those at the positions equal it, shape (num_contents,)."""
-    _, place, counts = np.unique(contents[positions], return_inverse=True, return_counts=True)
-    found = np.zeros(len(contents), dtype=np.int64)
-    found[positions] = counts[place]
-    return found
-
-
-def _number_repeats(ids: Sequence[str], positions: Sequence[int]) -> list[str]:
-    """Add -1, -2, ... to the repeats of an id, in an order that does not favour positives (they come first)."""
-    numbered, seen = list(ids), Counter[str]()
-    for position in np.random.default_rng(0).permutation(positions).tolist():
-        if number := seen[ids[position]]:
-            numbered[position] = f"{ids[position]}-{number}"
-        seen[ids[position]] += 1
-    return numbered
-
-
-def _queries(
-    eval: Dataset, rows: Sequence[int], hashes: np.ndarray, deduplicate: bool, stored: Stored
-) -> tuple[HashedRows, dict[int, str], DocumentNames]:
-    """Return the queries (columns query_id and query, in row order), each row's query id, and their names."""
-    query_of = hashes.tolist() if deduplicate else range(len(eval))
-    first: dict[int, int] = {}  # query -> row
-    for row in rows:
-        first.setdefault(query_of[row], row)
-    names = {query: f"q{number:04d}" for number, query in enumerate(first)}
-    ids = {row: names[query_of[row]] for row in rows}
-    chosen = list(first.values())
-    queries = eval.select_columns([eval.column_names[0]]).rename_columns({eval.column_names[0]: "query"})
-    queries = queries.add_column("query_id", [ids.get(row, "") for row in range(len(eval))])
-    queries = queries.select_columns(["query_id", "query"]).select(chosen)
-    places = np.column_stack([np.zeros_like(chosen), chosen, np.zeros_like(chosen)])
-    without_page = stored._replace(file=None, page_number=None)  # which are of the documents
-    sources = [(without_page, eval.column_names[:1])]
-    found = DocumentNames([ids[row] for row in chosen], places, _num_equal(hashes, rows)[chosen], sources)
-    return HashedRows(readable(queries), {"query": hashes[chosen]}), ids, found
 
 
 def _select(rows: HashedRows, chosen: Sequence[int]) -> HashedRows:

@@ -1,117 +1,21 @@
-"""What an input may be besides a text or an encoded image: files, URLs, arrays, sounds, videos, several at once.
-
-The library decides by form what it reads: a text that names a media file that exists is that file, one that names none
-is read as a text. Here such a name is refused instead.
-"""
+"""What an input may be besides a text or an encoded image: arrays, sounds, videos, several at once."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from http.client import HTTPException
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.request import Request, urlopen
+from typing import Any
 
 import numpy as np
-from datasets import Audio, Dataset, Image, LargeList, List, Sequence, Value, Video, config
+from datasets import Audio, Dataset, Image, LargeList, List, Sequence, Value, Video
 from datasets.features.features import _ArrayXD
 
 from experiments.config.errors import ConfigError
-from experiments.runs.files import replacing
 
 IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 AUDIO = (".wav", ".mp3", ".flac", ".ogg", ".aac")
 VIDEO = (".mp4", ".avi", ".mov", ".wmv", ".flv", ".mkv")
-EXTENSIONS = {"image": IMAGES, "audio": AUDIO, "video": VIDEO}
 MODALITIES = {"text", "image", "audio", "video"}
-
-
-def is_url(text: str) -> bool:
-    """Return whether a text is the URL of something to read."""
-    return re.fullmatch(r"https?://\S+", text) is not None
-
-
-def file_kind(text: str, folder: Path) -> str | None:
-    """Return image, audio or video if a text names such a file, there or not; None for other texts."""
-    name = text.partition("?")[0].lower() if is_url(text) else text.lower()
-    kind = next((kind for kind, extensions in EXTENSIONS.items() if name.endswith(extensions)), None)
-    # A sentence may end in the name of a file; only a file that is there has blanks in its name.
-    return kind if kind and (not re.search(r"\s", text) or (folder / text).is_file()) else None
-
-
-class Origin(NamedTuple):
-    """Where rows come from: the folder that names of files in them start from, and what the rows are."""
-
-    folder: Path
-    where: str  # in messages
-    name: str  # in the names of documents
-
-
-def with_files(dataset: Dataset, names: list[str], origin: Origin, first_row: int = 0) -> tuple[Dataset, list[str]]:
-    """Turn columns of file names into images that are read from their files, or into full paths of other media.
-
-    Returned are the rows, and which columns these are.
-
-    Images given by URLs are downloaded, once; other media by URLs are left to the library, and columns that are
-    missing to `from_rows.build`. The first row is number `first_row` in its origin.
-
-    Raises:
-        ConfigError: A file is missing, or only some of a column's values name files of one kind.
-    """
-    folder, where, _ = origin
-    of_files = []
-    for column in [name for name in names if name in dataset.column_names]:
-        if not isinstance(feature := dataset.features[column], Value) or "string" not in feature.dtype:
-            continue
-        values = dataset[column][:]
-        kinds = [None if value is None else file_kind(value, folder) for value in values]
-        kind = next(filter(None, kinds), None)
-        if kind is None:
-            continue
-        of_files.append(column)
-        what = "page" if kind == "image" else kind
-        files: list[str | None] = []
-        for row, (value, found) in enumerate(zip(values, kinds, strict=True), start=first_row):
-            if value is not None and found != kind:
-                raise ConfigError(
-                    f"{where}, row {row} (from 0) of column {column}: {value!r} is no {kind} file, while other rows "
-                    f"have one; a column holds files or texts, a {what}'s name ends in {', '.join(EXTENSIONS[kind])}"
-                )
-            file = value if value is None or is_url(value) else str((folder / value).absolute())
-            if file is not None and not is_url(file) and not Path(file).is_file():
-                raise ConfigError(f"{where}, row {row} (from 0) of column {column}: no {what} file {file}")
-            files.append(file)
-        if kind == "image":
-            files = _downloaded(files, f"{where}, column {column}")
-            pages = [None if file is None else {"bytes": None, "path": file} for file in files]
-            dataset = dataset.remove_columns(column).add_column(column, pages, feature=Image())
-        elif files != values:
-            dataset = dataset.remove_columns(column).add_column(column, files, feature=Value("string"))
-    return dataset, of_files
-
-
-def _downloaded(files: list[str | None], where: str) -> list[str | None]:
-    """Return the files with URLs replaced by local copies, kept in the cache of the datasets library."""
-    urls = [*dict.fromkeys(file for file in files if file is not None and is_url(file))]
-    with ThreadPoolExecutor(8) as pool:
-        copies = dict(zip(urls, pool.map(partial(_download, where=where), urls), strict=True))
-    return [file if file is None else copies.get(file, file) for file in files]
-
-
-def _download(url: str, where: str) -> str:
-    file = Path(config.HF_DATASETS_CACHE) / "pages" / hashlib.sha256(url.encode()).hexdigest()
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with urlopen(Request(url, headers={"User-Agent": "experiments"}), timeout=60) as answer:
-                with replacing(file) as unfinished:
-                    unfinished.write_bytes(answer.read())
-        except (OSError, ValueError, HTTPException) as error:
-            raise ConfigError(f"{where}: could not download {url} ({error})") from error
-    return str(file)
 
 
 def kind_of(feature: Any) -> str | None:

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-TABLES = (".parquet", ".arrow", ".csv", ".jsonl", ".ndjson", ".json")
+from experiments.config.tables import FORMATS, delimiter_of
+
+TABLES = (*FORMATS, ".arrow")
 LONGEST_PATH = 4096
 
 
@@ -21,7 +23,7 @@ def named_files(table: Path, folder: Path) -> list[str]:
     """
     import pyarrow as pa
 
-    read: dict[str, Callable[[Path], Any]] = {".parquet": _parquet, ".arrow": _arrow, ".csv": _csv}
+    read: dict[str, Callable[[Path], Any]] = {".parquet": _parquet, ".arrow": _arrow, ".csv": _csv, ".tsv": _csv}
     try:
         content = read.get(table.suffix.lower(), _json)(table)
         texts = {*(_of_values(content) if isinstance(content, list | dict) else _of_table(content))}
@@ -48,7 +50,8 @@ def _arrow(file: Path) -> Any:
 def _csv(file: Path) -> Any:
     from pyarrow import csv
 
-    return csv.read_csv(file, parse_options=csv.ParseOptions(newlines_in_values=True))
+    options = csv.ParseOptions(delimiter=delimiter_of(file), newlines_in_values=True)
+    return csv.read_csv(file, parse_options=options)
 
 
 def _json(file: Path) -> Any:

@@ -19,7 +19,7 @@ from experiments.data.types import Data
 
 
 def build(
-    train: Dataset,
+    train: Dataset | None,
     eval: Dataset,
     image: str,
     text: str,
@@ -36,7 +36,7 @@ def build(
     Images stay encoded: none is decoded here. A row is no negative of another if the two share an image or a caption.
 
     Args:
-        train: Training rows.
+        train: Training rows; None: it is for an evaluation alone.
         eval: Evaluation rows; no image or caption of theirs stays in training.
         image: Column of the images.
         text: Column of the captions.
@@ -52,21 +52,24 @@ def build(
     """
     columns = [image, text]
     from_rows.require_one_role(columns)
-    train = from_rows.with_columns(train, columns, "training")
-    eval = from_rows.with_columns(eval, columns, "evaluation")
-    all_train, all_eval = read(train), read(eval)
+    if options.get("evaluation_only"):
+        train = None
+    all_train = None if train is None else read(from_rows.with_columns(train, columns, "training"))
+    all_eval = read(from_rows.with_columns(eval, columns, "evaluation"))
     found = {}
     for direction, names in {"image_to_text": [image, text], "text_to_image": [text, image]}.items():
-        in_order = all_train.select_columns(names), all_eval.select_columns(names)
+        in_order = None if all_train is None else all_train.select_columns(names), all_eval.select_columns(names)
         found[direction] = from_rows.assemble(*in_order, name, names, stored=stored, **options)
     make = label if labelled else add_negatives
     train_pairs, eval_pairs = (
         {way: make(getattr(data, part), num_negatives, f"{seed}/{part}/{way}") for way, data in found.items()}
+        if all_train is not None
+        else None
         for part in ("train", "eval")
     )
     directions = {direction: data.direction for direction, data in found.items()}
     fingerprint = _digest(labelled, num_negatives, seed, *(data.fingerprint for data in found.values()))
-    train_fingerprint = _digest(*(data.train_fingerprint for data in found.values()))
+    train_fingerprint = _digest(*(data.train_fingerprint for data in found.values())) if all_train else None
     evaluation_fingerprint = _digest(*(data.evaluation_fingerprint for data in found.values()))
     return Data(name, train_pairs, eval_pairs, directions, fingerprint, train_fingerprint, evaluation_fingerprint)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from datasets import Dataset
 
@@ -31,6 +31,13 @@ class Direction:
         return name.label if name else id_
 
 
+class FromCorpus(NamedTuple):
+    """What `data.corpus` brings to the documents that are searched; none of it is relevant."""
+
+    num_documents: int  # that no evaluation row holds
+    num_in_training: int | None  # of these, in training rows too; None: for an evaluation alone
+
+
 @dataclass(frozen=True)
 class Data:
     """Training rows and a retrieval evaluation that share no item.
@@ -42,17 +49,20 @@ class Data:
     name: str  # of the evaluation, in metrics and reports
     # Columns in the loss's order: anchor, positive, negatives; or, labelled, query, document and label (1: they match,
     # 0: they don't). By direction, but for one that is alone.
-    train: Dataset | dict[str, Dataset]
-    eval: Dataset | dict[str, Dataset]  # the same, for the evaluation loss
+    train: Dataset | dict[str, Dataset] | None  # None: read for an evaluation alone
+    eval: Dataset | dict[str, Dataset] | None  # the same, for the evaluation loss
     directions: dict[str, Direction]  # what is evaluated
     fingerprint: str  # a hash of all of the above
-    train_fingerprint: str  # of the training rows alone
+    train_fingerprint: str | None  # of the training rows alone
     evaluation_fingerprint: str  # of queries, corpus and relevance alone: what runs must share to be compared
+
+    from_corpus: FromCorpus | None = None
 
     @property
     def fingerprints(self) -> dict[str, str]:
         """Return what a run records of its data, beside the fingerprint of all."""
-        return {"training rows": self.train_fingerprint, "evaluation": self.evaluation_fingerprint}
+        of_train = {} if self.train_fingerprint is None else {"training rows": self.train_fingerprint}
+        return of_train | {"evaluation": self.evaluation_fingerprint}
 
     @property
     def direction(self) -> Direction:
@@ -66,9 +76,10 @@ class Data:
 
     def describe(self) -> dict[str, Any]:
         """Return what an evaluation on it is known by in metrics.json."""
+        from_corpus = self.from_corpus._asdict() if self.from_corpus else None
         return {
             "name": self.name,
             "num_queries": sum(len(direction.queries) for direction in self.directions.values()),
             "num_documents": sum(len(direction.corpus) for direction in self.directions.values()),
             "fingerprint": self.evaluation_fingerprint,
-        }
+        } | ({"from_corpus": from_corpus} if from_corpus else {})

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from sentence_transformers.base.model import BaseModel
 
-from experiments.data.types import Data
+from experiments.data.types import Data, Direction
 from experiments.evaluation.metrics import bootstrap_interval
 from experiments.evaluation.query_values import Part, pool, save_query_values
-from experiments.evaluation.samples import Sample, misses_first, samples
+from experiments.evaluation.samples import Sample, misses_first, samples, worst_first
 from experiments.evaluation.trec import Ranking, write_names, write_qrels, write_run
 from experiments.runs.metrics_file import metric_label
 
@@ -76,8 +76,18 @@ class Evaluation:
         for name, direction in data.directions.items():
             ranking = self._main_ranking(name)
             rows = misses_first(ranking, direction.relevant_docs)[: num // len(data.directions)]
-            found += samples(ranking, direction, rows, direction.label)
+            found += samples(ranking, direction, rows)
         return found
+
+    def worst(self, name: str, direction: Direction, metric: str, num: int) -> Worst:
+        """Return the queries of a direction that the primary metric is lowest for; end to end, where that is known."""
+        part = self.directions.get(name) or next(iter(self.dimensions.values()))
+        ranking, how = self._main_ranking(name), ""
+        if name in (end_to_end := self.rankings.get(f"{name}_end_to_end", {})):
+            ranking, how, metric = end_to_end[name], " end to end", f"end_to_end_{metric}"
+        rows = worst_first(ranking, direction.relevant_docs, part.values[metric])
+        values = part.values[metric][rows[:num]].tolist()
+        return Worst([*samples(ranking, direction, rows[:num])], values, len(rows), len(ranking.query_ids), how)
 
     def _main_ranking(self, direction: str) -> Ranking:
         """Return the first ranking that has the direction: at the full dimension."""
@@ -111,6 +121,16 @@ class Evaluation:
         for end, part in parts.items():
             write_names(folder, f"documents{end}", {name: each.names for name, each in part.items()})
             write_names(folder, f"queries{end}", {name: each.query_names for name, each in part.items()})
+
+
+class Worst(NamedTuple):
+    """The queries of a direction that aren't answered perfectly, or the first of them."""
+
+    samples: list[Sample]  # the worst first
+    values: list[float]  # of the metric, of each of them
+    num_missed: int  # all that aren't perfect
+    num_queries: int
+    how: str  # the metric is taken, to be said after its name
 
 
 def say(

@@ -33,28 +33,26 @@ class Sample:
     """A query, the documents that answer it, and those that were ranked first."""
 
     query_id: str
-    row: int  # in the ranking
+    name: str  # as a person knows it
+    depth: int  # of its ranking
     right: list[Hit]  # the best ranked first
     top: list[Hit]
     read: Callable[[], Any]  # gives the query
 
 
-def samples(
-    ranking: Ranking, direction: Direction, rows: Iterable[int], name_of: Callable[[str], str] = str
-) -> Iterator[Sample]:
+def samples(ranking: Ranking, direction: Direction, rows: Iterable[int]) -> Iterator[Sample]:
     """Yield some queries of a direction's ranking, by row, with what answers them and what came first, all unread.
 
     Args:
         ranking: Of the direction.
         direction: Queries, corpus and relevance.
         rows: Which queries, in which order.
-        name_of: Gives the name of a document by its id.
     """
     query_rows, document_rows = _rows(direction.queries["query_id"]), _rows(direction.corpus["corpus_id"])
 
     def hit(id_: str, place: tuple[int | None, float | None], is_relevant: bool) -> Hit:
         read = partial(_read, direction.corpus, document_rows[id_], "document")
-        return Hit(id_, name_of(id_), *place, is_relevant, read)
+        return Hit(id_, direction.label(id_), *place, is_relevant, read)
 
     for row in rows:
         query_id = ranking.query_ids[row]
@@ -64,7 +62,8 @@ def samples(
         right = [*(id_ for id_ in ranked if id_ in right_ids), *sorted(right_ids - ranked.keys())]
         right_hits = [hit(id_, ranked.get(id_, (None, None)), True) for id_ in right]
         top = [hit(id_, ranked[id_], id_ in right_ids) for id_ in [*ranked][:NUM_FIRST]]
-        yield Sample(query_id, row, right_hits, top, partial(_read, direction.queries, query_rows[query_id], "query"))
+        read = partial(_read, direction.queries, query_rows[query_id], "query")
+        yield Sample(query_id, direction.label(query_id), len(ranked), right_hits, top, read)
 
 
 def misses_first(ranking: Ranking, relevant_docs: Mapping[str, set[str]]) -> np.ndarray:

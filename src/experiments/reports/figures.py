@@ -15,21 +15,22 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from experiments.runs.metrics_file import (
-    RANKED_BY,
     best_measured,
+    chance,
     dimensions,
     evaluations,
+    main_values,
     metric_label,
     primary_metric,
     retention,
 )
 
 # Okabe and Ito's colours, told apart with any colour vision (https://jfly.uni-koeln.de/color/).
-BASE, FINETUNED, LOSS = "#D55E00", "#0072B2", "#555555"
+BASE, FINETUNED, LOSS, CHANCE = "#D55E00", "#0072B2", "#555555", "#777777"
 _STYLE: Any = {
     **{"font.size": 10, "axes.titlesize": 11, "xtick.labelsize": 9, "ytick.labelsize": 9, "legend.fontsize": 9},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E5E5E5"},
-    **{"axes.axisbelow": True, "legend.frameon": False},
+    **{"axes.axisbelow": True, "legend.framealpha": 0.9, "legend.edgecolor": "white"},
 }
 
 
@@ -53,6 +54,29 @@ def draw_point(axes: Axes, x: float, y: float, interval: Sequence[float] | None,
     """Draw a point and, through it, the interval of its height."""
     bars = None if interval is None else [[y - interval[0]], [interval[1] - y]]
     axes.errorbar(x, y, yerr=bars, markersize=6, elinewidth=1, **style)
+
+
+def draw_chance(axes: Axes, by_chance: float | None, along: str = "y", *, said: bool = True) -> None:
+    """Draw a line at what a random order gives; where that is far below all values, say it at the edge instead.
+
+    Everything else must be drawn. Of panels side by side the last one says it.
+    """
+    if by_chance is None:
+        return
+    low, high = axes.get_ylim() if along == "y" else axes.get_xlim()
+    is_far = bool(low - by_chance > high - low)
+    style: Any = {"fontsize": 8, "color": CHANCE, "textcoords": "offset points"}
+    if along == "y":  # beside the axes, where nothing else is
+        text, at = f"chance\n{by_chance:.3f}" + " ↓" * is_far, (1.0, low if is_far else by_chance)
+        style |= {"xycoords": ("axes fraction", "data"), "xytext": (4, 0), "va": "bottom" if is_far else "center"}
+    else:
+        text, at = "← " * is_far + f"chance {by_chance:.3f}", (low if is_far else by_chance, 0.01)
+        style |= {"xycoords": ("data", "axes fraction"), "xytext": (3, 0), "va": "bottom"}
+    if not is_far:
+        line: Any = {"color": CHANCE, "linestyle": (0, (4, 3)), "linewidth": 1, "zorder": 1}
+        (axes.axhline if along == "y" else axes.axvline)(by_chance, **line)
+    if said:
+        axes.annotate(text, at, annotation_clip=False, **style)
 
 
 def scale_by_powers_of_two(axes: Axes, ticks: Mapping[float, str]) -> None:
@@ -86,8 +110,11 @@ def dimensions_against_quality(
         dims = sorted({*dimensions(best_measured(metrics)), *(published or {})})
         scale_by_powers_of_two(axes, {dim: str(dim) for dim in dims})
         axes.margins(x=0.07, y=0.16)
+        low, high = axes.get_ylim()
+        axes.set_ylim(bottom=max(low, -0.04 * high))
         axes.set(xlabel="dimensions (percentages: share of the full dimension)", ylabel=metric_label(metric))
         axes.set_title(title, loc="left")
+        draw_chance(axes, (chance(metrics) or {}).get(metric))
         axes.legend(loc="best")
 
 
@@ -109,22 +136,37 @@ def _draw_curve(
             axes.annotate(f"{share:.1%}", (dim, value), **place)
 
 
-def training_curve(history: Sequence[dict[str, Any]], path: Path) -> None:
-    """Draw the training loss and, below it, the evaluation's primary metric at the full dimension, by step.
+def training_curve(metrics: dict[str, Any], path: Path) -> None:
+    """Draw the training loss and, below it, the primary metric at the full dimension by step, from the base at step 0.
 
-    The history is the trainer's log: entries with `step` and `loss` or `eval_…_ndcg@10`.
+    The metric's points at both ends are the base's and the final evaluation, with their 95% intervals.
     """
-    metrics = {key for entry in history for key in entry if key.startswith("eval_") and key.endswith(RANKED_BY)}
-    metric = min(metrics, key=len, default=None)  # a smaller dimension's name is the longer one
-    panels = [("loss", "training loss", LOSS, ".")]
-    if metric is not None:
-        panels.append((metric, f"evaluation {metric_label(metric)}", FINETUNED, "s"))
-    size = (7, 2.4 * len(panels) + 0.4)
-    with drawn(path, size, nrows=len(panels), sharex=True, squeeze=False) as (figure, columns):
-        for axes, (key, label, color, marker) in zip(columns[:, 0], panels, strict=True):
-            points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
-            axes.plot(*zip(*points, strict=True) if points else ([], []), color=color, marker=marker, markersize=5)
-            axes.set_ylabel(label)
-        columns[-1, 0].set(xlabel="step", xlim=(0, None))
+    history, metric = metrics["training"]["history"], primary_metric(metrics)
+    losses = [(entry["step"], entry["loss"]) for entry in history if entry.get("loss") is not None]
+    evaluated = {entry["step"]: entry[key] for entry in history for key in entry if _is_evaluation(key, metrics)}
+    last = max((entry["step"] for entry in history), default=0)
+    ends = [(0, main_values(metrics.get("base"))), (last, main_values(metrics.get("final")))]
+    evaluated = {step: values[metric] for step, values in ends if metric in values} | evaluated
+    with drawn(path, (7, 5.2 if evaluated else 2.8), nrows=1 + bool(evaluated), sharex=True, squeeze=False) as (
+        figure,
+        columns,
+    ):
+        columns[0, 0].plot(*zip(*losses, strict=True) if losses else ([], []), color=LOSS, marker=".", markersize=5)
+        columns[0, 0].set_ylabel("training loss")
+        if evaluated:
+            axes = columns[1, 0]
+            axes.plot(*zip(*sorted(evaluated.items()), strict=True), color=FINETUNED, marker="s", markersize=5)
+            for step, values in ends:
+                if metric in values:
+                    draw_point(axes, step, values[metric], values.get(f"{metric}_ci95"), color=FINETUNED, marker="s")
+            axes.set_ylabel(f"evaluation {metric_label(metric)}")
+            axes.set_title("bars: 95% intervals of the base and of the final evaluation", loc="left", fontsize=8)
+            draw_chance(axes, (chance(metrics) or {}).get(metric))
+        columns[-1, 0].set(xlabel="step", xlim=(-0.02 * last, None))
         columns[-1, 0].xaxis.set_major_locator(MaxNLocator(integer=True))
         figure.align_ylabels()
+
+
+def _is_evaluation(key: str, metrics: dict[str, Any]) -> bool:
+    """Return whether a key of the trainer's log is the primary metric at the full dimension, in all directions."""
+    return key == f"eval_{metrics['evaluation']['name']}_{primary_metric(metrics)}"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
+from experiments.config.errors import ConfigError
+from experiments.evaluation.query_values import Part, read_query_values
 from experiments.reports import tables
+from experiments.reports.answer import Contender
 from experiments.reports.tables import counts, markdown_table, percent, score
 from experiments.runs import metrics_file
 from experiments.runs.metrics_file import (
@@ -21,7 +25,7 @@ from experiments.runs.metrics_file import (
     parts,
     primary_metric,
 )
-from experiments.runs.names import model_name, run_names, told_apart
+from experiments.runs.names import in_order, model_name, one_sweep, run_names, told_apart
 from experiments.runs.run import Run, duration_s
 
 PUBLISHED = Path(__file__).parent / "published.yaml"
@@ -39,6 +43,7 @@ class Entry(NamedTuple):
     interval: Sequence[float] | None = None  # 95%
     base: float | None = None  # before training
     run: Run | None = None
+    is_before: bool = False  # the run's training
 
 
 def boards(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
@@ -59,12 +64,16 @@ def boards(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
 
 
 def entries(runs: Sequence[Run]) -> list[Entry]:
-    """Return what was measured, best first: each run and, of trained ones, the model before, once for equal values."""
+    """Return what was measured: each run and, of trained ones, the model before, once for equal values.
+
+    The best stand first, the jobs of one sweep in its order.
+    """
     found, before, seen = [], [], set()
+    runs = in_order(runs) if (ordered := one_sweep(runs)) else runs
     for run, label in zip(runs, run_names(runs), strict=True):
         base, *trained = evaluations(run.metrics)
         value = main_values(base.measured).get(primary_metric(run.metrics)) if trained else None
-        found.append(_entry(run, -1, label)._replace(base=value, run=run))
+        found.append(_entry(run, -1, label)._replace(base=value))
         if value is None:
             seen.add((run.metrics["model"]["name"], found[-1].value))
     for run, entry in zip(runs, found, strict=True):
@@ -72,33 +81,56 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
             seen.add(key)
             before.append(run)  # its model as it was has no row yet
     names = told_apart(before, [model_name(run) for run in before], _OF_BASE)
-    found += [_entry(run, 0, name) for run, name in zip(before, names, strict=True)]
-    return sorted(found, key=lambda entry: -entry.value)
+    found += [_entry(run, 0, f"{name} before training") for run, name in zip(before, names, strict=True)]
+    return found if ordered else sorted(found, key=lambda entry: -entry.value)
 
 
 def _entry(run: Run, index: int, label: str) -> Entry:
     """Return the row of one of a run's evaluations: the first (0), before training, or the last (-1)."""
     tag, _, measured = evaluations(run.metrics)[index]
     metric, values = primary_metric(run.metrics), main_values(measured)
-    kind = FINETUNED if tag == "final" else AS_IT_IS
-    return Entry(label, kind, run.metrics["model"]["parameters"], values[metric], values.get(f"{metric}_ci95"))
+    kind, parameters = FINETUNED if tag == "final" else AS_IT_IS, run.metrics["model"]["parameters"]
+    found = Entry(label, kind, parameters, values[metric], values.get(f"{metric}_ci95"))
+    return found._replace(run=run, is_before=index == 0 and tag == "base" and bool(run.metrics.get("final")))
 
 
-def models_table(found: Sequence[Entry], metric: str) -> str:
-    """Return the article's first table, best first: model, parameters, metric; and what each run cost."""
-    headers = ["model", "what", "parameters", f"{metric_label(metric)} [95% interval]", "dimensions"]
+def contenders(found: Sequence[Entry]) -> list[Contender]:
+    """Return the entries as the answer compares them, with the values of their queries where these were kept."""
+    return [
+        Contender(
+            entry.label,
+            tables.score_text(entry.value, entry.interval),
+            entry.value,
+            [entry.run.path] if entry.run and not entry.is_before else [],
+            _parts(entry),
+            [entry.kind, tables.short_count(entry.parameters)],
+        )
+        for entry in found
+    ]
+
+
+def _parts(entry: Entry) -> list[Part]:
+    if entry.run is None:
+        return []
+    run = replace(entry.run, metrics=entry.run.metrics | {"final": None}) if entry.is_before else entry.run
+    try:
+        return [next(iter(read_query_values(run).values()))]
+    except ConfigError:  # of a version before, or damaged
+        return []
+
+
+def costs_table(found: Sequence[Entry]) -> str:
+    """Return what each run cost, and where it is."""
     rows = []
     for entry in found:
-        value, cost = tables.score_text(entry.value, entry.interval), ["–"] * 4
-        if run := entry.run:
+        if (run := entry.run) and not entry.is_before:
             full, *_ = [*dimensions(best_measured(run.metrics)), None]
             saved = run.metrics["model"].get("truncate_dim")
             dimension = "–" if full is None else str(full) if saved in (None, full) else f"{full}, saved {saved}"
             energy = (run.metrics.get("energy") or {}).get("energy_kwh")
             cost = [tables.time_text(duration_s(run.record)), tables.known(energy, tables.energy_text)]
-            cost = [dimension, *cost, tables.shown(run.path)]
-        rows.append([entry.label, entry.kind, tables.short_count(entry.parameters), value, *cost])
-    return markdown_table([*headers, "time", "energy", "run"], rows)
+            rows.append([entry.label, dimension, *cost, tables.shown(run.path)])
+    return markdown_table(["model", "dimensions", "time", "energy", "run"], rows)
 
 
 def dimensions_table(run: Run, published: dict[str, Any] | None = None) -> str:

@@ -1,4 +1,4 @@
-"""The figure of a leaderboard: model size against quality."""
+"""The figures of a leaderboard: model size against quality, or each run in a line of its own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from experiments.reports.figures import BASE, FINETUNED, draw_point, drawn
+from experiments.reports.figures import BASE, FINETUNED, draw_chance, draw_point, drawn
 from experiments.reports.labels import Label, place_labels
 from experiments.reports.leaderboard import AS_IT_IS, AS_PUBLISHED, Entry
 from experiments.reports.leaderboard import FINETUNED as TRAINED
@@ -22,10 +22,12 @@ _MARKS: dict[str, Any] = {
     AS_IT_IS: {"color": BASE, "marker": "o"},
     AS_PUBLISHED: {"color": _PUBLISHED, "marker": "D", "markerfacecolor": "white"},
 }
-_LABELLED = 40  # more labels than that hide the points
+_LABELLED = 40  # more labels, or lines, than that nobody reads
 
 
-def size_against_quality(entries: Sequence[Entry], metric: str, title: str, path: Path) -> None:
+def size_against_quality(
+    entries: Sequence[Entry], metric: str, title: str, path: Path, by_chance: float | None = None
+) -> None:
     """Draw a metric against the number of parameters, an arrow from base to finetuned; published values are hollow."""
     entries = sorted(entries, key=lambda entry: (entry.kind == AS_PUBLISHED, -entry.value))
     with drawn(path, (9, 6 if len(entries) < 15 else 7.5), tight=True) as (figure, axes):
@@ -35,15 +37,43 @@ def size_against_quality(entries: Sequence[Entry], metric: str, title: str, path
                 arrow = {"arrowstyle": "->", "color": FINETUNED, "shrinkA": 4, "shrinkB": 4, "linewidth": 1.2}
                 ends = (entry.parameters, entry.value), (entry.parameters, entry.base)
                 axes.annotate("", *ends, arrowprops=arrow | {"alpha": 0.6})
-        for kind in dict.fromkeys(entry.kind for entry in entries):  # only the marks that are there
-            label = f"{kind}, not measured here" if kind == AS_PUBLISHED else kind
-            axes.plot([], [], label=label, linestyle="none", **_MARKS[kind])
-        axes.legend(loc="lower right")
+        _legend(axes, entries, loc="lower right")
         _scale_sizes(axes, sorted(entry.parameters for entry in entries))
         axes.margins(x=0.15, y=0.08)
         axes.set(xlabel="parameters", ylabel=metric_label(metric))
         axes.set_title(title, loc="left")
-        place_labels(figure, axes, [_label(entry) for entry in entries[:_LABELLED]])
+        draw_chance(axes, by_chance)
+        told = [_label(entry) for entry in entries if not entry.is_before][:_LABELLED]
+        starts = [_label(entry)._replace(text="") for entry in entries if entry.is_before]  # of arrows
+        place_labels(figure, axes, [*told, *starts])
+
+
+def quality_of_each(
+    entries: Sequence[Entry], metric: str, title: str, path: Path, by_chance: float | None = None
+) -> None:
+    """Draw a metric of each run in a line of its own, the first on top: of models that have one size."""
+    if len(entries) > _LABELLED:
+        entries, title = entries[:_LABELLED], f"{title} (the first {_LABELLED} of {len(entries)})"
+    with drawn(path, (8, 1.2 + 0.34 * len(entries)), tight=True) as (_, axes):
+        for place, entry in enumerate(entries):
+            low, high = entry.interval or (entry.value, entry.value)
+            axes.plot([low, high], [place, place], color=_MARKS[entry.kind]["color"], linewidth=1)
+            axes.plot(entry.value, place, markersize=6, **_MARKS[entry.kind])
+        axes.set_yticks(range(len(entries)), [_label(entry).text for entry in entries])
+        axes.set_ylim(len(entries) - 0.3, -0.5)
+        axes.grid(axis="y", visible=False)
+        axes.set_xlabel(metric_label(metric))
+        axes.set_title(title, loc="left", x=0)
+        draw_chance(axes, by_chance, along="x")
+        _legend(axes, entries, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+
+
+def _legend(axes: Axes, entries: Sequence[Entry], **place: Any) -> None:
+    """Say what the marks mean, those that are there."""
+    for kind in dict.fromkeys(entry.kind for entry in entries):
+        label = f"{kind}, not measured here" if kind == AS_PUBLISHED else kind
+        axes.plot([], [], label=label, linestyle="none", **_MARKS[kind])
+    axes.legend(**place)
 
 
 def _scale_sizes(axes: Axes, sizes: Sequence[float]) -> None:
@@ -66,6 +96,7 @@ def _scale_sizes(axes: Axes, sizes: Sequence[float]) -> None:
 
 def _label(entry: Entry) -> Label:
     name = entry.label.rpartition("/")[2] if entry.label.count("/") == 1 and " " not in entry.label else entry.label
-    text = f"{name}, finetuned" if entry.kind == TRAINED and entry.base is not None else name
     color = _PUBLISHED if entry.kind == AS_PUBLISHED else "black"
-    return Label(text, entry.parameters, entry.value, entry.interval, color)
+    low, high = entry.interval or (entry.value, entry.value)
+    free = (min(low, low if entry.base is None else entry.base), high)  # of the arrow too
+    return Label(name, entry.parameters, entry.value, free, color)

@@ -1,4 +1,4 @@
-"""Pages of Markdown: rendered from the templates beside this file, with the figures that stand on them."""
+"""Pages of Markdown and HTML, rendered from the templates beside this file, and the figures that stand on them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import jinja2
 from experiments.reports import tables
 from experiments.runs.metrics_file import metric_label
 
-_TEMPLATES = jinja2.Environment(  # of Markdown: nothing is escaped
+_TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(Path(__file__).parent),
+    autoescape=jinja2.select_autoescape(["html.jinja"]),  # nothing is escaped in Markdown
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
@@ -20,9 +21,9 @@ _TEMPLATES = jinja2.Environment(  # of Markdown: nothing is escaped
 _TEMPLATES.globals |= {"tables": tables, "metric_label": metric_label}
 
 
-def render(template: str, **content: Any) -> str:
-    """Return the page that `TEMPLATE.md.jinja` makes of its content."""
-    return _TEMPLATES.get_template(f"{template}.md.jinja").render(content).strip() + "\n"
+def render(template: str, kind: str = "md", **content: Any) -> str:
+    """Return the page that `TEMPLATE.md.jinja`, or `.html.jinja`, makes of its content."""
+    return _TEMPLATES.get_template(f"{template}.{kind}.jinja").render(content).strip() + "\n"
 
 
 @dataclass

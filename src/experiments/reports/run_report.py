@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import shlex
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from experiments.config.hints import dotted_keys, select, show
 from experiments.reports import figures, tables
+from experiments.reports.commands import commands
 from experiments.reports.page import Page, render
-from experiments.reports.tables import Table, markdown_table, score, shown
-from experiments.runs.files import load_json
+from experiments.reports.tables import Table, markdown_table, score
 from experiments.runs.metrics_file import (
     best_measured,
     dimensions,
@@ -27,11 +22,9 @@ from experiments.runs.metrics_file import (
 )
 from experiments.runs.run import Run, duration_s, load_run
 
+FAILURES = "failures.html"  # written before the report
 AFTER_COMPARISON = "## Training Details"  # the heading on the library's model cards
 BYTES = {"float32": 4.0, "int8": 1.0, "binary": 1 / 8}  # of one dimension
-_RESOLVED = ("dtype", "attn_implementation")  # what `auto` became; the pixel bounds are saved with the model
-_SCORED = ("data", "evaluator", "matryoshka")  # the groups that decide what is scored
-_SAVED = {"CrossEncoder": "experiment=reranker"}  # what loads a saved model that isn't an embedding model
 _PARTS = {2: "half", 4: "a quarter of", 8: "an eighth of", 16: "a sixteenth of"}
 
 
@@ -47,8 +40,8 @@ def write_run_report(run_dir: Path) -> str:
         file = page.figure("matryoshka.png", "Quality against the number of dimensions")
         title = f"{evaluation['name']}: {tables.counts(evaluation)}, 95% intervals"
         figures.dimensions_against_quality(run.metrics, title, file)
-    if history := (run.metrics.get("training") or {}).get("history"):
-        figures.training_curve(history, page.figure("training.png", "Training loss and evaluation by step"))
+    if (run.metrics.get("training") or {}).get("history"):
+        figures.training_curve(run.metrics, page.figure("training.png", "Training loss and evaluation by step"))
     text = render("run_report", record=run.record, metrics=run.metrics, figures=page.parts, **_content(run))
     (run_dir / "report.md").write_text(text, encoding="utf-8")
     return text
@@ -63,6 +56,7 @@ def _content(run: Run) -> dict[str, Any]:
         "verdict": verdict_sentence(run.metrics),
         "retention": retention_sentence(best, metric),
         "comparison": comparison_table(run.metrics),
+        "failures": FAILURES if (run.path / FAILURES).is_file() else None,
         "full_dim": next(iter(dimensions(best)), None),
         "columns": [*measured],
         "directions": _directions(best, measured, metric),
@@ -71,7 +65,7 @@ def _content(run: Run) -> dict[str, Any]:
         "seconds": duration_s(run.record),
         "attributes": [[name, f"{share:.1%}"] for name, share in (run.metrics.get("attributes") or {}).items()],
         "versions": [f"{name} {version}" for name, version in run.record["versions"].items() if version],
-        "commands": _commands(run),
+        "commands": commands(run),
     }
 
 
@@ -199,46 +193,3 @@ def _all_metrics(best: dict[str, Any], measured: dict[str, dict[str, Any]]) -> d
         names = [name for name, value in values.items() if isinstance(value, (int, float))]
         found[key] = [[name, *(score(parts(each).get(key), name) for each in measured.values())] for name in names]
     return found
-
-
-def _commands(run: Run) -> dict[str, str]:
-    """Return the shell lines that repeat, take up, load and evaluate the run, by what each does."""
-    place, commands = shlex.quote(shown(run.path)), {"The same again": run.record["command"]}
-    overrides = [each for each in _hydra(run.path, "overrides.yaml") or [] if not each.startswith("trainer.resume")]
-    runtime = (_hydra(run.path, "hydra.yaml") or {}).get("hydra", {}).get("runtime", {})
-    sources = runtime.get("config_sources", [])
-    own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
-    if run.record["job"] == "train":
-        resume = shlex.join(["python", "-m", "experiments.train", *own, *overrides])
-        commands["Go on with this run, should it have been killed"] = f"{resume} trainer.resume={place}"
-    if (final := run.path / "final").is_dir():
-        kind = (load_json(final / "config_sentence_transformers.json") or {}).get("model_type", "SentenceTransformer")
-        code = f"from sentence_transformers import {kind}; model = {kind}({json.dumps(shown(final))})"
-        commands["Load the model"] = f"python -i -c {shlex.quote(code)}"
-        option, choices = _SAVED.get(kind, "model=saved"), runtime.get("choices", {})
-        groups = _SCORED if option == "model=saved" else ("data", "evaluator")
-        data = [f"{group}={choices[group]}" for group in groups if choices.get(group)]
-        data += [f"model.{key}={value}" for key in _RESOLVED if (value := run.metrics["model"].get(key))]
-        data += _recipe_values(run, sources, choices.get("experiment"))
-        typed = ("seed=", *(f"{group}." for group in _SCORED))
-        data += [each for each in overrides if each.lstrip("+~").startswith(typed)]
-        again = ["python", "-m", "experiments.evaluate", *own, option, f"model.name={shown(final)}", *data]
-        commands["Evaluate the saved model again"] = shlex.join(again)
-    if dashboard := run.record.get("dashboard"):
-        commands["The dashboard"] = dashboard
-    return commands
-
-
-def _recipe_values(run: Run, sources: list[dict[str, str]], recipe: str | None) -> list[str]:
-    """Return what a recipe sets of data, evaluator and dimensions, as overrides; its model is saved."""
-    files = [Path(source["path"]) / "experiment" / f"{recipe}.yaml" for source in sources]
-    file = next((file for file in files if file.is_file()), None)
-    found: dict[str, Any] = (yaml.safe_load(file.read_text(encoding="utf-8")) if file else None) or {}
-    keys = dotted_keys({group: found[group] for group in _SCORED if group in found})
-    values = {key: select(run.record["config"], key) for key in keys}
-    return [f"++{key}={show(value)}" for key, value in values.items() if not isinstance(value, dict)]
-
-
-def _hydra(run_dir: Path, name: str) -> Any:
-    file = run_dir / ".hydra" / name
-    return yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None

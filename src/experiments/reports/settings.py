@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from string import ascii_uppercase
+from typing import Any
 
 import numpy as np
 
@@ -14,26 +13,32 @@ from experiments.config.errors import ConfigError
 from experiments.config.hints import select, show
 from experiments.config.keys import Role, digest, effective, keys_of, values_of
 from experiments.evaluation.query_values import Part, read_query_values
-from experiments.reports.tables import shown
-from experiments.runs.metrics_file import best_measured, dimensions, primary_metric
+from experiments.reports.tables import score_text, shown
+from experiments.runs.metrics_file import dimensions, evaluations, parts, primary_metric
+from experiments.runs.names import in_order, run_names
 from experiments.runs.run import Run, is_finished, load_run, read_record, run_dirs
 
 _DEFINING = keys_of(Role.METRICS)
-_LABELS = [*ascii_uppercase, *map("".join, itertools.product(ascii_uppercase, repeat=2))]  # A to Z, then AA and so on
 
 
 @dataclass
 class Setting:
-    """Runs whose configs differ in their seeds alone."""
+    """Runs whose configs differ in their seeds alone, or one run before or after its training."""
 
-    label: str
+    label: str = ""  # what tells it from the other settings
     runs: list[Run] = field(default_factory=list)
+    before: bool = False  # its training
     values: list[dict[str, Part]] = field(default_factory=list)  # of each run
 
     @property
     def listed(self) -> str:
         """The runs and their seeds."""
         return ", ".join(f"{shown(run.path)} (seed {run.record['seed']})" for run in self.runs)
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What its first run measured, as in metrics.json."""
+        return evaluations(self.runs[0].metrics)[0 if self.before else -1].measured
 
     @property
     def keys(self) -> list[str]:
@@ -43,7 +48,7 @@ class Setting:
     @property
     def has_dimensions(self) -> bool:
         """Whether the keys are dimensions, of embedders, and not directions."""
-        return bool(dimensions(best_measured(self.runs[0].metrics)))
+        return bool(dimensions(self.measured))
 
     @property
     def metrics(self) -> list[str]:
@@ -55,21 +60,27 @@ class Setting:
         """Return a metric of every run and query, shape (num_runs, num_queries)."""
         return np.stack([each[key].values[metric] for each in self.values])
 
-    def score(self, key: str, metric: str) -> str:
-        """Return the mean over runs and, with several, their standard deviation."""
+    def score(self, key: str, metric: str, *, interval: bool = False) -> str:
+        """Return the mean over runs and, with several, their standard deviation; of one its interval if asked for."""
         means = self.matrix(key, metric).mean(axis=1)
-        return f"{means.mean():.3f}" + (f" ± {means.std(ddof=1):.3f}" if len(means) > 1 else "")
+        if len(means) > 1:
+            return f"{means.mean():.3f} ± {means.std(ddof=1):.3f}"
+        ends = parts(self.measured)[key].get(f"{metric}_ci95") if interval else None
+        return score_text(means[0], ends)
 
 
 def load_settings(paths: Sequence[Path]) -> list[Setting]:
     """Return the settings in the order in which their runs are named: by directories that are runs or hold some.
 
-    Runs of one config but for its seeds are one setting; a second run of a seed makes a setting of its own.
+    Runs of one config but for its seeds are one setting; a second run of a seed makes a setting of its own. One run
+    alone makes two: before and after its training.
 
     Raises:
-        ConfigError: If there are fewer than two runs, one isn't finished, or they can't be ranked together.
+        ConfigError: If one run was only evaluated, one of several isn't finished, or they can't be ranked together.
     """
     runs = _load(paths)
+    if len(runs) == 1:
+        return _before_and_after(runs[0])
     for run in runs[1:]:
         _refuse_other_evaluation(runs[0], run)
     values = [read_query_values(run) for run in runs]
@@ -83,14 +94,29 @@ def load_settings(paths: Sequence[Path]) -> list[Setting]:
         seeds = digest(values_of(run.record["config"], Role.SEED))
         rest = digest([run.record["job"], effective(run.record["config"], Role.SEED)])
         repeat = seen[rest, seeds] = seen.get((rest, seeds), -1) + 1
-        setting = settings.setdefault((rest, repeat), Setting(_LABELS[len(settings)]))
+        setting = settings.setdefault((rest, repeat), Setting())
         setting.runs.append(run)
         setting.values.append(each)
+    names = run_names([setting.runs[0] for setting in settings.values()], seeds=False)
+    for setting, name in zip(settings.values(), names, strict=True):
+        setting.label = name
     return [*settings.values()]
 
 
+def _before_and_after(run: Run) -> list[Setting]:
+    """Return a run before its training and after it."""
+    found = evaluations(run.metrics)
+    if len(found) == 1:
+        raise ConfigError(f"{shown(run.path)} is one run with one evaluation: name another run to compare it with")
+    before, after = replace(run, metrics=run.metrics | {"final": None}), run
+    return [
+        Setting(found[0].label, [run], True, [read_query_values(before)]),
+        Setting(found[1].label, [run], False, [read_query_values(after)]),
+    ]
+
+
 def _load(paths: Sequence[Path]) -> list[Run]:
-    """Return the runs that the directories are or hold, those of one directory by age."""
+    """Return the runs that the directories are or hold, those of one directory in its sweep's order or by age."""
     runs: list[Run] = []
     for path in paths:
         record = read_record(path)
@@ -101,10 +127,7 @@ def _load(paths: Sequence[Path]) -> list[Run]:
         if not folders:
             what = "holds no finished run" if path.is_dir() else "is no directory"
             raise ConfigError(f"{path} {what}; name directories of runs, such as outputs/DAY/RUN")
-        runs += sorted((load_run(folder) for folder in folders), key=lambda run: run.record["start"])
-    if len(runs) < 2:
-        report = shown(runs[0].path / "report.md")
-        raise ConfigError(f"{paths[0]} is one run: name another too (before and after its training: {report})")
+        runs += in_order([load_run(folder) for folder in folders])
     return runs
 
 

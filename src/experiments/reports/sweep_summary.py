@@ -10,14 +10,13 @@ import textwrap
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from experiments.reports import tables
 from experiments.reports.page import render
-from experiments.reports.tables import known, score_text
+from experiments.reports.tables import known, listed, score_text, shown
 from experiments.runs import metrics_file
 from experiments.runs.files import replacing, save_json
-from experiments.runs.names import last_part
+from experiments.runs.names import point_names
 from experiments.runs.run import duration_s, read_record
 from experiments.runs.sweeps import FINAL, read_sweep
 
@@ -31,7 +30,8 @@ def write_summary(sweep_dir: Path, sweep: dict[str, Any]) -> None:
     dims = sorted({int(dim) for job in jobs for dim in job.get("dimensions") or {}}, reverse=True)
     logs = [job["log"] for job in jobs if (sweep_dir / job["log"]).exists()]  # a job that never started has none
     statuses = Counter(map(shown_status, jobs))
-    page = render("sweep_summary", **sweep, statuses=statuses, logs=logs, table=_table(sweep, dims))
+    said = {"answer": answer_sentence(jobs), "table": _table(sweep, dims), "place": shlex.quote(shown(sweep_dir))}
+    page = render("sweep_summary", **sweep, **said, statuses=statuses, logs=logs)
     for name, text in (("summary.csv", _csv(sweep, dims)), ("summary.md", page)):
         with replacing(sweep_dir / name) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
@@ -59,6 +59,7 @@ def _results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
         "metric": metric,
         "value": metrics_file.main_values(best).get(metric),
         "interval": metrics_file.main_values(best).get(f"{metric}_ci95"),
+        "chance": (metrics_file.chance(metrics) or {}).get(metric),
         "verdict": metrics.get("verdict"),
         "dimensions": {dim: each.get(metric) for dim, each in best.get("dimensions", {}).items()},
         "energy_kwh": energy.get("energy_kwh"),
@@ -80,26 +81,45 @@ def note(job: dict[str, Any]) -> str:
     return job.get("error") or ""
 
 
-def _point(sweep: dict[str, Any], job: dict[str, Any]) -> list[str]:
-    return [job["point"].get(key, "") for key in sweep["keys"]]
+def answer_sentence(jobs: list[dict[str, Any]]) -> str:
+    """Return which job is best and, by name, what training did to each; empty as long as no job has a result."""
+    names = dict(zip([job["number"] for job in jobs], point_names([job["point"] for job in jobs]), strict=True))
+    scored = [job for job in jobs if job.get("value") is not None]
+    if not scored:
+        return ""
+    best = max(scored, key=lambda job: job["value"])
+    label = metrics_file.metric_label(best["metric"])
+    said = [f"Best: {names[best['number']]}, {label} {score_text(best['value'], best.get('interval'))}"]
+    words = {"better": "Finetuning helped", "not shown": "No improvement is shown", "worse": "Worse after training"}
+    judged = [job for job in scored if job.get("verdict")]
+    for outcome, word in words.items():
+        alike = [names[job["number"]] for job in judged if job["verdict"]["outcome"] == outcome]
+        if len(alike) == len(judged) > 1:
+            said.append(f"{word}: all {len(alike)}")
+        elif alike:
+            said.append(f"{word}: {listed(alike)}")
+    return ". ".join(said) + "."
 
 
 def _table(sweep: dict[str, Any], dims: list[int]) -> str:
     """Return a Markdown table of the jobs, for a person: rounded, with the metric at the smaller dimensions too."""
-    label = metrics_file.metric_label(next((job["metric"] for job in sweep["jobs"] if job.get("metric")), "metric"))
-    headers = ["job", *map(last_part, sweep["keys"]), "status", f"{label} [95% interval]"]
-    judged = any(job.get("verdict") for job in sweep["jobs"])
-    headers += [*["verdict"] * judged, *(f"{dim}d" for dim in dims[1:]), "time", "peak memory", "energy", "note"]
+    jobs = sweep["jobs"]
+    label = metrics_file.metric_label(next((job["metric"] for job in jobs if job.get("metric")), "metric"))
+    judged = any(job.get("verdict") for job in jobs)
+    headers = ["run", f"{label} [95% interval]", *["verdict"] * judged, *(f"{dim}d" for dim in dims[1:])]
+    headers += ["time", "peak memory", "energy", "job", "status", "note"]
     rows = []
-    for job in sweep["jobs"]:
+    for name, job in zip(point_names([job["point"] for job in jobs]), jobs, strict=True):
         values = job.get("dimensions") or {}
-        row = [str(job["number"]), *_point(sweep, job), shown_status(job)]
-        row.append(score_text(job.get("value"), job.get("interval")))
+        row = [name, score_text(job.get("value"), job.get("interval"))]
         row += [known(job.get("verdict"), _verdict_text)] * judged
         row += [score_text(values.get(str(dim))) for dim in dims[1:]]
         row += [known(job.get("time_s"), tables.time_text), known(peak_bytes(job), tables.memory_text)]
-        row += [known(job.get("energy_kwh"), tables.energy_text), textwrap.shorten(note(job), 80, placeholder=" …")]
-        rows.append(row)
+        row += [known(job.get("energy_kwh"), tables.energy_text), str(job["number"]), shown_status(job)]
+        rows.append([*row, textwrap.shorten(note(job), 80, placeholder=" …")])
+    by_chance = {job["chance"] for job in jobs if job.get("chance") is not None}
+    if len(by_chance) == 1:  # of one evaluation
+        rows.append(["chance", score_text(*by_chance), *[""] * (len(headers) - 2)])
     return tables.markdown_table(headers, rows)
 
 
@@ -111,16 +131,18 @@ def _verdict_text(verdict: dict[str, Any]) -> str:
 def _csv(sweep: dict[str, Any], dims: list[int]) -> str:
     """Return the rows unrounded, in seconds, bytes and kWh."""
     plain = ("time_s", "wall_s", "peak_memory_bytes", "peak_device_bytes", "energy_kwh", "emissions_kg")
-    headers = ["job", *sweep["keys"], "status", "metric", "value", "interval_low", "interval_high"]
+    headers = ["job", "run", *sweep["keys"], "status", "metric", "value", "interval_low", "interval_high"]
     judged = ("outcome", "difference", "p")  # of the verdict
+    names = point_names([job["point"] for job in sweep["jobs"]])
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*headers, *judged, *(f"value_dim{dim}" for dim in dims), *plain, "note", "log", "rerun"])
-    for job in sweep["jobs"]:
+    headers += ["chance", *judged, *(f"value_dim{dim}" for dim in dims), *plain, "note", "log", "rerun"]
+    writer.writerow(headers)
+    for name, job in zip(names, sweep["jobs"], strict=True):
         values = job.get("dimensions") or {}
-        row = [job["number"], *_point(sweep, job), shown_status(job)]
+        row = [job["number"], name, *(job["point"].get(key, "") for key in sweep["keys"]), shown_status(job)]
         row += [job.get("metric"), job.get("value"), *(job.get("interval") or [None, None])]
-        row += [(job.get("verdict") or {}).get(key) for key in judged]
+        row += [job.get("chance"), *((job.get("verdict") or {}).get(key) for key in judged)]
         row += [*(values.get(str(dim)) for dim in dims), *(job.get(key) for key in plain)]
         writer.writerow([*row, note(job), job["log"], job["rerun"]])
     return file.getvalue()
@@ -131,8 +153,8 @@ def peak_bytes(job: dict[str, Any]) -> int | None:
     return job.get("peak_device_bytes") or job.get("peak_memory_bytes")
 
 
-def conclude(sweep_dir: Path) -> int:
-    """Print a sweep's table and where to see more, and return its exit code.
+def conclude(sweep_dir: Path, dashboard: list[str]) -> int:
+    """Print a sweep's table and where to see more, `dashboard` last, and return its exit code.
 
     Returns:
         0 if every job finished, 2 if all that did not are mistakes in what was typed, else 1: running out of memory
@@ -140,13 +162,10 @@ def conclude(sweep_dir: Path) -> int:
     """
     sweep = read_sweep(sweep_dir)
     assert sweep is not None
-    lines = ["", _table(sweep, []), "", f"Summary:   {sweep_dir / 'summary.md'}"]
+    said = [f"{sentence}\n"] if (sentence := answer_sentence(sweep["jobs"])) else []
+    lines = ["", *said, _table(sweep, []), "", f"Summary:   {sweep_dir / 'summary.md'}"]
     lines.append(f"Report:    {shlex.join(['python', '-m', 'experiments.report', tables.shown(sweep_dir)])}")
-    records = [read_record(sweep_dir / job["dir"]) or {} for job in sweep["jobs"]]
-    if tracked := [record for record in records if record.get("dashboard")]:
-        names = ",".join(quote(record.get("tracked_as") or record["name"], safe="=") for record in tracked)
-        lines.append(f"Dashboard: {tracked[-1]['dashboard']}")
-        lines.append(f"           add to the address: &smoothing=0&runs={names}")  # these runs alone
+    lines += dashboard
     sys.stdout.write("\n".join(lines) + "\n")
     bad = {job["status"] for job in sweep["jobs"] if job["status"] not in FINAL}
     return 0 if not bad else 2 if bad == {"refused"} else 1

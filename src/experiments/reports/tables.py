@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+LISTED = 6  # names in a sentence
 Table = tuple[list[str], list[list[str]]]  # headers and rows
 
 
@@ -109,3 +110,10 @@ def shown(path: Path) -> str:
     """Return a path as one would type it here: relative if it is below the working directory."""
     absolute, here = path.resolve(), Path.cwd()
     return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(absolute)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them, the first few and how many more."""
+    more = len(names) - LISTED
+    separator = "; " if any(", " in name for name in names) else ", "
+    return separator.join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")

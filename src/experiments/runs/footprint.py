@@ -332,6 +332,6 @@ def peak_of(name: str) -> float | None:
 
 
 def _card(text: str) -> str | None:
-    """Return the card that a text names, such as "NVIDIA A100-SXM4-80GB": an L40 is no L4, and an A100 no A10."""
-    patterns = {card: re.sub(r"[ -]", ".*", card) for card in GPUS}
+    """Return the card that a text names, as "NVIDIA A100-SXM4-80GB" or "4090" does: an L40 is no L4."""
+    patterns = {card: card.replace("RTX ", "(?:RTX.*)?").replace("-", ".*") for card in GPUS}
     return next((card for card, each in patterns.items() if re.search(rf"(?i)\b{each}(?!\d)", text)), None)

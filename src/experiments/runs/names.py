@@ -55,12 +55,23 @@ def point_names(points: Sequence[Mapping[str, str]]) -> list[str]:
 
 
 def job_name(point: Mapping[str, str]) -> str:
-    """Return a job's name, by which Trackio and a run's record know it: `mini_batch_size=4-max_pixels=4096`."""
+    """Return a job's name, by which a run's record knows it: `mini_batch_size=4-max_pixels=4096`."""
 
     def safe(value: str) -> str:
         return shortened(re.sub(r"[^\w.+-]+", "_", value).strip("_"), 60)
 
     return joined(_assigned(point, [*point], safe), 120)
+
+
+def tracked_name(run_dir: Path, name: str) -> str:
+    """Return the name by which Trackio knows a run, such as `4 16384 (mini_batch_size max_pixels)` in a sweep.
+
+    The values of several keys come first: what is drawn beside bars and in the list of runs ends after twenty letters.
+    """
+    _, job = job_of(Run(run_dir, {}, {})) or (run_dir, {"point": {}})
+    if len(point := job["point"]) < 2 or name != job_name(point):
+        return name
+    return f"{' '.join(map(short_value, point.values()))} ({' '.join(short_keys(point).values())})"
 
 
 def _assigned(point: Mapping[str, str], keys: Sequence[str], shorten: Any) -> list[str]:
@@ -75,18 +86,41 @@ def sweep_name(keys: Sequence[str], folder: Path) -> str:
     return joined([*([joined([*map(last_part, keys)], 119 - len(began))] if keys else []), began], 120)
 
 
-def run_names(runs: Sequence[Run]) -> list[str]:
+def run_names(runs: Sequence[Run], *, seeds: bool = True) -> list[str]:
     """Return a name for each run: of jobs of one sweep what was swept; else the run's own name or its model's.
 
-    Runs of one name are told apart by what differs in their configs, or else by when they started.
+    Runs of one name are told apart by what differs in their configs, or else by when they started. Without `seeds`
+    these aren't named: each run stands for several that differ in them.
     """
-    jobs = [job_of(run) for run in runs]
-    if runs and all(jobs) and len({sweep for sweep, _ in filter(None, jobs)}) == 1:
-        names = point_names([job["point"] for _, job in filter(None, jobs)])
-        if len({*names}) == len(names):
+    if jobs := one_sweep(runs):
+        names = point_names(
+            [{key: value for key, value in job["point"].items() if seeds or not plays(key, Role.SEED)} for job in jobs]
+        )
+        if all(names) and len({*names}) == len(names):
             return names
     names = [run.record["config"].get("run_name") or model_name(run) for run in runs]
-    return told_apart(runs, [name.removeprefix("model=") for name in names])  # as sweeps named runs before
+    names = [name.removeprefix("model=") for name in names]  # as sweeps named runs before
+    told = _differences(runs, ("",), seeds) if len({*names}) == 1 else []
+    if told and all(told) and len({*told}) == len(told):
+        return told
+    return told_apart(runs, names, seeds=seeds)
+
+
+def one_sweep(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return the entries of the runs in their sweep, if they are all jobs of one."""
+    found = [job for job in map(job_of, runs) if job]
+    is_one = len(found) == len(runs) and len({sweep for sweep, _ in found}) == 1
+    return [job for _, job in found] if is_one else []
+
+
+def in_order(runs: Iterable[Run]) -> list[Run]:
+    """Return runs by age, and the jobs of a sweep in its order."""
+
+    def place(run: Run) -> tuple[str, int, str]:
+        folder, job = job_of(run) or (run.path.resolve().parent, {"number": 0})
+        return str(folder), job["number"], run.record["start"]
+
+    return sorted(runs, key=place)
 
 
 def job_of(run: Run) -> tuple[Path, dict[str, Any]] | None:
@@ -108,31 +142,41 @@ def model_name(run: Run) -> str:
     return name if name.count("/") < 2 else path.name
 
 
-def told_apart(runs: Sequence[Run], names: Sequence[str], within: tuple[str, ...] = ("",)) -> list[str]:
+def told_apart(
+    runs: Sequence[Run], names: Sequence[str], within: tuple[str, ...] = ("",), *, seeds: bool = True
+) -> list[str]:
     """Return the names, those that several runs have with what differs in the config, of keys that begin so."""
     found = [*names]
     for name in {name for name in names if names.count(name) > 1}:
         alike = {index: run for index, run in enumerate(runs) if names[index] == name}
-        told = _differences([*alike.values()], within)
-        for (index, run), difference in zip(alike.items(), told, strict=True):
+        told = _differences([*alike.values()], within, seeds)
+        starts = [f"{datetime.fromisoformat(run.record['start']):%m-%d %H:%M:%S}" for run in alike.values()]
+        for number, ((index, run), difference) in enumerate(zip(alike.items(), told, strict=True), start=1):
             if told.count(difference) > 1 or not difference:
-                start = f"{datetime.fromisoformat(run.record['start']):%m-%d %H:%M:%S}"
+                start = starts[number - 1]
+                start = start if starts.count(start) == 1 else f"{run.path.name} ({number})"
                 difference = f"{difference}, {start}" if difference else start
             found[index] = f"{name} {difference}"
     return found
 
 
-def _differences(runs: Sequence[Run], within: tuple[str, ...]) -> list[str]:
+def _differences(runs: Sequence[Run], within: tuple[str, ...], seeds: bool) -> list[str]:
     """Return of each run the config keys, with their values, in which the runs differ."""
     configs = [effective(run.record["config"]) for run in runs]
     found = {}
     for key in dict.fromkeys(key for config in configs for key in dotted_keys(config) if key.startswith(within)):
         # Not where a run's model lies, and each seed once.
-        if key == "model.name" or key.startswith("model.card") or (plays(key, Role.SEED) and key != "seed"):
+        if (
+            key == "model.name"
+            or key.startswith("model.card")
+            or (plays(key, Role.SEED) and not (seeds and key == "seed"))
+        ):
             continue
         values = [select(config, key) for config in configs]
         if not any(isinstance(value, dict) for value in values) and any(value != values[0] for value in values):
             found[key] = [show(value) for value in values]
+    if len({run.record["job"] for run in runs}) > 1:
+        found["job"] = [run.record["job"] for run in runs]
     points = [{key: values[index] for key, values in found.items()} for index in range(len(runs))]
     return [""] * len(runs) if not 0 < len(found) <= _MOST else point_names(points)
 

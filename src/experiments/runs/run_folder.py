@@ -103,7 +103,7 @@ def _take_up(folder: Path, fields: dict[str, Any], earlier: dict[str, Any]) -> N
     if attempts[-1]["status"] == "running":
         last_seen = datetime.fromtimestamp((folder / "run.json").stat().st_mtime).astimezone()
         attempts[-1].update(status="killed", end=last_seen.isoformat(timespec="seconds"))
-    keys = ("start", "command", "commits", "choices", "fingerprint", "fingerprints")
+    keys = ("start", "command", "commits", "choices", "fingerprint", "fingerprints", "tracked")
     kept: dict[str, Any] = {key: earlier[key] for key in keys if key in earlier}
     fields.update(kept, attempts=attempts + fields["attempts"])
 

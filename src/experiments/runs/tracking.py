@@ -1,9 +1,11 @@
 """One context manager around a run: its metrics in Trackio, its energy by CodeCarbon, both on this machine.
 
-Facts of Trackio 0.43 that shape this file: the dashboard groups runs by top-level scalars of the config alone,
-draws a metric that has one point per run as bars across runs, and takes any number as a step, so that a
-Matryoshka curve is a metric whose step is the dimension. It has no status: ours is a config value, a metric
-and, after a failure, an alert.
+Facts of Trackio 0.43 that shape this file: the dashboard draws every number that is logged; names without a slash come
+first and in the order of the alphabet, those with one behind in groups; a metric that has one point per run is drawn
+as bars across runs. So a chart stands for a question: how good and at which loss at each step (`nDCG@10`, step 0 being
+the model before training; `training loss`), how good in the end at each dimension (`summary/`), at which cost
+(`system/`), under which schedule (`training/`). All else is in metrics.json. Runs are grouped by top-level scalars of
+the config alone. It has no status: ours is a config value and, after a failure, an alert.
 """
 
 from __future__ import annotations
@@ -19,10 +21,13 @@ from typing import TYPE_CHECKING, Any
 import PIL.Image
 from transformers import TrainerCallback
 
-from experiments.runs import trackio_run
-from experiments.runs.metrics_file import RANKED_BY, dimensions, main_values, parts
+from experiments.config.errors import ConfigError
+from experiments.runs import metrics_file, names, trackio_run
+from experiments.runs.memory import peak
+from experiments.runs.metrics_file import RANKED_BY, main_values, metric_label, parts
 from experiments.runs.process import is_main_process
 from experiments.runs.provenance import gpus_in_use
+from experiments.runs.run import read_record
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
@@ -30,74 +35,81 @@ if TYPE_CHECKING:
 
     from experiments.runs.energy import Meter
 
-SHOW_HINT = "add &smoothing=0 to the address: by default every curve is a moving average"  # no option does it
 THUMBNAIL_PIXELS = 160  # longest side of a sample page
 SCORE = r"(?:(?:cosine|dot|euclidean|manhattan|maxsim)_)?"  # the score function in a metric's name
+PRIMARY = metric_label(RANKED_BY)  # the first chart
+CHARTS = {  # what is drawn of what the trainer logs; the loss comes after the primary metric in the alphabet
+    **{"loss": "training loss", "eval_loss": "training/validation loss"},
+    **{"learning_rate": "training/learning rate", "grad_norm": "training/gradient norm"},
+}
+
+Document = tuple[str, Any]  # its name and its content
 
 
 class Tracker:
     """What a run reports to; without a Trackio run every method does nothing."""
 
-    def __init__(self, run: Any = None, show_command: str = "") -> None:
-        self.name = run.name if run else ""
-        self.show_command = show_command  # the line that opens the dashboard, for a terminal
+    def __init__(self, run: Any = None, folder: Path | None = None) -> None:
+        self.place: dict[str, str] = {}  # where the run is: Trackio's folder, the project, its name there and its id
+        self.show_command = self.address = ""  # the line that serves the dashboard, for a terminal; what to open then
+        if run and folder:
+            self.place = {"folder": str(folder), "project": run.project, "name": run.name, "id": run.id}
+            self.show_command = trackio_run.show_command(folder, run.project)
+            self.address = trackio_run.address(run.project, [run.id])
         self.meter: Meter | None = None
         self.step = 0  # the training step, where no other is given
         self._run = run
+        self._logged: set[tuple[int, str]] = run.logged() if run and run.is_resumed else set()
         self._energy: dict[str, Any] | None = None
 
     def log(self, metrics: dict[str, Any], step: int | None = None) -> None:
-        """Log metrics at a global step; None is the last training step."""
-        if self._run and metrics:
-            self._run.log(metrics, step=self.step if step is None else step)
+        """Log metrics at a global step, each once; None is the last training step."""
+        at = self.step if step is None else step
+        new = {key: value for key, value in metrics.items() if (at, key) not in self._logged}
+        if self._run and new:
+            self._logged |= {(at, key) for key in new}
+            self._run.log(new, step=at)
+
+    def go_on_from(self, step: int) -> None:
+        """Forget what an earlier attempt logged beyond the checkpoint that training goes on from."""
+        if self._run and self._run.is_resumed:
+            self._run.forget_after(step)
+            self._logged = {(at, key) for at, key in self._logged if at <= step}
+            self.add_config({"resumed_at_step": step})
 
     def add_config(self, values: dict[str, Any]) -> None:
         """Add scalars to group by that were not known at the start, such as `model/parameters`."""
         if self._run:
             self._run.store_config(values, self.step)
 
-    def callback(self, name: str, embedding_dim: int | None = None) -> TrainerCallback:
-        """Return a callback that logs training and in-training evaluation by global step.
+    def callback(self, name: str) -> TrainerCallback:
+        """Return a callback that logs training, and in-training evaluation under the evaluator's name, by step."""
+        return _TrainingLog(self, name)
 
-        Args:
-            name: The evaluator's name, as it stands in `eval_{name}_cosine_ndcg@10`, `eval_{name}-48d_cosine_ndcg@10`
-                or, for a reranker's direction, `eval_{name}-image_to_text_ndcg@10`.
-            embedding_dim: The model's full dimension, which those names leave out; None for a reranker.
+    def log_before_training(self, measured: dict[str, Any]) -> None:
+        """Log the primary metric of the model that training begins with: where its curve begins, at step 0."""
+        self.log(_primary(main_values(measured)), step=0)
+
+    def log_results(self, metrics: dict[str, Any]) -> None:
+        """Log what metrics.json holds in the end: the primary metric of each part, and a table of everything.
+
+        A part is a dimension or a direction. Where the last step was evaluated in training, that value stays.
         """
-        return _TrainingLog(self, name, embedding_dim)
-
-    def log_evaluation(self, measured: dict[str, Any], prefix: str) -> None:
-        """Log an evaluation as one point a metric (bars across runs), as a table, and as a Matryoshka curve.
-
-        `measured` and the prefix, its tag, are those of a `metrics_file.Evaluated`. The table has all dimensions or
-        directions; the curve's steps are the dimensions.
-        """
-        if not self._run or not measured:
+        if not self._run:
             return
         import trackio
 
-        points: dict[str, Any] = {}
-        rows: list[Any] = []
+        measured = metrics_file.best_measured(metrics)
+        self.log(_primary(main_values(measured)))
+        self.log({f"summary/{key}": value for key, value in _primary(main_values(measured)).items()})
         for section, found in measured.items():
-            for key, metrics in found.items():
-                column, part, suffix = "direction", key, key
-                if section == "dimensions":
-                    column, part, suffix = "dimension", int(key), _dimension(key)
-                precisions = {name: values for name, values in metrics.items() if isinstance(values, dict)}
-                for precision, values in {"float32": metrics, **precisions}.items():
-                    numbers = _numbers(values)
-                    if found is parts(measured):  # not a direction beside dimensions
-                        rounded = {name: round(value, 4) for name, value in numbers.items()}
-                        rows.append({column: part, "precision": precision} | rounded)
-                    start = "" if precision == "float32" else f"{precision}_"
-                    # The metric that runs are ranked by at every dimension and precision, the others at the first.
-                    drawn = numbers if values is main_values(measured) else {RANKED_BY} & numbers.keys()
-                    points |= {f"{prefix}/{start}{metric}_{suffix}": numbers[metric] for metric in drawn}
-        self.log(points | {f"{prefix}_metrics": trackio.Table(data=rows)})
-        for dim in sorted(dimensions(measured)):
-            numbers = _numbers(measured["dimensions"][str(dim)])
-            if RANKED_BY in numbers:
-                self.log({f"matryoshka/{prefix}_{RANKED_BY}_by_dimension": numbers[RANKED_BY]}, step=dim)
+            for key, values in found.items():
+                if values is not main_values(measured):
+                    part = f"{int(key):04d}" if section == "dimensions" else key  # padded, so that they sort
+                    self.log({f"summary/{name} {part}": value for name, value in _primary(values).items()})
+        self.log({"results": trackio.Table(data=_table(metrics))})
+        told = {f"chance {name}": value for name, value in _primary(metrics_file.chance(metrics) or {}).items()}
+        self.add_config(told | ({"verdict": metrics["verdict"]["outcome"]} if metrics.get("verdict") else {}))
 
     def log_figure(self, path: Path) -> None:
         """Show an image file in the dashboard."""
@@ -106,27 +118,24 @@ class Tracker:
 
             self.log({f"figures/{path.stem}": trackio.Image(path, caption=path.stem)})
 
-    def log_samples(self, rows: Sequence[tuple[Any, Any, Sequence[Any], int | None]]) -> None:
+    def log_samples(self, rows: Sequence[tuple[Any, int | None, Document, Sequence[Document]]]) -> None:
         """Log sample retrievals as a table of thumbnails.
 
-        A row has the query, the right page, the pages ranked highest, and the right page's rank from 1 (None: not
-        found). Queries and pages are PIL images or texts.
+        A row has the query, the right page's rank from 1 (None: not found), the right page, and the pages ranked
+        highest. Queries and pages are PIL images or texts.
         """
         if not self._run or not rows:
             return
         import trackio
 
-        data: list[Any] = [
-            {
-                "query": _cell(query),
-                "rank of the right page": "not found" if rank is None else rank,
-                "right page": _cell(right),
-                "top pages": [_cell(page) for page in top]
-                if all(isinstance(page, PIL.Image.Image) for page in top)
-                else " | ".join(map(str, top)),
-            }
-            for query, right, top, rank in rows
-        ]
+        data: list[Any] = []
+        for query, rank, (name, right), top in rows:
+            pages = [page for _, page in top]
+            are_images = all(isinstance(page, PIL.Image.Image) for page in pages)
+            row = {"query": _cell(query), "rank of the right page": "not found" if rank is None else rank}
+            row |= {"right page": _cell(right), "its name": name}
+            row["top pages"] = [*map(_cell, pages)] if are_images else " | ".join(map(str, pages))
+            data.append(row | {"their names": ", ".join(name for name, _ in top)})
         self.log({"samples": trackio.Table(data=data)})
 
     def energy(self) -> dict[str, Any] | None:
@@ -149,33 +158,41 @@ class Tracker:
             energy = self.energy()
             if self.meter:
                 self.meter.tracker.stop()
-            if energy:
-                self.log({f"energy/{key}": value for key, value in energy.items() if isinstance(value, float)})
-                self.add_config({"energy/method": energy["method"]})
+            if status == "finished":
+                self.log(_costs(energy or {}))
+                self.add_config({"energy/method": energy["method"]} if energy else {})
         finally:
-            self.log({"status_finished": float(status == "finished")})
             self.add_config({"status": status})
             with contextlib.redirect_stdout(io.StringIO()):  # it prints that it uploads, which it doesn't
                 if error is not None:
                     text = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-                    self._run.alert(f"{self.name} {status}", text, trackio.AlertLevel.ERROR, step=self.step)
+                    self._run.alert(f"{self._run.name} {status}", text, trackio.AlertLevel.ERROR, step=self.step)
                 self._run.finish()
+
+    def refuse(self, error: ConfigError) -> None:
+        """End a run that was refused: it is none, unless it has trained."""
+        if self._run.is_resumed or self.step:
+            self.close("failed", error)
+            return
+        if self.meter:
+            self.meter.tracker.stop()
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._run.discard()
 
 
 class _TrainingLog(TrainerCallback):
-    """Passes on what the trainer logs, under names that sort by dimension."""
+    """Passes on what the trainer logs, under the names of the charts."""
 
-    def __init__(self, tracker: Tracker, name: str, embedding_dim: int | None) -> None:
+    def __init__(self, tracker: Tracker, name: str) -> None:
         self.tracker = tracker
-        self.embedding_dim = embedding_dim
-        self.pattern = re.compile(rf"eval_{re.escape(name)}(?:-(?:(\d+)d|(\w+?)))?_{SCORE}([a-z]+@\d+|map)")
+        self.primary = re.compile(rf"eval_{re.escape(name)}_{SCORE}{RANKED_BY}")
 
     def on_train_begin(self, args: Any, state: TrainerState, control: Any, **kwargs: Any) -> None:
-        """Repeat what was logged before the checkpoint that training resumes from."""
-        if state.is_world_process_zero and state.global_step:
+        """Take the run back to the checkpoint that training goes on from, and add what was not yet on disk."""
+        if state.is_world_process_zero:
+            self.tracker.go_on_from(state.global_step)
             for entry in state.log_history:
-                self._log({key: value for key, value in entry.items() if key != "step"}, int(entry["step"]))
-            self.tracker.add_config({"resumed_at_step": state.global_step})
+                self._log(entry, int(entry["step"]))
 
     def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Log on the main process."""
@@ -186,21 +203,14 @@ class _TrainingLog(TrainerCallback):
 
     def _log(self, logs: dict[str, Any], step: int) -> None:
         self.tracker.step = step
-        named = {self._metric(key): float(value) for key, value in logs.items() if isinstance(value, int | float)}
-        self.tracker.log({key: value for key, value in named.items() if key}, step)
+        named = {self._chart(key): float(value) for key, value in logs.items() if isinstance(value, int | float)}
+        self.tracker.log({chart: value for chart, value in named.items() if chart}, step)
 
-    def _metric(self, key: str) -> str | None:
-        """Return the name in Trackio; None for what isn't drawn."""
-        if match := self.pattern.fullmatch(key):
-            dim, direction, metric = match.groups()
-            if (dim or direction) and metric != RANKED_BY:
-                return None
-            dim = dim or self.embedding_dim
-            part = direction or (dim and _dimension(dim))
-            return f"eval/{metric}_{part}" if part else f"eval/{metric}"
-        if key.startswith("eval_"):
-            return f"eval/{key.removeprefix('eval_')}"
-        return "train/mean_loss" if key == "train_loss" else f"train/{key.removeprefix('train_')}"
+    def _chart(self, key: str) -> str | None:
+        """Return the chart's name; None for what isn't drawn."""
+        if direction := re.fullmatch(r"eval_(\w+)_loss", key):
+            return f"{CHARTS['eval_loss']} {direction[1]}"
+        return PRIMARY if self.primary.fullmatch(key) else CHARTS.get(key)
 
 
 @contextmanager
@@ -218,8 +228,8 @@ def track(
 ) -> Iterator[Tracker]:
     """Track a run until the block ends, whichever way it ends; only the main process of several does.
 
-    Nothing leaves this machine: neither the Hub nor a server named in the environment is asked. A run that goes
-    on from a checkpoint is a new Trackio run, which begins with what was logged up to that checkpoint.
+    Nothing leaves this machine: neither the Hub nor a server named in the environment is asked. A run that goes on in
+    its directory goes on in Trackio under its name, from the checkpoint's step. What is refused is no run.
 
     Args:
         config: The resolved config; its scalars become values to group by, such as `loss/mini_batch_size`.
@@ -246,11 +256,16 @@ def track(
     flat = trackio_run.flatten(config, choices) | {"output_dir": str(output_dir.resolve())}
     flat["status"] = "running"  # stays so if the process is killed
     group = group or flat.get("data/name") or flat.get("data")
-    run = trackio_run.start(folder, project, name, group, flat)
-    tracker = Tracker(run, trackio_run.show_command(folder, project))
+    earlier = (read_record(output_dir) or {}).get("tracked") or {}
+    name = names.tracked_name(output_dir, name)
+    tracker = Tracker(trackio_run.start(folder, project, name, group, flat, earlier.get("id")), folder)
     try:
         tracker.meter = Meter(country_iso_code, output_dir, gpus_in_use()) if energy else None
         yield tracker
+    except ConfigError as error:
+        with contextlib.suppress(Exception):
+            tracker.refuse(error)
+        raise
     except BaseException as error:
         with contextlib.suppress(Exception):  # it must not hide the run's own error
             tracker.close("interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed", error)
@@ -264,14 +279,52 @@ def no_tracking(config: dict[str, Any], output_dir: Path, *, name: str, **unused
     yield Tracker()
 
 
-def _dimension(dim: int | str) -> str:
-    """Return how the name of a dimension's metric ends: padded, so that they sort."""
-    return f"dim{int(dim):04d}"
-
-
 def _numbers(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return the plain numbers among the metrics, without the score function's name."""
-    return {re.sub(f"^{SCORE}", "", key): float(v) for key, v in metrics.items() if isinstance(v, int | float)}
+    """Return the plain numbers among the metrics, named as they are read: without the score function."""
+    return {metric_label(key): float(v) for key, v in metrics.items() if isinstance(v, int | float)}
+
+
+def _primary(values: dict[str, Any]) -> dict[str, float]:
+    """Return the metric that runs are ranked by, under its chart's name, if it was measured."""
+    return {name: value for name, value in _numbers(values).items() if name == PRIMARY}
+
+
+def _table(metrics: dict[str, Any]) -> list[Any]:
+    """Return a row for each model, dimension (or direction of a reranker) and precision, and one for chance.
+
+    All rows have the same columns: the dashboard takes those of the first.
+    """
+    rows = [row for _, label, measured in metrics_file.evaluations(metrics) for row in _rows(label, measured)]
+    if by_chance := metrics_file.chance(metrics):
+        rows.append({"model": "chance"} | _numbers(by_chance))
+    columns = dict.fromkeys([*rows[0]][:3] + [PRIMARY] + [key for row in rows for key in row])
+    return [{key: _rounded(row.get(key, "")) for key in columns} for row in rows]
+
+
+def _rounded(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _rows(model: str, measured: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each part of an evaluation at each precision."""
+    rows = []
+    column = "dimension" if metrics_file.dimensions(measured) else "direction"
+    for key, values in parts(measured).items():
+        precisions = {name: found for name, found in values.items() if isinstance(found, dict)}
+        for precision, found in {"float32": values, **precisions}.items():
+            rows.append({"model": model, column: key, "precision": precision} | _numbers(found))
+    return rows
+
+
+def _costs(energy: dict[str, Any]) -> dict[str, float]:
+    """Return what a run took, to be compared across runs."""
+    memories = peak()
+    num_bytes = memories["peak_device_bytes"] or memories["peak_memory_bytes"]
+    costs = {"peak memory (GiB)": num_bytes / 2**30} if num_bytes else {}
+    if energy:
+        costs |= {"energy (kWh)": energy["energy_kwh"], "CO2 (kg)": energy["emissions_kg"]}
+        costs["time (minutes)"] = energy["duration_s"] / 60
+    return {f"system/{name}": value for name, value in costs.items()}
 
 
 def _cell(value: Any) -> Any:

@@ -10,12 +10,15 @@ import shlex
 import shutil
 import sqlite3
 import sys
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, select
+from experiments.runs.files import replacing
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "experiment")
 
@@ -57,17 +60,42 @@ def is_shared(folder: Path) -> bool:
 
 
 def show_command(folder: Path, project: str) -> str:
-    """Return the line that opens the project's dashboard."""
+    """Return the line that serves the project's dashboard, to this machine alone."""
     journal = f"{JOURNAL_MODE}={ROLLBACK} " if is_shared(folder) else ""
     beside_python = shlex.quote(str(Path(sys.executable).with_name("trackio")))
     script = "trackio" if shutil.which("trackio") else beside_python  # of an environment that isn't activated
-    return f"{journal}TRACKIO_DIR={shlex.quote(str(folder))} {script} show --project {shlex.quote(project)}"
+    shown = f"show --host 127.0.0.1 --project {shlex.quote(project)}"
+    return f"{journal}TRACKIO_DIR={shlex.quote(str(folder))} {script} {shown}"
 
 
-def start(folder: Path, project: str, name: str, group: str | None, config: dict[str, Any]) -> Any:
-    """Open the project's database in an absolute folder and return the run, which has `store_config`.
+def address(project: str, run_ids: Sequence[str]) -> str:
+    """Return the address of the dashboard's charts with these runs, as they were measured.
+
+    By default every curve is a moving average. Of several runs there are two charts in a row, with room for names.
+    """
+    wide = "&plots_per_row=2" if len(run_ids) > 1 else ""
+    return f"{server()}/?project={quote(project)}&smoothing=0{wide}&run_ids={','.join(run_ids)}"
+
+
+def server() -> str:
+    """Return the address that `show_command` serves: Trackio takes this port if it is free."""
+    return f"http://127.0.0.1:{os.environ.get('GRADIO_SERVER_PORT', '7860')}"
+
+
+def start(
+    folder: Path, project: str, name: str, group: str | None, config: dict[str, Any], earlier: str | None = None
+) -> Any:
+    """Open the project's database in an absolute folder and return the run, see `_local_run`.
 
     The name gets a number if the project has it already; the config, of scalars, is stored at once.
+
+    Args:
+        folder: Of Trackio's files.
+        project: Its name.
+        name: The run's.
+        group: Runs shown together.
+        config: Scalars.
+        earlier: The id of a run to go on with; if the project has it not, a new one begins.
 
     Raises:
         ConfigError: If the folder can't be written or Trackio reserves the project's name.
@@ -79,22 +107,46 @@ def start(folder: Path, project: str, name: str, group: str | None, config: dict
         # Trackio only warns when it can't write, and then loses the run: try it first.
         with contextlib.closing(sqlite3.connect(storage.init_db(project), timeout=60)) as database:
             database.execute("BEGIN IMMEDIATE")
-        name = _reserve_name(folder / ".names" / storage.get_project_db_path(project).stem, name)
+        known = {record["id"]: record["name"] for record in storage.get_run_records(project)} if earlier else {}
+        reserved = folder / ".names" / storage.get_project_db_path(project).stem
+        name = known[earlier] if earlier in known else _reserve_name(reserved, name)
     except (OSError, sqlite3.Error) as error:
         said = f"tracking.dir={folder} cannot be written ({error}); choose another folder, or tracking=none"
         raise ConfigError(said) from error
     except ValueError as error:
         raise ConfigError(f"tracking.project={project}: {error}") from error
-    run = _local_run()(url=None, project=project, client=None, name=name, group=group, config=config)
+    run_id = earlier if earlier in known else uuid.uuid4().hex[:10]  # short: addresses list them
+    options = {"project": project, "name": name, "run_id": run_id, "group": group, "config": config}
+    run = _local_run()(url=None, client=None, **options)
+    run.is_resumed, run.name_file = earlier in known, reserved / name
     run.store_config({}, step=0)
     return run
+
+
+def put_page(folder: Path, project: str, name: str, html: str) -> Path:
+    """Make a page of HTML, or its new content, the only thing of a run of that name, and return its file."""
+    storage = _import_trackio(folder)
+    from trackio.media.utils import get_project_media_path
+
+    name = safe_name(name)
+    file = get_project_media_path(project=project, run=name, step=0) / "page.html"
+    with replacing(file) as unfinished:
+        unfinished.write_text(html, encoding="utf-8")
+    if name not in storage.get_runs(project):
+        page = {"_type": "trackio.html", "file_path": str(file.relative_to(folder / "media")), "caption": None}
+        storage.bulk_log(project, name, [{"runs": page}], steps=[0], config={"_Group": name})
+    return file
 
 
 def _local_run() -> Any:
     """Return Trackio's run with what its public side lacks; nothing else here knows its private one."""
     from trackio import Run
+    from trackio.sqlite_storage import SQLiteStorage
 
     class LocalRun(Run):
+        is_resumed: bool  # it goes on with what an earlier process logged
+        name_file: Path
+
         def _get_username(self) -> str | None:
             return None  # `trackio.init` asks the Hub who is logged in, even for a local run
 
@@ -105,6 +157,24 @@ def _local_run() -> Any:
             self._flush()  # and of the rows that are written together only the first one's counts
             self.log({}, step=step)
             self._flush()
+
+        def logged(self) -> set[tuple[int, str]]:
+            """Return the steps and names of all that is stored."""
+            rows = SQLiteStorage.get_logs(self.project, self.name, run_id=self.id)
+            return {(row["step"], key) for row in rows for key in row.keys() - {"step", "timestamp"}}
+
+        def forget_after(self, step: int) -> None:
+            """Remove what an earlier process logged beyond a step."""
+            self._flush()
+            with contextlib.closing(sqlite3.connect(SQLiteStorage.init_db(self.project), timeout=60)) as database:
+                with database:
+                    database.execute("DELETE FROM metrics WHERE run_id = ? AND step > ?", (self.id, step))
+
+        def discard(self) -> None:
+            """End the run and leave nothing of it."""
+            self.finish()
+            SQLiteStorage.delete_run(self.project, self.name, run_id=self.id)
+            self.name_file.unlink(missing_ok=True)
 
         def _flush(self) -> None:
             with self._client_lock:  # as its own sender does, which writes every half second
@@ -128,9 +198,14 @@ def _import_trackio(folder: Path) -> Any:
     return SQLiteStorage
 
 
+def safe_name(name: str) -> str:
+    """Return a name as a folder may be called and an address list it."""
+    return re.sub(r"[^\w.=+() -]+", "-", name).strip("-. ")[:120] or "run"
+
+
 def _reserve_name(folder: Path, name: str) -> str:
     """Return a name that no other run has, not even one that starts at the same moment."""
-    name = re.sub(r"[^\w.,=+-]+", "-", name).strip("-.")[:120] or "run"
+    name = safe_name(name)
     folder.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         unique = name if number == 1 else f"{name}-{number}"

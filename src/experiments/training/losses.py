@@ -152,8 +152,6 @@ def matryoshka(
             )
         return Matryoshka(tuple(sorted({*matryoshka_dims}, reverse=True)), truncate_dim)
     dims = sorted({embedding_dim, *(dim for dim in default_dims if dim < embedding_dim)}, reverse=True)
-    if dropped := [dim for dim in default_dims if dim > embedding_dim]:
-        logger.info("Matryoshka dimensions %s: %s are above the model's %d", dims, dropped, embedding_dim)
     if is_above:
         logger.info("truncate_dim %d is above the model's %d: saved with all", truncate_dim, embedding_dim)
     return Matryoshka(tuple(dims), None if is_above else truncate_dim)

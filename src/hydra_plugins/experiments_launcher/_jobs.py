@@ -34,6 +34,7 @@ class Job:
     config: DictConfig  # as Hydra runs it
     plain: dict[str, Any]  # as the task gets it
     refusal: str  # why it can't work; empty if it can
+    is_mistaken: bool  # by what was typed, not by the Hub
     identity: str
     commits: dict[str, str]  # of what it names on the Hub
     entry: dict[str, Any] = field(default_factory=dict)  # in the sweep

@@ -21,10 +21,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from experiments import cli
-from experiments.config import checks
+from experiments.config import checks, fits_memory
 from experiments.config.errors import ConfigError
 from experiments.config.model_files import named
-from experiments.reports import sweep_summary
+from experiments.reports import sweep_dashboard, sweep_summary
 from experiments.runs import names, sweeps
 from experiments.runs.identity import job_identity
 from experiments.runs.process import command_line, now, sigterm_raises, this_process
@@ -75,8 +75,7 @@ class ProcessLauncher(Launcher):
         if self.sweep:
             self._enter(jobs)
         else:
-            if all(job.refusal for job in jobs):
-                raise ConfigError("; ".join(dict.fromkeys(job.refusal for job in jobs)))
+            self._refuse(jobs)
             with sweeps.claim(self.wanted, [job.identity for job in jobs]) as claimed:
                 self._begin(*claimed)
                 self._enter(jobs)
@@ -91,6 +90,20 @@ class ProcessLauncher(Launcher):
         self.batch += 1
         return [self._job_return(job) for job in jobs]
 
+    def _refuse(self, jobs: Sequence[Job]) -> None:
+        """Refuse the whole sweep where a job has a mistake: what was typed is mended before hours are spent on it."""
+        refused = [job for job in jobs if job.refusal]
+        mistaken = [job for job in refused if job.is_mistaken] if self._is_basic() else []
+        if mistaken or len(refused) == len(jobs):
+            said = "; ".join(dict.fromkeys(job.refusal for job in mistaken or refused))
+            which = ", ".join(str(job.config.hydra.job.num) for job in mistaken)
+            some = f" (job {which}; of {len(jobs)} jobs none was run)" if len(refused) < len(jobs) else ""
+            raise ConfigError(said + some)
+
+    def _is_basic(self) -> bool:
+        """Return whether all jobs are known from the start: another sweeper chooses them while it runs."""
+        return str(self.config.hydra.sweeper._target_).endswith(".BasicSweeper")
+
     def _compose(self, overrides: Sequence[str], number: int) -> Job:
         config = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(config):
@@ -101,10 +114,13 @@ class ProcessLauncher(Launcher):
         with read_write(config.hydra):
             config.hydra.sweep.subdir = str(config.hydra.sweep.subdir)  # resolved for this job, not a later one
         plain: dict[str, Any] = {"overrides": [*overrides]}  # if a value is missing
-        refusal, commits = "", {}
+        refusal, commits, is_mistaken = "", {}, True
         try:
             plain = cli.resolve(OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"]))
-            checks.check(plain)
+            checks.check(plain, config.hydra.job.name)
+            if self.wanted.memory_limit is None and config.hydra.job.name != "evaluate":
+                fits_memory.check(plain["loss"])
+            is_mistaken = False  # what the Hub refuses costs that job alone
             if [*named(plain)]:
                 from experiments.config import hub  # it takes a while
 
@@ -113,7 +129,7 @@ class ProcessLauncher(Launcher):
             refusal = str(error)
         keys = cli.swept_keys(self.config)
         identity = job_identity(plain, config.hydra.job.name, commits=commits, swept=keys)
-        return Job(overrides, config, plain, refusal, identity, commits)
+        return Job(overrides, config, plain, refusal, is_mistaken, identity, commits)
 
     def _begin(self, folder: Path, lock: FileLock, earlier: dict[str, Any] | None) -> None:
         """Make a directory this sweep's."""
@@ -213,14 +229,14 @@ class ProcessLauncher(Launcher):
     def _save(self, status: str = "running") -> None:
         self.sweep |= {"status": status, "end": None if status == "running" else now()}
         sweep_summary.write_summary(self.dir, self.sweep)
+        sweep_dashboard.update(self.dir, self.sweep)
 
     def _job_return(self, job: Job) -> JobReturn:
         """Return what sweepers want: the metric; the plain one would end the sweep at a job that failed."""
         result = JobReturn(overrides=job.overrides, status=JobStatus.COMPLETED)
         same = next((each for each in self.sweep["jobs"] if each["number"] == job.entry.get("same_as")), job.entry)
         result.return_value = same.get("value")
-        is_basic = str(self.config.hydra.sweeper._target_).endswith(".BasicSweeper")
-        if same["status"] != "finished" and not is_basic:
+        if same["status"] != "finished" and not self._is_basic():
             why = RuntimeError(f"job {job.entry['number']} {job.entry['status']}")
             result.status, result.return_value = JobStatus.FAILED, why
         return result

@@ -61,7 +61,7 @@ def load(
             f"type data.num_eval_rows={most} or a larger data.eval_fraction"
         )
     parts = first_rows(numbers["train"], numbers["test"], num_train_rows, num_eval_rows)
-    train_numbers, eval_numbers = (np.array(part["row"]) for part in parts)
+    train_numbers, eval_numbers = (np.array(part["row"]) for part in parts if part is not None)
     pair = rows.select(train_numbers), rows.select(eval_numbers)
     names = {"image": "image", "text": "text"} | dict(columns or {})
     stored = Stored(pair[1], name, numbers=eval_numbers)

@@ -13,13 +13,19 @@ from huggingface_hub import constants
 
 from experiments.config.errors import ConfigError
 from experiments.config.hub import OFFLINE_DATA, commit, refusal, why_offline
+from experiments.data.file_columns import Origin
 from experiments.data.from_rows import build_stored, loading_error
-from experiments.data.media import Origin
 from experiments.data.options import RowOptions
 from experiments.data.types import Data
 
 
-def load(path: str, train: Mapping[str, Any], eval: Mapping[str, Any] | None, **options: Unpack[RowOptions]) -> Data:
+def load(
+    path: str,
+    train: Mapping[str, Any],
+    eval: Mapping[str, Any] | None,
+    corpus: Mapping[str, Any] | None = None,
+    **options: Unpack[RowOptions],
+) -> Data:
     """Load training and evaluation rows from the Hub or a folder.
 
     Args:
@@ -27,20 +33,26 @@ def load(path: str, train: Mapping[str, Any], eval: Mapping[str, Any] | None, **
         train: Arguments of `load_dataset` for the training rows: split, name (configuration), revision. In a folder
             written by `save_to_disk` the split is a key of its DatasetDict, and the name a folder inside it.
         eval: The same for the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
+        corpus: The same for pages that are searched besides those of the evaluation rows; see `table.load`.
         **options: See `RowOptions`.
 
     Raises:
         ConfigError: The data set cannot be loaded, or `from_rows.build` cannot use it.
     """
-    train_rows = load_rows(path, train, "train")
+    is_needed = eval is None or not options.get("evaluation_only")
+    train_rows = load_rows(path, train, "train") if is_needed else None
     eval_rows = None if eval is None else load_rows(path, eval, "eval")
     folder = Path(path).expanduser() if Path(path).expanduser().is_dir() else Path()
-    origins = [Origin(folder, f"{path}, {part} rows", options["name"]) for part in ("training", "evaluation")]
-    return build_stored(train_rows, eval_rows, origins, **options)
+    pages = None if corpus is None else load_rows(path, corpus, "corpus")
+    origins = [
+        Origin(folder, f"{path}, {part} rows", options["name"]) for part in ("training", "evaluation", "corpus")
+    ]
+    origins[2] = origins[2]._replace(name=f"{options['name']} corpus")
+    return build_stored(train_rows, eval_rows, origins, corpus=pages, **options)
 
 
 def load_rows(path: str, arguments: Mapping[str, Any], part: str) -> Dataset:
-    """Return the rows that `path` and the arguments of data.train or data.eval name, at the commit that these are now.
+    """Return the rows that `path` and the arguments of a part (train, eval, corpus) name, at the commit they are now.
 
     Raises:
         ConfigError: There is no such folder, split or data set, or the Hub refuses or can't be reached.

@@ -106,12 +106,15 @@ def load(
         table = index.with_format("arrow")[:]
         numbers = num_train_rows, num_eval_rows, num_negatives, num_corpus_negatives
         pages = _choose(table, _of_language(table, language, source), *numbers)
+        if options.get("evaluation_only"):
+            pages = pages[0][:0], pages[1]
         logger.info("%s: %s training rows, %s to evaluate on", language, *(f"{len(part):,}" for part in pages))
         _write_pages(source, np.unique(np.concatenate([part.ravel() for part in pages])), folder)
-    train, eval = (_with_pages(index, part, folder) for part in pages)
+    train, eval = (_with_pages(index, part, folder) if len(part) else None for part in pages)
+    assert eval is not None
     negatives = _columns(1 + max(num_negatives, num_corpus_negatives))[1:]
     columns = {"query": "query", "positive": "image", "negatives": negatives}
-    used = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
+    used: dict[str, Any] = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
     used |= {"num_corpus_negatives": num_corpus_negatives}
     stored = Stored(eval, Path(path).name, numbers=pages[1])
     return build(train, eval, columns=columns, name=name, stored=stored, **used, **options)

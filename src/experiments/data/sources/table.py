@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Literal, Unpack
 
 from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetsError
 
 from experiments.config.errors import ConfigError
+from experiments.config.tables import DELIMITERS, FORMATS, delimiter_of
+from experiments.data.file_columns import Origin
 from experiments.data.from_rows import build_stored, loading_error
-from experiments.data.media import Origin
 from experiments.data.options import RowOptions
 from experiments.data.types import Data
 
-FORMATS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
+Delimiter = Literal["comma", "semicolon", "tab", "pipe"]
 
 
-def load(train: str, eval: str | None, **options: Unpack[RowOptions]) -> Data:
+def load(
+    train: str | None,
+    eval: str | None,
+    corpus: str | None = None,
+    *,
+    delimiter: Delimiter | None = None,
+    **options: Unpack[RowOptions],
+) -> Data:
     """Load training and evaluation rows from tables.
 
     A column whose values end like image, audio or video files holds such files: paths relative to the table's folder,
     or absolute, or URLs. They are read from there whenever a row is read; a missing one is an error in any case. Any
-    other column of strings holds texts.
+    other column of strings holds texts, see `kind`.
 
     Args:
-        train: File with the training rows: .parquet, .csv, .jsonl, .ndjson or .json.
+        train: File with the training rows: .parquet, .csv, .tsv, .jsonl, .ndjson or .json; None: for an evaluation
+            alone.
         eval: File with the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
+        corpus: File with pages that are searched besides those of the evaluation rows, a row each, in the column
+            `columns.corpus` or that of the positives. What equals one of those is one with it; no other is relevant,
+            and may be in training rows.
+        delimiter: Of the columns of a CSV; None: found by its first line.
         **options: See `RowOptions`.
 
     Raises:
         ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
-    origins = [Origin(Path(file).parent, file, Path(file).name) for file in (train, eval or train)]
-    return build_stored(_rows(train, "train"), None if eval is None else _rows(eval, "eval"), origins, **options)
+    files = [file for file in (train or eval, eval or train, corpus) if file is not None]
+    origins = [Origin(Path(file).parent, file, Path(file).name) for file in files]
+    is_needed = train is not None and (eval is None or not options.get("evaluation_only"))
+    train_rows = _rows(files[0], "train", delimiter) if is_needed else None
+    eval_rows = None if eval is None else _rows(eval, "eval", delimiter)
+    pages = None if corpus is None else _rows(corpus, "corpus", delimiter)
+    return build_stored(train_rows, eval_rows, origins, corpus=pages, **options)
 
 
-def _rows(file: str, part: str) -> Dataset:
+def _rows(file: str, part: str, delimiter: Delimiter | None) -> Dataset:
     """Return the rows of a table, kept on disk by the datasets library."""
     path = Path(file)
     if path.suffix.lower() not in FORMATS:
@@ -45,7 +63,11 @@ def _rows(file: str, part: str) -> Dataset:
         raise ConfigError(f"data.{part}={file}: no such file")
     if path.stat().st_size == 0:
         raise ConfigError(f"data.{part}={file}: the data set is empty: the file has no content")
+    kind = FORMATS[path.suffix.lower()]
+    reads: dict[str, Any] = {}
+    if kind == "csv" and (mark := DELIMITERS[delimiter] if delimiter else delimiter_of(path)) != ",":
+        reads["sep"] = mark
     try:
-        return load_dataset(FORMATS[path.suffix.lower()], data_files={part: str(path)}, split=part)
+        return load_dataset(kind, data_files={part: str(path)}, split=part, **reads)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
         raise ConfigError(f"data.{part}={file}: could not read it ({loading_error(error)})") from error

@@ -1,0 +1,144 @@
+"""What a table's first line tells: what separates its columns, what they are called, and what to type for them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from experiments.config.errors import ConfigError, refuse
+from experiments.config.hints import hint, show
+
+FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
+DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}  # by their names in `data.delimiter`
+IN_FOLDERS = [suffix for suffix in FORMATS if suffix != ".json"]  # which is rather a model's or a library's
+_OFTEN = {  # what people call the two columns that every table has
+    "query": ("query", "queries", "question", "anchor", "search", "prompt", "caption", "text"),
+    "positive": ("page", "image", "positive", "document", "doc", "passage", "answer", "file", "path", "image_path"),
+}
+
+
+def delimiter_of(file: Path) -> str:
+    """Return what separates the columns of a CSV: a comma where its header has one, else what else parts it.
+
+    Raises:
+        ConfigError: If that could be one or another.
+    """
+    parts = {name: len(_header(file, mark)) for name, mark in DELIMITERS.items()}
+    found = [name for name, number in parts.items() if number > 1]
+    if "comma" in found or not found:
+        return ","
+    said = f"{file}: its columns may be parted by {' or '.join(found)}; type data.delimiter={found[0]}"
+    refuse(len(found) > 1, f"{said}, or data.delimiter={found[-1]}")
+    return DELIMITERS[found[0]]
+
+
+def _header(file: Path, delimiter: str) -> list[str]:
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines, suppress(csv.Error):
+        return next(csv.reader(lines, delimiter=delimiter), [])
+    return []
+
+
+def column_names(file: Path, delimiter: str | None = None) -> list[str]:
+    """Return a table's columns; none where it isn't readable as one, which whoever loads it will say.
+
+    Args:
+        file: In one of `FORMATS`.
+        delimiter: Its name; None: found.
+
+    Raises:
+        ConfigError: See `delimiter_of`.
+    """
+    kind = FORMATS.get(file.suffix.lower())
+    try:
+        if kind == "csv":
+            return _header(file, DELIMITERS[delimiter] if delimiter else delimiter_of(file))
+        if kind == "json":
+            return _keys(file)
+        import pyarrow.parquet as pq
+
+        return list(pq.read_schema(file).names)
+    except ConfigError:
+        raise
+    except (OSError, ValueError):  # of which those of pyarrow and json are
+        return []
+
+
+def _keys(file: Path) -> list[str]:
+    """Return the keys of the first row of JSON Lines, or of a list of rows."""
+    with file.open(encoding="utf-8") as lines:
+        first = next((line for line in lines if line.strip()), "")
+        row: Any = json.loads(first if first.rstrip().endswith("}") else first + lines.read())
+    row = row[0] if isinstance(row, list) and row else row
+    return [*row] if isinstance(row, dict) else []
+
+
+def column_overrides(columns: Sequence[str], wanted: Mapping[str, Any]) -> list[str]:
+    """Return what to type so that the columns that a table has are found; none where they are, or can't be guessed.
+
+    Args:
+        columns: Of the table.
+        wanted: `data.columns`: `query` and `positive` as they are configured.
+    """
+    found = {role: wanted.get(role) for role in _OFTEN}
+    for role, names in _OFTEN.items():
+        if found[role] not in columns:
+            often = [column for name in names for column in columns if column.lower() == name]
+            found[role] = next((column for column in often if column not in found.values()), None)
+    if len(columns) == 2 and [*found.values()].count(None) == 1:  # the one that is left
+        rest = next(column for column in columns if column not in found.values())
+        found = {role: column or rest for role, column in found.items()}
+    if None in found.values():
+        return []
+    return [f"data.columns.{role}={column}" for role, column in found.items() if column != wanted.get(role)]
+
+
+def in_folder(folder: Path) -> dict[str, Path]:
+    """Return the tables in a folder that are for training and, as their names say, for the evaluation."""
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IN_FOLDERS and file.is_file())
+    files = [file for file in files if file.stem != "metadata"]  # of captioned images
+    held = [file for file in files if re.search("eval|val|test|dev", file.stem.lower())]
+    others = [file for file in files if file not in held]
+    train = [file for file in others if "train" in file.stem.lower()] or others or files
+    return dict(zip(("train", "eval"), train[:1] + [file for file in held if file not in train][:1], strict=False))
+
+
+def check(data: dict[str, Any]) -> None:
+    """Refuse tables (`data.train`, `data.eval`, `data.corpus` of a config) that aren't there or lack a column.
+
+    Raises:
+        ConfigError: It says what to type.
+    """
+    columns = data.get("columns") or {}
+    for part in ("train", "eval", "corpus"):
+        if (name := data.get(part)) is None:
+            continue
+        file, said = Path(name).expanduser(), f"data.{part}={name}"
+        if file.is_dir():
+            found = " ".join(f"data.{each}={table}" for each, table in in_folder(file).items())
+            how = f"type {found}" if found else f"with no table in it; type data=hub data.path={name} for a data set"
+            if part == "corpus":
+                how = f"type a table's name: a CSV with a column {columns.get('positive')}, a row for each page"
+            raise ConfigError(f"{said} is a folder; {how}")
+        refuse(not file.is_file(), f"{said}: there is no such file")
+        refuse(file.suffix.lower() not in FORMATS, f"{said}: a table is one of {', '.join(FORMATS)}")
+        if there := column_names(file, data.get("delimiter")):
+            _check_columns(said, there, columns, part)
+
+
+def _check_columns(said: str, there: Sequence[str], columns: Mapping[str, Any], part: str) -> None:
+    if part == "corpus":
+        name = columns.get("corpus") or columns.get("positive")
+        how = f"type data.columns.corpus={there[0]}" + "".join(f" or ={other}" for other in there[1:])
+        refuse(name not in there, f"{said} has no column {show(name)}; {how}")
+        return
+    wanted = [columns.get("query"), columns.get("positive"), *(columns.get("negatives") or [])]
+    for name in wanted:
+        if name not in there:
+            overrides = column_overrides(there, columns)
+            how = f"type {' '.join(overrides)}" if overrides else f"set data.columns; {hint(str(name), there, there)}"
+            raise ConfigError(f"{said} has no column {show(name)}; it has {', '.join(there)}: {how}")

@@ -1,0 +1,116 @@
+"""The answer to which run is better: each against a reference, query by query, in one sentence and one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from experiments.config.errors import ConfigError
+from experiments.config.hints import nearest
+from experiments.evaluation.metrics import Difference, paired_difference
+from experiments.evaluation.query_values import Part
+from experiments.reports.tables import difference_text, listed, markdown_table, p_text, score_text
+
+AGAINST = ("minus reference [95% interval]", "p", "verdict")  # the columns that an answer ends with
+
+
+class Contender(NamedTuple):
+    """What is compared: one run, or several that differ in their seeds alone."""
+
+    name: str
+    score: str  # the mean as it is read, with its interval or spread
+    value: float
+    paths: Sequence[Path] = ()  # of its runs, by which it may be named
+    parts: Sequence[Part] = ()  # the values of the queries, of each run; none where they weren't kept
+    cells: Sequence[str] = ()  # of the caller's columns, between name and score
+
+    def matrix(self, metric: str) -> np.ndarray:
+        """Return a metric of every run and query, shape (num_runs, num_queries)."""
+        return np.stack([part.values[metric] for part in self.parts])
+
+
+def find_reference(contenders: Sequence[Contender], typed: str | None = None) -> int:
+    """Return which contender the others are held against: the one that was typed, by name or path, or the best.
+
+    Raises:
+        ConfigError: If none is called that.
+    """
+    if typed is None:  # one that can be compared, if there is any
+        return max(range(len(contenders)), key=lambda index: (bool(contenders[index].parts), contenders[index].value))
+    for index, each in enumerate(contenders):
+        places = {name for path in each.paths for name in (str(path.resolve()), path.name)}
+        if typed == each.name or {str(Path(typed).resolve()), typed} & places:
+            return index
+    names = [each.name for each in contenders]
+    near = nearest(typed, names)
+    said = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(map(repr, names[:20]))}"
+    raise ConfigError(f"--reference {typed} is none of these runs; {said}")
+
+
+def differences(contenders: Sequence[Contender], reference: int, metric: str) -> list[Difference | None]:
+    """Return how far each lies above the reference; None of itself, and where the same queries weren't kept."""
+    found: list[Difference | None] = []
+    first = contenders[reference]
+    for index, each in enumerate(contenders):
+        queries = [part.query_ids for part in (*first.parts, *each.parts)]
+        comparable = index != reference and first.parts and each.parts and all(ids == queries[0] for ids in queries)
+        found.append(paired_difference(first.matrix(metric), each.matrix(metric)) if comparable else None)
+    return found
+
+
+def table(
+    headers: Sequence[str],
+    contenders: Sequence[Contender],
+    found: Sequence[Difference | None],
+    reference: int,
+    chance: float | None = None,
+) -> str:
+    """Return a row for each contender, and for chance where it is known; headers are of name, cells and score."""
+    rows = []
+    for index, (each, difference) in enumerate(zip(contenders, found, strict=True)):
+        against = ["–"] * 2 + ["reference" if index == reference else "–"]
+        if difference:
+            interval = [difference.low, difference.high]
+            against = [difference_text(difference.mean, interval), p_text(difference.p), difference.outcome]
+        rows.append([each.name, *each.cells, each.score, *against])
+    if chance is not None:
+        dashes = ["–"] * len(contenders[0].cells)
+        rows.append(["chance", *dashes, score_text(chance), *["–"] * len(AGAINST)])
+    return markdown_table([*headers, *AGAINST], rows)
+
+
+def sentence(contenders: Sequence[Contender], found: Sequence[Difference | None], reference: int, metric: str) -> str:
+    """Return which is better, by how much and whether that may be chance; the metric as it is read."""
+    first = contenders[reference]
+    compared = [(each, difference) for each, difference in zip(contenders, found, strict=True) if difference]
+    if len(compared) == 1:
+        return _of_two(first, *compared[0], metric)
+    is_best = first.value == max([first.value, *(each.value for each, _ in compared)])
+    said = [f"{'Best' if is_best else 'Held against'}: {first.name}, {metric} {first.score}"]
+    shown = "not shown to be worse" if is_best else "not shown to differ"
+    for outcome, words in (("better", "better"), ("not shown", shown), ("worse", "worse")):
+        names = [each.name for each, difference in compared if difference.outcome == outcome]
+        if names and len(names) == len(contenders) - 1:
+            said.append(f"The {len(names)} others are {words}")
+        elif names:
+            said.append(f"{words.capitalize()}: {listed(names)}")
+    return ". ".join(said) + "."
+
+
+def _of_two(first: Contender, other: Contender, difference: Difference, metric: str) -> str:
+    """Return the sentence on two, the reference and one other: the better one, or the reference, stands first."""
+    if not difference.mean and difference.low == difference.high:
+        return (
+            f"No difference: {first.name} and {other.name} have the same {metric} on every query ({first.value:.3f})."
+        )
+    mean, interval = -difference.mean, [-difference.high, -difference.low]
+    if difference.outcome == "better":
+        first, other, mean, interval = other, first, difference.mean, [difference.low, difference.high]
+    numbers = f"difference {difference_text(mean, interval)}, p {p_text(difference.p)}"
+    numbers = f"{metric} {first.score} and {other.score}, {numbers}"
+    if difference.outcome == "not shown":
+        return f"No difference is shown between {first.name} and {other.name}: {numbers}."
+    return f"{first.name} is better than {other.name}: {numbers}."

@@ -1,0 +1,137 @@
+"""What someone new is likely to type is answered with the line that is meant, which is one that works."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from experiments import cli, plan
+from experiments.config.checks import check
+from experiments.config.errors import ConfigError
+
+LINES = {  # as typed -> as meant
+    "batch_size=8": "trainer.per_device_train_batch_size=8",
+    "epochs=2 lr=1e-5 dtype=bfloat16 output_dir=x": "trainer.num_train_epochs=2 trainer.learning_rate=1e-5"
+    " model.dtype=bfloat16 hydra.run.dir=x",
+    "learning_rate=1e-5 max_steps=10 loss=mnrl": "trainer.learning_rate=1e-5 +trainer.max_steps=10 loss=mnrl",
+    "-m output_dir=x seed=1,2": "-m hydra.sweep.dir=x seed=1,2",
+    "--epochs 3": "trainer.num_train_epochs=3",
+    "--batch-size 8 --lr=1e-5 seed 3 --bf16": "trainer.per_device_train_batch_size=8 trainer.learning_rate=1e-5"
+    " seed=3 trainer.bf16=true",
+    "--model saved model.name=a/b --data drawings_pairs": "model=saved model.name=a/b data=drawings_pairs",
+    "seed = 3 epochs 2": "seed=3 trainer.num_train_epochs=2",
+    "clip_tiny": "model=clip_tiny",
+    "model=Qwen3-VL-Embedding-2B data=owner/name": "model=qwen3vl_2b data=hub data.path=owner/name",
+    "model=owner/name": "model=saved model.name=owner/name",
+    "model=owner/a-reranker": "experiment=reranker model.name=owner/a-reranker",
+    "-m model=Qwen/Qwen3-VL-Embedding-2B,clip_tiny": "-m model=qwen3vl_2b,clip_tiny",
+    "model=run": "model=saved model.name=run/final",
+    "model=cross": "experiment=reranker model.name=cross",
+    "data=llamaindex/vdr-multilingual-train": "data=vdr_multilingual",
+    "data=pages": "data=table data.train=pages/train.csv data.eval=pages/my_eval.csv",
+    "dataset=others.csv": "data=table data.train=others.csv data.columns.query=question data.columns.positive=scan",
+    "data=saved": "data=hub data.path=saved data.eval=null",
+    "data.train=pages/train.csv": "data=table data.train=pages/train.csv",
+    "pages/train.csv": "data=table data.train=pages/train.csv",
+    "device=cuda seed=1": "seed=1",
+}
+
+
+@pytest.fixture(scope="module")
+def there(tmp_path_factory):
+    """A folder with tables, a saved data set, a run and a reranker."""
+    folder = tmp_path_factory.mktemp("guesses")
+    for name in ("pages", "saved", "run/final", "cross"):
+        (folder / name).mkdir(parents=True)
+    (folder / "pages" / "train.csv").write_text("query,page\nwhat,a\n")
+    (folder / "pages" / "my_eval.csv").write_text("query,page\nwho,b\n")
+    (folder / "others.csv").write_text("question;scan\nwhat, or who;a\n")
+    (folder / "saved" / "state.json").write_text("{}")
+    for name, kind in (("run/final", "SentenceTransformer"), ("cross", "CrossEncoder")):
+        (folder / name / "config_sentence_transformers.json").write_text(json.dumps({"model_type": kind}))
+        (folder / name / "modules.json").write_text("[]")
+    return folder
+
+
+def said(typed, **more):
+    return cli.explain(ConfigError("as it was"), shlex.split(typed), **more)
+
+
+@pytest.mark.parametrize("typed", LINES)
+def test_a_likely_guess_is_answered_with_the_line_that_is_meant(typed, there, composed, monkeypatch):
+    monkeypatch.chdir(there)
+    answer = said(typed)
+    command, words = LINES[typed].removeprefix("-m ").split(), shlex.split(answer)
+    assert answer.endswith(f" {LINES[typed]}") and "not understood" in answer and "\n" not in answer
+    assert words[words.index("type") + 1 :][:2] == ["python", "-m"]
+    check(composed(*[each.partition(",")[0] for each in command]))  # the line that is offered works
+
+
+@pytest.mark.parametrize(
+    "typed", ["seed=3", "--nope 3", "foo 3", "--multirn", "modle=saved", "loss.mini_batch_size=1,4"]
+)
+def test_what_is_no_guess_is_explained_as_before(typed):
+    assert said(typed) == "as it was"
+
+
+def test_what_is_not_there_is_said(there, monkeypatch):
+    monkeypatch.chdir(there)
+    assert "; there is no train.csv here; type " in said("data=train.csv")
+    assert "; there is no a/b here, so it is looked for on the Hub; type " in said("data=a/b")
+    assert "; cross has no table; write one, with columns query and page " in said("data=cross")
+    assert said("--model nothing").endswith(" model=NAME") and "--help lists them" in said("--model nothing")
+
+
+def test_a_gpu_is_named_in_the_environment():
+    assert "type CUDA_VISIBLE_DEVICES=1 python -m" in said("gpu=1")
+    assert "type CUDA_VISIBLE_DEVICES= python -m" in said("--device cpu")
+    assert "type torchrun --nproc_per_node 4 -m" in said("gpus=4")
+    assert said("gpu=4090 seed=1", also=["--gpu"]).endswith(" --gpu 4090 seed=1")
+
+
+def test_a_guess_is_one_line_with_exit_code_2_and_leaves_nothing(tmp_path):
+    (tmp_path / "rows.csv").write_text("query,page\n")
+    command = [sys.executable, "-m", "experiments.evaluate", "batch_size=8", "data=rows.csv"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, [*tmp_path.iterdir()]) == (2, "", [tmp_path / "rows.csv"])
+    line = "python -m experiments.evaluate evaluator.batch_size=8 data=table data.eval=rows.csv"
+    assert done.stderr == f"error: batch_size=8 and data=rows.csv are not understood; type {line}\n"
+
+
+def test_the_word_help_is_help(tmp_path):
+    done = subprocess.run([sys.executable, "-m", "experiments.train", "help"], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 0 and b"Groups and their options" in done.stdout and not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["data.train=pages"], "a folder; type data.train=pages/train.csv data.eval=pages/my_eval.csv"),
+        (["data.train=run"], "with no table in it; type data=hub data.path=run for a data set"),
+        (["data.train=others.csv"], "question, scan: type data.columns.query=question data.columns.positive=scan"),
+        (["data.train=pages/train.csv", "data.columns.negatives=[pge]"], "no column pge; it has query, page: set"),
+        (["data.train=run/final/modules.txt"], "there is no such file"),
+    ],
+)
+def test_a_table_that_is_none_or_has_other_columns_is_refused_before_anything_is_loaded(
+    overrides, says, there, composed, monkeypatch
+):
+    monkeypatch.chdir(there)
+    with pytest.raises(ConfigError, match="data.train") as caught:
+        check(composed("data=table", *overrides))
+    assert says in str(caught.value)
+
+
+def test_a_table_as_the_path_of_a_data_set_is_refused(there, composed, monkeypatch):
+    monkeypatch.chdir(there)
+    with pytest.raises(ConfigError, match="type data=table data.train=others.csv"):
+        check(composed("data=hub", "data.path=others.csv"))
+
+
+def test_plan_understands_the_same_and_a_card_by_its_number(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["plan", "epochs=2", "--gpu", "4090"])
+    assert plan.main() == 2
+    assert capsys.readouterr().err.endswith(" trainer.num_train_epochs=2 --gpu 4090\n")
