@@ -45,7 +45,7 @@ def finished_run(folder, *, name=None, base=BASE, final=FINETUNED, parameters=1_
 
 
 def keep_queries(folder, seed=0, num_queries=100):
-    """Keep values of queries beside a run's metrics, which are their means: as hard for every run, and a bit of luck."""
+    """Keep values of queries beside a run's metrics, which are their means: as hard for every run, and some luck."""
     hard = np.random.default_rng(0).normal(size=num_queries)
     generator = np.random.default_rng(seed)
     (folder / "rankings").mkdir()

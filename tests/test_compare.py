@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import compare
+from experiments import compare, report
 from experiments.evaluation.metrics import CUTOFFS, paired_difference, per_query_metrics, rank
 from experiments.evaluation.query_values import Part, pool, save_query_values
 from experiments.reports.settings import load_settings
@@ -42,7 +42,7 @@ def write_run(folder, *, seed=42, skill=1.0, dims=DIMS, config=None, num_queries
         "primary_metric": "cosine_ndcg@10",
         "evaluation": {"name": "pages", "fingerprint": "abc", **counts, **evaluation},
         "final": {"dimensions": {dim: part.to_json() for dim, part in found.items()}},
-        "model": {"name": "tiny"},
+        "model": {"name": "tiny", "parameters": 1000},
         "chance": {"all": {"cosine_ndcg@10": 0.06}},
     }
     for key, value in (config or {}).items():
@@ -227,6 +227,28 @@ def test_rerankers_are_compared_in_each_direction_and_in_all(sweep, tmp_path, ca
     assert "in direction all" in printed
     (setting,) = load_settings([tmp_path / "0", tmp_path / "3"])[:1]
     assert setting.matrix("all", "ndcg@10").shape == (1, 2 * NUM_QUERIES)
+
+
+def test_a_reranker_is_held_against_its_retriever_alone_end_to_end(sweep, tmp_path, capsys):
+    first, second = load_settings([sweep])
+    weak, strong = (setting.values[0]["16"].values["cosine_ndcg@10"] for setting in (first, second))
+    query_ids = first.values[0]["16"].query_ids
+    run = shutil.copytree(sweep / "0", tmp_path / "run")
+    metrics = load_json(run / "metrics.json") | {"primary_metric": "ndcg@10", "chance": {}}
+    for tag, values in (("base", weak / 2), ("final", weak)):
+        names = {"ndcg@10": strong, "end_to_end_ndcg@10": values, "retriever_ndcg@10": strong}  # a ruined order
+        part = Part(query_ids, names, {name: (0.4, 0.6) for name in names})
+        save_query_values(run / "rankings" / f"{tag}.npz", {"directions": {"all": part}})
+        metrics[tag] = {"directions": {"all": part.to_json()}}
+    save_json(run / "metrics.json", metrics)
+    assert compare.main([str(run), "--all"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[2].startswith("**Best: retriever alone, nDCG@10 end to end ")
+    rows = [(row[0], row[-1]) for row in rows_of(printed)[2:5]]
+    assert rows == [("base", "worse"), ("finetuned", "worse"), ("retriever alone", "reference")]
+    assert [row[0] for row in rows_of(printed) if len(row) == 7][2:] == ["nDCG@10 end to end", "nDCG@10"]
+    text, _ = report.write_report([run], tmp_path / "out")
+    assert "**Best: retriever alone, nDCG@10 end to end " in text and "| retriever alone " in text
 
 
 def coverage(interval, num_runs, seed_spread, *, true=0.1, num_queries=50, num_trials=400):

@@ -29,7 +29,7 @@ def test_two_processes_build_one_model_train_it_and_leave_one_run(tmp_path):
     metrics = json.loads((run / "metrics.json").read_text())
     assert metrics["training"]["steps"] == 2  # of 2 x 16 rows each
     assert metrics["final"]["dimensions"]["96"] != metrics["base"]["dimensions"]["96"]
-    assert SentenceTransformer(str(run / "final")).get_embedding_dimension() == metrics["model"]["truncate_dim"]
+    assert SentenceTransformer(str(run / "final")).get_embedding_dimension() == 96
 
 
 def test_processes_wait_for_each_other_as_long_as_ddp_timeout_says(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from experiments.config.cards import is_own, unfounded
+from experiments.config.cards import corrected, is_own
 from experiments.train import train
 
 SMALL = [
@@ -60,18 +60,24 @@ def test_own_rows_and_pages_are_on_the_card_only_if_asked_for(composed, table, t
     messages = [record.message for record in caplog.records if record.name.startswith("experiments")]
     assert messages[0] == said  # before the work, and after the verdict
     assert [before[:8] for before, text in zip(messages, messages[1:], strict=False) if text == said] == ["Verdict:"]
-    assert f"> **Warning:** {said}" in (tmp_path / "run" / "report.md").read_text().split("|")[0]
+    quoted = [line.strip("> ") for line in (tmp_path / "run" / "report.md").read_text().split("|")[0].splitlines()]
+    assert {f"**Warning:** {said.strip()}".splitlines()[0], *map(str.strip, said.splitlines()[1:])} <= {*quoted}
     shutil.rmtree(tmp_path / "run")
 
 
-def test_what_an_option_claims_holds_for_the_data_of_its_recipe_alone(composed):
+def test_the_card_has_licence_language_and_name_from_the_data_or_the_user_not_from_another_recipe(composed):
     own = composed("model=qwen3vl_2b", "data=table", "data.train=rows.csv")["data"]
     choices = {"model": "qwen3vl_2b", "data": "table", "experiment": "null"}
-    assert unfounded(own, choices, []) == ["language", "license", "model_name"]
-    assert unfounded(own, choices, ["model.card.license=mit", "seed=1"]) == ["language", "model_name"]
-    assert unfounded(own, choices, ["++model.card={language: de}"]) == []
-    assert unfounded(own, choices | {"model": "mine"}, []) == []  # an option of one's own
-    assert unfounded(composed(*OF_THE_RECIPE)["data"], choices, []) == []
+    nothing = {"language": [], "license": None, "model_name": None}
+    assert corrected(own, choices, []) == nothing
+    assert corrected(own, choices, ["model.card.license=mit", "seed=1"]) == {"language": [], "model_name": None}
+    assert corrected(own, choices, ["++model.card={language: de}"]) == {}
+    assert corrected(own, choices | {"model": "mine"}, []) == {}  # an option of one's own
+    assert corrected(composed(*OF_THE_RECIPE)["data"], choices, []) == {}
+    of_language = ("experiment=vdr_multilingual", "data.language=it")
+    assert corrected(composed(*of_language)["data"], choices, []) == {"language": ["it"]}
+    assert corrected(composed(*of_language, "data.path=copy")["data"], choices, []) == nothing | {"language": ["it"]}
+    assert corrected(composed(*of_language)["data"], choices, ["model.card.language=de"]) == {}
 
 
 @pytest.mark.parametrize(

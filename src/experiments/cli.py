@@ -10,6 +10,8 @@ import itertools
 import logging
 import os
 import re
+import shlex
+import signal
 import sys
 import traceback
 from argparse import Namespace
@@ -28,6 +30,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
@@ -38,7 +41,7 @@ from experiments.config.hints import dotted_keys, parse_flags, show, unknown_key
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports import sweep_dashboard, sweep_summary
 from experiments.reports.tables import shown
-from experiments.runs import log, run_folder, saved_models
+from experiments.runs import log, new_folders, progress, run_folder, saved_models, terminal
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 from experiments.runs.names import joined, shortened
 from experiments.runs.process import is_main_process
@@ -68,16 +71,9 @@ def launch(task: Task) -> NoReturn:
     left = vars(job)  # our launcher leaves the sweep's directory here, as `sweep_dir`
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
-        arguments = parse_arguments()
-        if arguments.help or arguments.overrides == ["help"]:
-            _print_help(arguments.config_dir)
-        search_path(arguments.config_dir)
-        run_folder.refuse_finished(sys.argv[1:])
-        hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
-    except KeyboardInterrupt:
-        what = "the same line" if "sweep_dir" in left else "the same line with trainer.resume=auto"
-        sys.stderr.write(f"\ninterrupted; {what} goes on\n")
-        sys.exit(130)
+        _start(job, task.__name__)
+    except (KeyboardInterrupt, SystemExit) as error:
+        _leave(error, "the same line" if "sweep_dir" in left else "the same line with trainer.resume=auto")
     except Exception as error:
         if wants_traceback:
             raise
@@ -85,6 +81,7 @@ def launch(task: Task) -> NoReturn:
             failures.append(error)
         if not failures:  # not in a job: a mistake in what was typed
             failures.append(ConfigError(explain(error)))
+    new_folders.remove_empty()
     if not failures:
         if "sweep_dir" not in left:
             sys.exit(0)
@@ -93,6 +90,43 @@ def launch(task: Task) -> NoReturn:
         raise failures[0]
     sys.stderr.writelines(f"error: {one_line(str(failure))}\n" for failure in failures)
     sys.exit(2 if all(isinstance(failure, ConfigError) for failure in failures) else 1)
+
+
+def _start(job: Callable[[DictConfig], None], name: str) -> None:
+    """Let Hydra read the command line and run the job, or the jobs."""
+    arguments = parse_arguments()
+    if arguments.help or arguments.overrides == ["help"]:
+        _print_help(arguments.config_dir)
+    search_path(arguments.config_dir)
+    run_folder.refuse_finished(sys.argv[1:])
+    if not (arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion):
+        terminal.begin(f"{shlex.join([name, *sys.argv[1:]])}: reading the settings")
+    try:
+        hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
+    finally:
+        terminal.draw("")
+
+
+def _leave(error: KeyboardInterrupt | SystemExit, resume: str) -> NoReturn:
+    """Exit, after Ctrl-C or SIGTERM with a line that says how to go on."""
+    code = 130 if isinstance(error, KeyboardInterrupt) else error.code
+    if code in (130, 128 + signal.SIGTERM):
+        sys.stderr.write(f"\n{'interrupted' if code == 130 else 'ended by SIGTERM'}; {resume} goes on\n")
+    sys.exit(code)
+
+
+class ExpectFolders(Callback):
+    """Where Hydra tells which directory it is about to make."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Expect a run's directory."""
+        HydraConfig.instance().set_config(config)
+        new_folders.expect(Path(str(config.hydra.run.dir)))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Expect a sweep's directory."""
+        HydraConfig.instance().set_config(config)
+        new_folders.expect(Path(str(config.hydra.sweep.dir)))
 
 
 def make_job(task: Task, failures: list[Exception], keep_traceback: bool) -> Callable[[DictConfig], None]:
@@ -284,7 +318,9 @@ def _run(task: Task, config: DictConfig, keep_traceback: bool) -> None:
         run_folder.discard(fresh)
     failure = None
     try:
-        task(plain, output_dir, name=name, choices=_choices(output_dir))
+        logger.info("%s: %s, in %s", hydra_config.job.name, name, shown(output_dir))
+        with progress.shown():
+            task(plain, output_dir, name=name, choices=_choices(output_dir))
     except ConfigError:
         if is_main_process():
             run_folder.discard(output_dir)  # nothing came of it, unless it has a record

@@ -18,11 +18,11 @@ from experiments.config.errors import ConfigError
 from experiments.config.hints import dotted_keys, parse_flags, select, show
 from experiments.config.keys import Role, digest, effective, plays
 from experiments.evaluation.metrics import paired_difference
-from experiments.reports import answer
+from experiments.reports import answer, run_answer
 from experiments.reports.page import render
 from experiments.reports.settings import Setting, load_settings
 from experiments.reports.tables import difference_text, listed, markdown_table, p_text
-from experiments.runs.metrics_file import chance, metric_label, primary_metric
+from experiments.runs.metrics_file import answered_by, chance, metric_label
 from experiments.runs.names import short_keys
 
 
@@ -33,25 +33,36 @@ def compare(paths: Sequence[Path], reference: str | None = None, everything: boo
     errors are of `load_settings` and `answer.find_reference`.
     """
     settings = load_settings(paths)
-    metric = primary_metric(settings[0].runs[0].metrics)
+    metrics = settings[0].runs[0].metrics
+    metric, label, counts = answered_by(metrics), run_answer.label(metrics), [len(each.runs) for each in settings]
     contenders = [_contender(setting, metric) for setting in settings]
+    if alone := answer.retriever_alone(metrics, next(iter(settings[-1].values[0].values()))):
+        contenders.append(alone)
     is_one_run = len({run.path for setting in settings for run in setting.runs}) == 1 < len(settings)
-    place = answer.find_reference(contenders, reference) if reference or not is_one_run else 0
-    first, others = settings[place], [*settings[:place], *settings[place + 1 :]]
-    found = answer.differences(contenders, place, metric)
-    metrics, label = first.runs[0].metrics, metric_label(metric)
+    place = answer.find_reference(contenders, reference)
+    if is_one_run and reference is None:
+        place = 0 if alone is None else len(settings)
+    found, by_chance = answer.differences(contenders, place, metric), (chance(metrics) or {}).get(metric)
+    sentence = run_answer.verdict_sentence(metrics) if is_one_run and reference is None else ""
+    if not sentence:
+        sentence = answer.sentence(contenders, found, place, label)
+        sentence += answer.not_above_chance(contenders, by_chance, metrics["evaluation"]["num_queries"])
     differing, without_effect = _config_keys(settings)
-    headers = ["run", f"{label}{'' if len(first.runs) > 1 else ' [95% interval]'}"]
+    first = settings[place] if place < len(settings) else settings[0]  # a retriever has no other metrics or dimensions
+    others = [setting for setting in settings if setting is not first]
+    headers = ["run", f"{label}{'' if max(counts) > 1 else ' [95% interval]'}"]
     return render(
         "comparison",
         settings=settings,
         first=first,
         others=others,
+        reference=contenders[place].name,
         metric=label,
         evaluation=metrics["evaluation"],
-        num_runs=[len(setting.runs) for setting in settings],
-        sentence=answer.sentence(contenders, found, place, label),
-        answer=answer.table(headers, contenders, found, place, (chance(metrics) or {}).get(metric)),
+        num_runs=counts,
+        num_compared=len(contenders) - 1,
+        sentence=sentence,
+        answer=answer.table(headers, contenders, found, place, by_chance),
         differ=listed([*short_keys(differing).values()]),
         everything=everything,
         scores=_scores(settings, metric),
@@ -64,8 +75,14 @@ def _contender(setting: Setting, metric: str) -> answer.Contender:
     """Return a setting as it stands in the answer: at its full dimension, or in all directions."""
     key, paths = setting.keys[0], [run.path for run in setting.runs]
     parts = [each[key] for each in setting.values]
-    value = float(setting.matrix(key, metric).mean())
-    return answer.Contender(setting.label, setting.score(key, metric, interval=True), value, paths, parts)
+    value, interval = float(setting.matrix(key, metric).mean()), setting.interval(key, metric)
+    said = setting.score(key, metric, with_interval=True)
+    return answer.Contender(setting.label, said, value, paths, parts, interval=interval)
+
+
+def _label(metric: str) -> str:
+    """Return a metric's name as it is read, and whether it is of a reranker and its retriever together."""
+    return metric_label(metric) + " end to end" * metric.startswith("end_to_end_")
 
 
 def _scores(settings: Sequence[Setting], metric: str) -> str:
@@ -76,7 +93,7 @@ def _scores(settings: Sequence[Setting], metric: str) -> str:
     rows = []
     for setting in settings:
         rows.append([setting.label, *(setting.score(key, metric) if key in setting.keys else "–" for key in keys)])
-    return markdown_table([metric_label(metric), *(f"{key} dims" if is_dims else key for key in keys)], rows)
+    return markdown_table([_label(metric), *(f"{key} dims" if is_dims else key for key in keys)], rows)
 
 
 def _config_keys(settings: Sequence[Setting]) -> tuple[dict[str, list[str]], list[str]]:
@@ -135,6 +152,7 @@ def _pair(first: Setting, other: Setting, metric: str) -> tuple[str, str]:
     if first.keys[0] != other.keys[0]:  # full dimensions that differ
         common.insert(0, (first.keys[0], other.keys[0]))
     names = [metric, *(name for name in first.metrics if name != metric and name in other.metrics)]
+    names = [name for name in names if not name.startswith("retriever_")]  # both were given the same
     if all(np.array_equal(first.matrix(a, name), other.matrix(b, name)) for name in names for a, b in common):
         said = _listed([key for key, _ in common], first)
         return f"**no difference**: every query has the same metrics {said}.", ""
@@ -145,10 +163,10 @@ def _pair(first: Setting, other: Setting, metric: str) -> tuple[str, str]:
             if name == metric:
                 better[key] = difference[-1]
             scores = [first.score(at[0], name), other.score(at[1], name)]
-            rows.append([metric_label(name), key, *scores, *difference])
+            rows.append([_label(name), key, *scores, *difference])
     headers = ["metric", "dims" if first.has_dimensions else "direction", first.label, other.label]
     headers += [f"{other.label} - {first.label} [95% interval]", "p", "better"]
-    return f"**{metric_label(metric)}: {_verdict(better, first, other)}.**", markdown_table(headers, rows)
+    return f"**{_label(metric)}: {_verdict(better, first, other)}.**", markdown_table(headers, rows)
 
 
 def _difference(first: Setting, other: Setting, keys: tuple[str, str], metric: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Evaluate a model without training it.
 
-python -m experiments.evaluate model=saved model.name=outputs/DAY/RUN/final
+python -m experiments.evaluate model=saved model.name=outputs/DAY/RUN
 python -m experiments.evaluate -m model=qwen3vl_tiny,qwen3vl_2b data=vdr_en
 """
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import stages
 from experiments.cli import launch
+from experiments.runs import progress
 
 if TYPE_CHECKING:
     from experiments.data.types import Data
@@ -28,6 +29,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     commits = stages.check_sources(config, begun_with={})
     with keep_record(output_dir, config, name=name, job="evaluate") as record:
         record.update(commits=commits, choices=choices)
+        progress.stage("data")
         data: Data = stages.build_evaluation(config["data"])
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
             model = stages.load_model(config)

@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
-from experiments.config import checks, fits_memory
+from experiments.config import checks, fits_memory, toys
 from experiments.config.architecture import Architecture, read_architecture
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
@@ -265,6 +265,15 @@ def _needs(jobs: Sequence[Job], gpu: footprint.Gpu | None) -> str | None:
     return f"{title}\n{needs(job.config, model, [gpu] if gpu else [*map(footprint.parse_gpu, footprint.COMMON)])}"
 
 
+def _warnings(jobs: Sequence[Job], choices: DictConfig, gpu: footprint.Gpu | None) -> list[str]:
+    """Return what is said of toys that would meet the user's own data, each once; see `toys`."""
+    found = []
+    for job in jobs:
+        of_job = {str(group): str(option) for group, option in choices.items()} | job.point
+        found.append(toys.warning(job.config, of_job, gpu.memory if gpu else None))
+    return [*dict.fromkeys(filter(None, found))]
+
+
 def _take_gpu(arguments: list[str]) -> footprint.Gpu | None:
     """Take --gpu out of what was typed, which Hydra doesn't know."""
     for place, argument in enumerate(arguments):
@@ -318,6 +327,7 @@ def main() -> int:
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")
     if text := _needs(jobs, gpu):
         sys.stdout.write(f"{text}\n")
+    sys.stdout.writelines(f"Warning: {text}\n" for text in _warnings(jobs, master.hydra.runtime.choices, gpu))
     if any(job.status == "refused" for job in jobs):
         return 2
     of_a_sweep = any(job.point for job in jobs) or any(each.startswith(_SWEEPS_ALONE) for each in typed.overrides)

@@ -17,12 +17,13 @@ from typing import Any
 
 from experiments.config.errors import ConfigError
 from experiments.config.hints import parse_flags
-from experiments.reports import answer, figures, leaderboard, leaderboard_figures, sweep_figures
+from experiments.reports import answer, figures, leaderboard, leaderboard_figures, run_answer, sweep_figures
 from experiments.reports.answer import Contender
 from experiments.reports.leaderboard import Entry
 from experiments.reports.page import Page
 from experiments.runs.metrics_file import (
     EVALUATE_AGAIN,
+    answered_by,
     best_measured,
     chance,
     dimensions,
@@ -93,7 +94,9 @@ def _add_answer(
     page: Page, runs: Sequence[Run], compared: list[Contender], reference: str | None, with_published: bool
 ) -> dict[str, Any] | None:
     """Put the sentence and the table on the page that answer which run is better; return the published values."""
-    metric, values, notes = primary_metric(runs[0].metrics), None, []
+    metrics, values, notes = runs[0].metrics, None, []
+    metric, label = answered_by(metrics), run_answer.label(metrics)
+    by_chance = (chance(metrics) or {}).get(metric)
     try:
         place = answer.find_reference(compared, reference)
     except ConfigError:  # it is in another section
@@ -101,7 +104,8 @@ def _add_answer(
     found = answer.differences(compared, place, metric)
     if not all(each.parts for each in compared):
         notes.append(f"–: the values of its queries weren't kept; {EVALUATE_AGAIN}.")
-    said = f"**{answer.sentence(compared, found, place, metric_label(metric))}**"
+    said = answer.sentence(compared, found, place, label)
+    said += answer.not_above_chance(compared, by_chance, metrics["evaluation"]["num_queries"])
     if with_published:
         values = leaderboard.load_published()
         if reason := leaderboard.why_not_published(runs[0], values):
@@ -111,11 +115,12 @@ def _add_answer(
             notes.append(leaderboard.published_note(runs[0], values))
             compared = [*compared, *leaderboard.contenders(leaderboard.published_entries(values))]
             found += [None] * (len(compared) - len(found))
-    kept = [place for place in (0, 1) if len({each.cells[place] for each in compared}) > 1]  # columns that tell
-    compared = [each._replace(cells=[each.cells[place] for place in kept]) for each in compared]
-    headers = ["run", *(("what", "parameters")[place] for place in kept), f"{metric_label(metric)} [95% interval]"]
-    table = answer.table(headers, compared, found, place, (chance(runs[0].metrics) or {}).get(metric))
-    page.parts += [said, table, *notes]
+    told = [{each.cells[column] for each in compared} - {"–"} for column in (0, 1)]
+    kept = [column for column in (0, 1) if len(told[column]) > 1]
+    compared = [each._replace(cells=[each.cells[column] for column in kept]) for each in compared]
+    headers = ["run", *(("what", "parameters")[each] for each in kept), f"{label} [95% interval]"]
+    table = answer.table(headers, compared, found, place, by_chance)
+    page.parts += [f"**{said}**", table, *notes]
     return values
 
 
@@ -123,7 +128,7 @@ def _add_figures(
     page: Page, runs: Sequence[Run], entries: Sequence[Entry], title: str, suffix: str, values: dict[str, Any] | None
 ) -> None:
     """Put the figures of runs of one evaluation on the page: all of them, and the dimensions of the best trained."""
-    metric = primary_metric(runs[0].metrics)
+    metric = answered_by(runs[0].metrics)
     by_chance = (chance(runs[0].metrics) or {}).get(metric)
     sizes = [entry.parameters for entry in entries]
     if max(sizes) > 1.5 * min(sizes):
@@ -136,7 +141,9 @@ def _add_figures(
         name, run = of_best
         file = page.figure(f"dimensions_against_ndcg{suffix}.png", f"Dimensions of {name} against quality")
         of = title.partition(" on ")[2]
-        figures.dimensions_against_quality(run.metrics, f"{name} on {of}", file, (values or {}).get("dimensions"))
+        figures.dimensions_against_quality(
+            run.metrics, f"{name} on {of}, 95% intervals", file, (values or {}).get("dimensions")
+        )
 
 
 def _best_with_dimensions(runs: Sequence[Run]) -> tuple[str, Run] | None:

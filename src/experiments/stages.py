@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.config import cards, toys
 from experiments.config.errors import ConfigError
+from experiments.runs import progress
 
 if TYPE_CHECKING:
     from sentence_transformers.base.model import BaseModel
@@ -145,10 +146,9 @@ def tracked(
 def load_model(config: dict[str, Any]) -> BaseModel:
     """Load the model, with the run's random state from here on."""
     from transformers import set_seed
-    from transformers.utils import logging as transformers_logging
 
+    progress.stage("model")
     set_seed(config["seed"])
-    transformers_logging.disable_progress_bar()  # its bars, of a moment each, would bury those of the work
     return build(config["model"])
 
 
@@ -172,7 +172,7 @@ def trained_dimensions(
     from experiments.training.losses import Matryoshka
 
     full, node, name = embedding_dim(model), config["matryoshka"], config["model"].get("name")
-    typed = any(each.lstrip("+").startswith("matryoshka.default_dims=") for each in _typed(output_dir))
+    typed = any(each.startswith(("matryoshka=", "matryoshka.default_dims=")) for each in _typed(output_dir))
     if full is None:
         return Matryoshka(None, None)
     if typed or node.get("matryoshka_dims") or choices.get("matryoshka", "default") != "default":
@@ -190,9 +190,9 @@ def _typed(output_dir: Path) -> list[str]:
 
 
 def keep_card_to_data(model: BaseModel, config: dict[str, Any], choices: dict[str, str], output_dir: Path) -> None:
-    """Leave out of the model card what our options say of a recipe's data where it isn't trained on; see `cards`."""
-    for field in cards.unfounded(config["data"], choices, _typed(output_dir)):
-        setattr(model.model_card_data, field, [] if field == "language" else None)
+    """Say of the data on the model card what is known of them, not what our options say of a recipe's; see `cards`."""
+    for field, value in cards.corrected(config["data"], choices, _typed(output_dir)).items():
+        setattr(model.model_card_data, field, value)
 
 
 def make_evaluator(config: dict[str, Any], data: Data, matryoshka: Matryoshka) -> Evaluator:
@@ -235,6 +235,7 @@ def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag:
     """
     from sentence_transformers.util.distributed import distributed_evaluation
 
+    progress.stage(f"{tag} evaluation")
     with distributed_evaluation(model) as is_main:
         evaluation = evaluator.evaluate(model, cached=tag != "final") if is_main else None
     if evaluation is not None:
@@ -278,22 +279,30 @@ def describe(
     }
 
 
-def fit(trainer: RunTrainer, *, merge: bool | None = False) -> None:
-    """Train, from the newest complete checkpoint if there is one, and merge a trained adapter if that is asked for."""
+def fit(trainer: RunTrainer, *, merge: bool | None = False) -> str | None:
+    """Train, from the newest complete checkpoint if there is one, and merge a trained adapter if that is asked for.
+
+    Returned is why no weight has changed, see `weights.unchanged`, or None.
+    """
     from experiments.models.adapters import merge_adapter
+    from experiments.training import weights
     from experiments.training.trainer import last_checkpoint
 
+    progress.stage("training")
+    before = weights.checksums(trainer.model)
     if checkpoint := last_checkpoint(Path(trainer.args.output_dir or ".")):
         logger.info("Going on from %s", checkpoint)
     trainer.train(resume_from_checkpoint=checkpoint)
     # Off with the autocast that training put around the model: base and final are evaluated alike.
     trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    unchanged = weights.unchanged(trainer, before)
     if merge:
         merge_adapter(trainer.model)
+    return unchanged
 
 
 def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | None:
-    """Return the dimension to save the model with; `auto`: the smallest with 99.5% of the full one's quality."""
+    """Return the dimension to save the model with; `auto`: the smallest shown to keep 99% of the quality."""
     from experiments.runs.metrics_file import smallest_dimension
 
     return smallest_dimension(final) if isinstance(matryoshka.truncate_dim, str) else matryoshka.truncate_dim
@@ -324,6 +333,7 @@ def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict
 
     from experiments.reports.run_report import add_comparison
 
+    progress.stage("saving")
     if isinstance(model[0], Router):
         model.float()  # the library alone gives an encoder the dtype that is saved, and what follows it float32
     if truncate_dim is not None:
@@ -337,10 +347,12 @@ def save(model: BaseModel, folder: Path, truncate_dim: int | None, metrics: dict
 
 
 def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_dir: Path, tracker: Tracker) -> None:
-    """Write metrics, report and figures, hand them to the tracker, and print table, verdict and where to see more."""
-    from experiments.reports import run_report
+    """Write metrics, report and figures, hand them to the tracker, and print table, places and verdict."""
+    from experiments.reports import run_answer, run_report, tables
+    from experiments.reports.commands import BETTER, commands
     from experiments.reports.failures import write_failures
     from experiments.runs.files import save_json
+    from experiments.runs.run import load_run
 
     evaluation.write_names(output_dir / "rankings", data)
     save_json(output_dir / "metrics.json", metrics)
@@ -355,13 +367,16 @@ def finish(metrics: dict[str, Any], evaluation: Evaluation, data: Data, output_d
         rows.append((sample.read(), right.rank, (right.name, right.read()), top))
     tracker.log_samples(rows)
     tracker.log_results(metrics)  # last: the dashboard shows the newest first
-    logger.info("%s on %s\n%s", metrics["primary_metric"], data.name, run_report.summary_table(metrics))
-    if said := run_report.verdict_sentence(metrics):
-        logger.info("Verdict:   %s", said)
-    if metrics["warning"]:
-        logger.warning(metrics["warning"])
+    counted = tables.counts(metrics["evaluation"])
+    logger.info("%s on %s, %s\n%s", run_answer.title(metrics), data.name, counted, run_answer.summary_table(metrics))
     logger.info("Report:    %s", output_dir / "report.md")
     logger.info("Failures:  %s", failures)
     if tracker.show_command:
         logger.info("Dashboard: %s", tracker.show_command)
         logger.info("           %s", tracker.address)
+    if said := run_answer.verdict_sentence(metrics):  # last, where one looks first
+        logger.info("Verdict:   %s", said)
+    if line := commands(load_run(output_dir)).get(BETTER):
+        logger.info("           %s", line)
+    if metrics["warning"]:
+        logger.warning(metrics["warning"])

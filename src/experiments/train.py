@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments import stages
 from experiments.cli import launch
+from experiments.runs import progress
 
 if TYPE_CHECKING:
     from experiments.data.types import Data
@@ -48,6 +49,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     loss_node = loss_that_fits(config, stages.gpu_at_hand())
     with keep_record(output_dir, config, name=name) as record:
         record.update(commits=commits, choices=choices)
+        progress.stage("data")
         data: Data = stages.build(config["data"])
         stages.require_same_data(begun, data, config["data"])
         args = stages.make_arguments(config, output_dir, data)
@@ -63,7 +65,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             tracker.log_before_training(metrics.get("base", {}))
 
             trainer = stages.make_trainer(args, data, model, loss, evaluator, tracker)
-            stages.fit(trainer, merge=config["model"].get("merge_adapter"))
+            unchanged = stages.fit(trainer, merge=config["model"].get("merge_adapter"))
 
             evaluation = stages.run_evaluator(evaluator, model, output_dir, "final")
             if evaluation is None:  # what follows is for the main process
@@ -73,12 +75,12 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
             metrics["model"]["truncate_dim"] = dim = stages.choose_truncate_dim(matryoshka, metrics["final"])
             metrics["selected_on_this_set"] = stages.selections(matryoshka, trainer)
             metrics["training"] = {"steps": trainer.state.global_step, "mini_batch": trainer.mini_batch}
-            metrics["training"]["history"] = trainer.state.log_history
+            metrics["training"] |= {"unchanged": unchanged, "history": trainer.state.log_history}
             metrics |= stages.judge(metrics, output_dir)
             metrics["energy"] = tracker.write_energy_to_card(model)
             stages.save(model, output_dir / "final", dim, metrics)
-            stages.finish(metrics, evaluation, data, output_dir, tracker)
             logger.info("Model:     %s%s", output_dir / "final", dims_given(dim, metrics["model"]["embedding_dim"]))
+            stages.finish(metrics, evaluation, data, output_dir, tracker)
     if config["trainer"]["push_to_hub"]:  # of a run that is finished, whatever the Hub says
         push.push(output_dir, config["trainer"], name)
     return metrics

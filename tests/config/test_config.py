@@ -21,7 +21,7 @@ OPTIONS = [(group, path.stem) for group in (*GROUPS, "experiment") for path in s
 MANDATORY = {  # what a person must type with an option
     "model=saved": ["model.name=owner/model"],
     "data=hub": ["data.path=owner/data"],
-    "data=table": [f"data.train={__file__}"],
+    "data=table": [f"data.train={Path(__file__).with_name('pages.csv')}"],
     "model=reranker": ["model.name=owner/model", "experiment=reranker"],
     "experiment=reranker": ["model.name=owner/model"],
     "loss=library": ["loss._target_=sentence_transformers.sentence_transformer.losses.triplet.TripletLoss"],
@@ -57,7 +57,6 @@ ARTICLE = {
     "data.num_negatives": 1,
     "data.columns.negatives": ["negative_0", "negative_1", "negative_2", "negative_3"],
     "matryoshka.default_dims": [2048, 1536, 1024, 512, 256, 128, 64],
-    "matryoshka.truncate_dim": 1024,
     "trainer.num_train_epochs": 1,
     "trainer.per_device_train_batch_size": 64,
     "trainer.per_device_eval_batch_size": 64,
@@ -239,6 +238,15 @@ def test_article_recipe_has_the_article_values(composed):
     config = OmegaConf.create(composed("model=qwen3vl_2b", "data=vdr_en"))
     for key, value in ARTICLE.items():
         assert OmegaConf.select(config, key, throw_on_missing=True) == value, key
+
+
+def test_a_model_is_saved_with_all_dimensions_but_by_the_articles_own_recipe(composed):
+    recipes = {file.stem: yaml.safe_load(file.read_text()) for file in (CONF / "experiment").glob("*.yaml")}
+    saved = {name: found.get("matryoshka", {}).get("truncate_dim") for name, found in recipes.items()}
+    assert {name: dim for name, dim in saved.items() if dim is not None} == {"article": 1024}
+    assert composed("experiment=article")["matryoshka"]["truncate_dim"] == 1024
+    for line in ((), ("model=qwen3vl_2b", "data=vdr_en"), ("matryoshka=none",)):
+        assert composed(*line)["matryoshka"]["truncate_dim"] is None
 
 
 def test_rows_of_the_evaluation_loss_are_as_in_training_but_in_the_articles_own_recipe(composed):

@@ -30,7 +30,7 @@ LINES = {  # as typed -> as meant
     "model=run": "model=saved model.name=run/final",
     "model=cross": "experiment=reranker model.name=cross",
     "data=llamaindex/vdr-multilingual-train": "data=vdr_multilingual",
-    "data=pages": "data=table data.train=pages/train.csv data.eval=pages/my_eval.csv",
+    "data=pages": "data=table data.train=pages/train.csv data.eval=pages/my_eval.csv data.corpus=pages/corpus.jsonl",
     "dataset=others.csv": "data=table data.train=others.csv data.columns.query=question data.columns.positive=scan",
     "data=saved": "data=hub data.path=saved data.eval=null",
     "data.train=pages/train.csv": "data=table data.train=pages/train.csv",
@@ -47,7 +47,10 @@ def there(tmp_path_factory):
         (folder / name).mkdir(parents=True)
     (folder / "pages" / "train.csv").write_text("query,page\nwhat,a\n")
     (folder / "pages" / "my_eval.csv").write_text("query,page\nwho,b\n")
+    (folder / "pages" / "corpus.jsonl").write_text('{"page": "c"}\n')
     (folder / "others.csv").write_text("question;scan\nwhat, or who;a\n")
+    (folder / "two.csv").write_text("Frage\tSeite\nwas\ta\n")
+    (folder / "three.csv").write_text("a,b,c\n1,2,3\n")
     (folder / "saved" / "state.json").write_text("{}")
     for name, kind in (("run/final", "SentenceTransformer"), ("cross", "CrossEncoder")):
         (folder / name / "config_sentence_transformers.json").write_text(json.dumps({"model_type": kind}))
@@ -95,7 +98,7 @@ def test_a_guess_is_one_line_with_exit_code_2_and_leaves_nothing(tmp_path):
     (tmp_path / "rows.csv").write_text("query,page\n")
     command = [sys.executable, "-m", "experiments.evaluate", "batch_size=8", "data=rows.csv"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert (done.returncode, done.stdout, [*tmp_path.iterdir()]) == (2, "", [tmp_path / "rows.csv"])
+    assert (done.returncode, [*tmp_path.iterdir()]) == (2, [tmp_path / "rows.csv"])
     line = "python -m experiments.evaluate evaluator.batch_size=8 data=table data.eval=rows.csv"
     assert done.stderr == f"error: batch_size=8 and data=rows.csv are not understood; type {line}\n"
 
@@ -108,10 +111,18 @@ def test_the_word_help_is_help(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (["data.train=pages"], "a folder; type data.train=pages/train.csv data.eval=pages/my_eval.csv"),
+        (
+            ["data.train=pages"],
+            "a folder; type data.train=pages/train.csv data.eval=pages/my_eval.csv data.corpus=pages/corpus",
+        ),
         (["data.train=run"], "with no table in it; type data=hub data.path=run for a data set"),
         (["data.train=others.csv"], "question, scan: type data.columns.query=question data.columns.positive=scan"),
-        (["data.train=pages/train.csv", "data.columns.negatives=[pge]"], "no column pge; it has query, page: set"),
+        (["data.train=two.csv"], "it has Frage, Seite: type data.columns.query=Frage data.columns.positive=Seite"),
+        (["data.train=three.csv"], "it has a, b, c: type data.columns.query=NAME data.columns.positive=NAME"),
+        (
+            ["data.train=pages/train.csv", "data.columns.negatives=[pge]"],
+            "no column pge; it has query, page: did you mean",
+        ),
         (["data.train=run/final/modules.txt"], "there is no such file"),
     ],
 )

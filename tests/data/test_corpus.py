@@ -10,6 +10,8 @@ from datasets import Dataset, DatasetDict
 from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.data.sources import hub, table
+from experiments.reports.run_report import write_run_report
+from finished import finished_run
 
 OPTIONS = {"name": "own", "columns": {"query": "query", "positive": "page", "negatives": []}}
 
@@ -50,6 +52,12 @@ def test_queries_meet_the_whole_archive_in_which_equal_pages_are_one(tables, cap
     assert data.describe()["from_corpus"] == {"num_documents": 4, "num_in_training": 2}
     assert "corpus: 6 documents, 4 of them from data.corpus alone; 2 of these are in training rows" in caplog.text
     assert "from_corpus" not in alone.describe()
+
+
+def test_the_report_says_how_many_documents_are_of_the_archive_and_trained_on(tables, tmp_path):
+    finished_run(tmp_path / "run", evaluation=load(tables).describe())
+    said = "- documents of data.corpus: 4 of the 6 searched, none of them relevant; 2 of them in training rows, too"
+    assert said in write_run_report(tmp_path / "run").splitlines()
 
 
 def test_the_archive_is_another_evaluation_of_the_same_training_rows(tables):

@@ -52,7 +52,9 @@ def test_pages_are_called_by_their_files_and_queries_by_their_rows(folder, tmp_p
     data = load(write(folder, page=[*NAMES[:4], str(elsewhere), str(folder / NAMES[4])]))
     direction = data.direction
     assert set(labels(data)) == {"scans/3.png", str(elsewhere), "scans/4.png"}
-    assert direction.names[labels(data)["scans/3.png"]] == DocumentName("scans/3.png", 3, None, "scans/3.png", 1)
+    assert direction.names[labels(data)["scans/3.png"]] == DocumentName(
+        "scans/3.png", 3, None, "scans/3.png", 1, "pages.csv"
+    )
     assert direction.label("q0002") == "pages.csv row 5"
     assert direction.label("no id") == "no id"
 
@@ -63,9 +65,9 @@ def test_texts_are_called_by_their_row_and_a_negative_by_its_column_too(folder):
     data = load(train, eval, columns=COLUMNS | {"negatives": ["wrong"]}, num_negatives=0)
     documents = dict(zip(data.direction.corpus["document"], data.direction.corpus["corpus_id"], strict=True))
     found = {text: data.direction.names[id_] for text, id_ in documents.items()}
-    assert found["f"] == DocumentName("eval.csv", 2, None, "eval.csv row 2", 1)
+    assert found["f"] == DocumentName("eval.csv", 2, None, "eval.csv row 2", 1, "eval.csv")
     assert found["g"].label == "eval.csv row 0, wrong"
-    assert found["e"] == DocumentName("eval.csv", 1, None, "eval.csv row 1", 2)  # once right, once wrong
+    assert found["e"] == DocumentName("eval.csv", 1, None, "eval.csv row 1", 2, "eval.csv")  # once right, once wrong
 
 
 def test_columns_tell_the_document_and_its_page(folder):
@@ -73,7 +75,7 @@ def test_columns_tell_the_document_and_its_page(folder):
     told = {"file": "from", "page_number": "number"}
     data = load(write(folder, **cells), columns=COLUMNS | told, num_eval_rows=1)
     (name,) = data.direction.names.values()
-    assert name == DocumentName("y.pdf", 3, 2, "y.pdf page 2", 1)
+    assert name == DocumentName("y.pdf", 3, 2, "y.pdf page 2", 1, "pages.csv")
     assert data.direction.label("q0000") == "pages.csv row 3"
     with pytest.raises(ConfigError, match="no column 'fro'; there are query, page, from, number: did you mean 'from'"):
         load(write(folder, **cells), columns=COLUMNS | {"file": "fro"}, num_eval_rows=1)
@@ -111,14 +113,17 @@ def test_captioned_images_are_called_by_their_rows_in_the_data_set_on_either_sid
 
 
 def test_the_files_of_names_hold_a_line_for_each_id_as_it_stands_in_trec_files(tmp_path):
-    odd, plain = DocumentName("a\tb\\.png", 0, None, "a\nb", 2), DocumentName("c.pdf", 1, 3, "c.pdf page 3", 1)
+    odd, plain = (
+        DocumentName("a\tb\\.png", 0, None, "a\nb", 2, "t.csv"),
+        DocumentName("c.pdf", 1, 3, "c.pdf page 3", 1, "t.csv"),
+    )
     names = {"q1": odd, "q2": plain}
     write_names(tmp_path, "documents", {"query_to_document": names})
     lines = (tmp_path / "documents.tsv").read_text().splitlines()
     assert lines == [
-        "id\tfile\trow\tpage\tlabel\tnum_cells",
-        "q1\ta\\tb\\\\.png\t0\t\ta\\nb\t2",
-        "q2\tc.pdf\t1\t3\tc.pdf page 3\t1",
+        "id\tfile\trow\tpage\tlabel\tnum_cells\ttable",
+        "q1\ta\\tb\\\\.png\t0\t\ta\\nb\t2\tt.csv",
+        "q2\tc.pdf\t1\t3\tc.pdf page 3\t1\tt.csv",
     ]
     write_names(tmp_path, "documents", {"text_to_image": names, "image_to_text": names})
     ids = [line.split("\t")[0] for line in (tmp_path / "documents.tsv").read_text().splitlines()[1:]]

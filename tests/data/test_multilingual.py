@@ -69,6 +69,8 @@ def test_evaluation_is_the_last_rows_with_a_query_and_does_not_change_with_the_t
     assert list(data.direction.queries["query"]) == list(wanted)[-10:]
     documents = dict(zip(data.direction.corpus["corpus_id"], encoded(data.direction.corpus, "document"), strict=True))
     assert sorted(documents.values()) == sorted(page for row in list(wanted.values())[-10:] for page in row)
+    rows = {id_: name.row for id_, name in data.direction.names.items()}  # of the source, which names its pages
+    assert documents == {id_: page("en", row) for id_, row in rows.items()}
     for query, (right,) in zip(data.direction.queries["query"], data.direction.relevant_docs.values(), strict=True):
         assert documents[right] == wanted[query][0]
     for options in ({"num_negatives": 4}, {"num_train_rows": 20, "num_negatives": 6}):

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -249,8 +250,10 @@ def test_evaluations_share_embeddings_say_so_and_call_the_model_model(composed, 
     assert sum("Evaluation: embeddings from the cache" in record.message for record in caplog.records) == 1
     report = (tmp_path / "two" / "report.md").read_text()
     assert "- evaluation: embeddings from the cache" in report
-    assert "| model [95% interval] |" in report and "base" not in "".join(report.partition("## What ran")[::2])
-    shown = next(record.message for record in caplog.records if "dimensions  model [95% interval]" in record.message)
+    assert re.search(r"\| dimensions \| +model \| % of full", report)
+    assert "base" not in "".join(report.partition("## What ran")[::2])
+    shown = next(record.message for record in caplog.records if "% of full" in record.message)
+    assert re.search(r"dimensions +model +% of full", shown)
     assert "base" not in shown
     assert not [*(tmp_path / "two" / "rankings").glob("base*")]
     assert (tmp_path / "one" / "rankings" / "model_dim0096.trec").read_text() == (

@@ -7,7 +7,7 @@ from experiments.config.errors import ConfigError
 from experiments.evaluation.metrics import paired_difference
 from experiments.evaluation.query_values import Part, save_query_values
 from experiments.evaluation.verdict import judge
-from experiments.reports.run_report import verdict_sentence
+from experiments.reports.run_answer import verdict_sentence
 from experiments.runs.run import Run
 
 METRIC = "cosine_ndcg@10"

@@ -26,7 +26,7 @@ def test_a_model_is_pushed_to_a_new_and_to_an_existing_repository(typed, hub, tm
 
     loaded = typed(f'python -c "{LOAD.format(name)}"', HF_HOME=str(tmp_path / "another_home"))
     assert loaded.code == 0, loaded.output
-    assert "(1024,)" in loaded.output.splitlines()
+    assert "(2048,)" in loaded.output.splitlines()
 
 
 def test_what_the_hub_refuses_at_the_end_costs_no_finished_model(typed, hub, tmp_path):

@@ -60,7 +60,7 @@ def test_the_headline_command_letter_by_letter(typed, tmp_path):
     record = json.loads((run / "run.json").read_text())
     assert set(record["commits"]) == {"Qwen/Qwen3-VL-Embedding-2B", VDR}
     assert all(re.fullmatch("[0-9a-f]{40}", commit) for commit in record["commits"].values())
-    assert SentenceTransformer(str(run / "final")).encode("a page").shape == (1024,)
+    assert SentenceTransformer(str(run / "final")).encode("a page").shape == (2048,)
 
 
 def test_the_http_clients_lines_are_in_the_log_and_not_on_the_terminal(typed, tmp_path):

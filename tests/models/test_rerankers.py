@@ -31,7 +31,7 @@ from experiments.evaluation.verdict import judge
 from experiments.models.ready import describe
 from experiments.models.rerankers import load_reranker, make_reranker, teach_pair_roles
 from experiments.models.tiny.qwen3_5 import build_qwen3_5
-from experiments.reports.run_report import verdict_sentence
+from experiments.reports.run_answer import verdict_sentence
 from experiments.runs.run import Run, load_run
 from experiments.stages import build
 from experiments.train import train
@@ -328,7 +328,7 @@ def test_a_run_leaves_metrics_report_rankings_and_checkpoints(run):
     assert together["end_to_end_ndcg@10"] == together["ndcg@10"]  # all are candidates
     report = (folder / "report.md").read_text()
     assert report.splitlines()[2] == verdict_sentence(written) != "" and written["verdict"]["against"] == "base"
-    parts = ("| direction", "| text_to_image |", "import CrossEncoder", "experiment=reranker", "## All metrics, all")
+    parts = ("| direction", "| text_to_image |", "import CrossEncoder", "model=reranker", "## All metrics, all")
     for part in parts:
         assert part in report
     history = written["training"]["history"]

@@ -154,7 +154,7 @@ def test_a_router_trains_what_is_not_frozen(router):
 
 def test_a_saved_router_gives_the_same_scores_with_the_library_alone(config, router, cache):
     folder, metrics, _ = router
-    dim = str(metrics["model"]["truncate_dim"])
+    dim = next(iter(metrics["final"]["dimensions"]))
     assert library_ndcg(config, folder / "final", cache) == pytest.approx(
         metrics["final"]["dimensions"][dim]["cosine_ndcg@10"], abs=1e-6
     )
@@ -254,7 +254,7 @@ def test_adapter_and_merged_model_give_the_same_scores_with_the_library_alone(co
     folder, (adapter, merged) = lora
     assert not (folder / "merged" / "final" / "adapter_config.json").exists()
     for name, metrics in (("adapter", adapter), ("merged", merged)):
-        dim = str(metrics["model"]["truncate_dim"])
+        dim = next(iter(metrics["final"]["dimensions"]))
         expected = pytest.approx(metrics["final"]["dimensions"][dim]["cosine_ndcg@10"], abs=1e-6)
         assert library_ndcg(config, folder / name / "final", cache) == expected
     loaded = load_embedder(str(folder / "adapter" / "final"), merge_adapter=True)

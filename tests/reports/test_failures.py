@@ -8,17 +8,19 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Audio, Dataset, List, Value
 from PIL import Image
 
+from experiments.data.media import readable
 from experiments.data.sources.table import load
 from experiments.data.types import Data, Direction
 from experiments.evaluation.query_values import Part
 from experiments.evaluation.results import Evaluation
 from experiments.evaluation.retrieval import RetrievalEvaluator
+from experiments.evaluation.samples import samples
 from experiments.evaluation.trec import Ranking
 from experiments.models.embedders import load_embedder
-from experiments.reports.failures import MAX_CHARACTERS, write_failures
+from experiments.reports.failures import MAX_CHARACTERS, show, write_failures
 
 SCRIPT = "<script>document.title = 'it ran'</script> & \"more\""
 FILE = "<img src=x onerror=alert(1)>.png"
@@ -94,3 +96,18 @@ def test_a_rerankers_queries_are_shown_for_each_direction_end_to_end(tmp_path):
     up, down = text.partition(" down ")[::2]
     assert "1 of 1 queries are below nDCG@10 end to end 1.000" in up and "not among the first 1" in up
     assert "All 1 queries are answered perfectly: nDCG@10 1.000" in down
+
+
+def test_texts_and_images_are_shown_together_and_other_media_named_without_reading_them(tmp_path):
+    both = {"text": "a caption", "image": Image.new("L", (500, 100)), "audio": object(), "video": None}
+    shown = show(lambda: both, dict.fromkeys(both))
+    assert shown.texts == ("a caption",) and len(shown.images) == 1 and shown.others == ("audio",)
+    unread = lambda: pytest.fail("it was read")  # noqa: E731
+    assert show(unread, Audio()).others == ("sound",)
+    assert show(unread, List(Value("float32"))).others == ("array",)
+    (tmp_path / "clip.mp4").write_text("nothing that could be decoded")
+    corpus = Dataset.from_dict({"corpus_id": ["a"], "document": [str(tmp_path / "clip.mp4")]})
+    queries = Dataset.from_dict({"query_id": ["q"], "query": ["which"]})
+    direction = Direction(queries, readable(corpus), {"q": {"a"}})
+    [sample] = samples(Ranking(["q"], np.array([["a"]]), np.ones((1, 1))), direction, [0])
+    assert show(sample.top[0].read, corpus.features["document"]).texts == (str(tmp_path / "clip.mp4"),)

@@ -76,6 +76,12 @@ def test_reference_may_be_named_and_is_refused_if_it_is_none_of_the_runs(three_r
     assert said == "error: --reference owner/lava is none of these runs; did you mean 'owner/llava'?\n"
 
 
+def test_a_run_that_lies_not_above_chance_is_named(tmp_path):
+    chance = {"all": {"cosine_ndcg@10": 0.05}}
+    keep_queries(finished_run(tmp_path / "run", final={96: 0.06}, chance=chance))
+    assert "Not above chance (0.050): qwen3vl_tiny.**" in write(tmp_path)
+
+
 def test_costs_and_dimensions_stand_behind_all_with_shares_of_the_full_dimension_of_the_best_trained_run(three_runs):
     assert "% of full" not in three_runs[1] and "--all adds" in three_runs[1]
     text = write(three_runs[0], everything=True)

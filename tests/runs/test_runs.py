@@ -1,5 +1,6 @@
 import copy
 import json
+import math
 import os
 import shlex
 import signal
@@ -16,7 +17,7 @@ from experiments.config.errors import ConfigError
 from experiments.config.keys import config_hash
 from experiments.runs.files import save_json
 from experiments.runs.identity import COMPUTES
-from experiments.runs.metrics_file import smallest_dimension
+from experiments.runs.metrics_file import retention, smallest_dimension
 from experiments.runs.provenance import code_hash, provenance, visible_gpus
 from experiments.runs.record import keep_record
 from experiments.runs.run import duration_s, find_unfinished, is_live, load_finished
@@ -225,19 +226,26 @@ def test_runs_of_the_version_before_are_counted_and_left_out_and_refused_where_t
     assert "left out: 2 runs of a version before" in caplog.text and caplog.text.count("left out") == 1
 
 
-def of_dimensions(values):
-    return {"dimensions": {str(dim): {"cosine_ndcg@10": value} for dim, value in values.items()}}
+def of_dimensions(values, intervals):
+    parts = zip(values.items(), intervals, strict=True)
+    found = {str(dim): {"cosine_ndcg@10": value, "cosine_ndcg@10_share_ci95": ends} for (dim, value), ends in parts}
+    return {"dimensions": found}
 
 
-def test_smallest_dimension_compares_unrounded_values():
-    measured = of_dimensions({96: 0.8, 48: 0.796, 24: 0.79599, 12: 0.1})
-    assert smallest_dimension(measured) == 48
-    assert smallest_dimension(measured, share=0.9) == 24
-    assert smallest_dimension(measured, share=1.0) == 96
+def test_a_smaller_dimension_is_chosen_where_the_interval_of_its_share_lies_above_what_it_is_to_keep():
+    values = {96: 0.8, 48: 0.798, 24: 0.799, 12: 0.76}
+    measured = of_dimensions(values, [[1, 1], [0.991, 1.001], [0.97, 1.02], [0.91, 0.99]])
+    assert smallest_dimension(measured) == 48  # 24 has the higher value, but by luck as it may be
+    assert smallest_dimension(measured, least=0.9) == 12
+    assert smallest_dimension(measured, least=0.995) == 96
 
 
-def test_model_that_finds_nothing_keeps_all_its_dimensions():
-    assert smallest_dimension(of_dimensions({96: 0.0, 48: 0.0})) == 96
+def test_a_model_not_above_chance_and_one_of_a_version_before_keep_all_dimensions():
+    unknown = of_dimensions({96: 0.05, 48: 0.06}, [None, None])
+    assert smallest_dimension(unknown) == 96
+    assert all(math.isnan(share) for share in retention(unknown).values())
+    before = {"dimensions": {dim: {"cosine_ndcg@10": 0.4} for dim in ("96", "48")}}
+    assert smallest_dimension(before) == 96 and retention(before) == {96: 1.0, 48: 1.0}
 
 
 def test_provenance_names_versions_revision_and_hardware():

@@ -19,7 +19,7 @@ from transformers import TrainerControl, TrainerState
 
 import nvidia_host
 from experiments.config.errors import ConfigError
-from experiments.runs import energy, trackio_run
+from experiments.runs import energy, new_folders, trackio_run
 from experiments.runs.tracking import no_tracking, track
 from experiments.runs.trackio_run import flatten
 
@@ -144,6 +144,13 @@ def test_a_refused_run_is_none_and_leaves_its_name(tracked):
     with tracked() as tracker:
         assert tracker.place["name"] == "first"
     assert SQLiteStorage.get_runs("experiments") == ["first"]
+
+
+def test_a_refused_run_takes_the_folder_away_that_it_has_made(tracked, tmp_path):
+    new_folders.expect(tmp_path / "trackio")
+    with pytest.raises(ConfigError), tracked():
+        raise ConfigError("no such column")
+    assert not (tmp_path / "trackio").exists()
 
 
 def test_what_has_trained_when_it_is_refused_is_kept_as_failed(tracked):
@@ -395,7 +402,10 @@ def test_command_and_address_can_be_pasted_and_show_this_run_unsmoothed_to_this_
         pass
     assert tracker.show_command.startswith(f"TRACKIO_DIR='{tmp_path}/my runs' ")
     assert tracker.show_command.endswith("trackio show --host 127.0.0.1 --project my-project")
-    assert tracker.address == f"http://127.0.0.1:7860/?project=my-project&smoothing=0&run_ids={tracker.place['id']}"
+    assert (
+        tracker.address
+        == f"http://127.0.0.1:7860/?project=my-project&smoothing=0&plots_per_row=2&run_ids={tracker.place['id']}"
+    )
 
 
 @pytest.mark.parametrize("broken", ["folder", "parent", "database"])

@@ -27,11 +27,16 @@ def is_own(data: Mapping[str, Any]) -> bool:
     return not is_drawn and path not in public_data()
 
 
-def unfounded(data: Mapping[str, Any], choices: Mapping[str, str], overrides: Iterable[str]) -> list[str]:
-    """Return the fields of the card whose values, from our options, were made for other data, and weren't typed."""
+def corrected(data: Mapping[str, Any], choices: Mapping[str, str], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return what the card says instead of our options, which were made for a recipe's data, where nothing was typed.
+
+    Of the user's own data they know neither licence nor language nor name; where data tell their language, it is that.
+    """
     options = [(group, choices[group]) for group in ("model", "experiment") if choices.get(group, "null") != "null"]
-    ours = all((CONF / group / f"{option}.yaml").is_file() for group, option in options)
+    if not all((CONF / group / f"{option}.yaml").is_file() for group, option in options):
+        return {}
     typed = {each.lstrip("+").partition("=")[0] for each in overrides}
-    if not is_own(data) or not ours:
-        return []
-    return [field for field in CLAIMS if not typed & {"model.card", f"model.card.{field}"}]
+    found: dict[str, Any] = dict.fromkeys(CLAIMS) | {"language": []} if is_own(data) else {}
+    if language := data.get("language"):
+        found["language"] = [language]
+    return {field: value for field, value in found.items() if not typed & {"model.card", f"model.card.{field}"}}

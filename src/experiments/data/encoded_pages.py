@@ -100,7 +100,7 @@ def read(rows: Dataset) -> HashedRows:
 
 
 def _read(dataset: Dataset, check: bool) -> tuple[dict[str, np.ndarray], list[Defect]]:
-    names = dataset.column_names
+    names, features = dataset.column_names, dataset.features  # a copy, which takes longer than hashing a text
     hashes = np.zeros((len(names), len(dataset)), dtype=np.int64)
     defects, deep = [], []
     for row, column, value in encoded_values(dataset):
@@ -109,7 +109,7 @@ def _read(dataset: Dataset, check: bool) -> tuple[dict[str, np.ndarray], list[De
             continue
         if value is None:
             defects.append(Defect(row, names[column], EMPTY))
-        elif isinstance(dataset.features[names[column]], Image):
+        elif isinstance(features[names[column]], Image):
             if reason := image_defect(value):
                 defects.append(Defect(row, names[column], reason))
             elif _is_deep(value):

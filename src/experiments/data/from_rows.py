@@ -204,7 +204,7 @@ def assemble(
     for row in eval_rows:
         relevant_docs.setdefault(query_ids[row], set()).add(corpus.positives[row])
     answers = [(query, sorted(found)) for query, found in relevant_docs.items()]
-    relevance = (list(corpus.documents["corpus_id"]), answers)
+    relevance = (corpus.documents["corpus_id"][:], answers)
     return Data(
         name,
         None if train is None else _select(train, train_rows),

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Unpack
 
 import numpy as np
-from datasets import Dataset, concatenate_datasets, disable_progress_bars, enable_progress_bars
+from datasets import Dataset, concatenate_datasets
 
 from experiments.config.errors import ConfigError
 from experiments.data import from_rows
@@ -116,11 +116,7 @@ def _column(rows: Dataset, column: str, name: str, chosen: np.ndarray) -> Datase
 
 
 def _side_by_side(*parts: Dataset) -> Dataset:
-    disable_progress_bars()  # half a dozen of them, of a moment each
-    try:
-        return concatenate_datasets([*parts], axis=1)
-    finally:
-        enable_progress_bars()
+    return concatenate_datasets([*parts], axis=1)
 
 
 def _sample(rows: Dataset, num_negatives: int, seed: str) -> np.ndarray:

@@ -139,11 +139,27 @@ def bootstrap_interval(values: np.ndarray, num_resamples: int = 1000, seed: int 
     Values are one per query, shape (num_queries,). The queries are resampled with replacement, depending on the seed
     and the number of values only, so that two models are resampled alike.
     """
+    low, high = np.percentile(_resampled_means(values, num_resamples, seed), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def share_interval(
+    values: np.ndarray, full: np.ndarray, num_resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the paired 95% bootstrap interval of one mean's share of another, of the same queries, not all 0.
+
+    Shape (num_queries,) each. Both are resampled alike, as by `bootstrap_interval`.
+    """
+    some, of_full = (_resampled_means(each, num_resamples, seed) for each in (values, full))
+    drawn = of_full > 0  # few queries can all be 0 in a resample
+    low, high = np.percentile(some[drawn] / of_full[drawn], [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _resampled_means(values: np.ndarray, num_resamples: int, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     # One resample at a time: all of them together would be (num_resamples, num_queries) numbers.
-    means = [values[generator.integers(len(values), size=len(values))].mean() for _ in range(num_resamples)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+    return np.array([values[generator.integers(len(values), size=len(values))].mean() for _ in range(num_resamples)])
 
 
 class Difference(NamedTuple):

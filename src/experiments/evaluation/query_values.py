@@ -23,7 +23,8 @@ class Part:
 
     query_ids: list[str]
     values: dict[str, np.ndarray]  # by the metric's name as in metrics.json, shape (num_queries,)
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)  # by metric: 95% bootstrap of the mean
+    # By metric: 95% bootstrap of the mean; None where what it is of is not above chance.
+    intervals: dict[str, tuple[float, float] | None] = field(default_factory=dict)
     precisions: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)  # the values by other precisions
 
     @property
@@ -33,7 +34,7 @@ class Part:
 
     def to_json(self) -> dict[str, Any]:
         """Return what stands in metrics.json: metrics, intervals, and the metrics by other precisions."""
-        intervals = {f"{name}_ci95": list(ends) for name, ends in self.intervals.items()}
+        intervals = {f"{name}_ci95": list(ends) if ends else None for name, ends in self.intervals.items()}
         return self.metrics | intervals | {name: _means(values) for name, values in self.precisions.items()}
 
 

@@ -114,8 +114,8 @@ class RerankingEvaluator(BaseEvaluator):
 
     def _choose(self, name: str, direction: Direction) -> Candidates:
         """Return the documents to put in order for each query."""
-        row_of = {id_: row for row, id_ in enumerate(direction.corpus["corpus_id"])}
-        query_ids = direction.queries["query_id"]
+        row_of = {id_: row for row, id_ in enumerate(direction.corpus["corpus_id"][:])}
+        query_ids = direction.queries["query_id"][:]
         right = [sorted(row_of[id_] for id_ in direction.relevant_docs[query_id]) for query_id in query_ids]
         everything = list(range(len(row_of)))
         if self.retriever is not None:
@@ -139,9 +139,9 @@ class RerankingEvaluator(BaseEvaluator):
     def _chance(self, name: str) -> Part:
         """Return what a random order gives: of the candidates, end to end of those retrieved, or of the corpus."""
         direction, candidates = self.directions[name], self.candidates[name]
-        query_ids = list(direction.queries["query_id"])
+        query_ids = direction.queries["query_id"][:]
         relevant = [direction.relevant_docs[query_id] for query_id in query_ids]
-        num_relevant, ids = np.array([*map(len, relevant)]), np.array(direction.corpus["corpus_id"])
+        num_relevant, ids = np.array([*map(len, relevant)]), np.array(direction.corpus["corpus_id"][:])
         counts = {"": ([len(rows) for rows in candidates.scored], num_relevant)}  # as `_rank` names the orders
         if (retrieved := candidates.retrieved) is not None:
             found = [len(right.intersection(ids[rows])) for right, rows in zip(relevant, retrieved, strict=True)]
@@ -186,8 +186,8 @@ class RerankingEvaluator(BaseEvaluator):
     def _rank(self, evaluation: Evaluation, name: str, scores: list[np.ndarray]) -> Part:
         """Add the rankings of a direction and return the metrics of its queries."""
         direction, candidates = self.directions[name], self.candidates[name]
-        ids = np.array(direction.corpus["corpus_id"])
-        query_ids = list(direction.queries["query_id"])
+        ids = np.array(direction.corpus["corpus_id"][:])
+        query_ids = direction.queries["query_id"][:]
         relevant = [direction.relevant_docs[query_id] for query_id in query_ids]
         ranked = [metrics.order(ids[rows], values) for rows, values in zip(candidates.scored, scores, strict=True)]
         evaluation.rankings[name] = {name: Ranking(query_ids, *zip(*ranked, strict=True))}

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, Protocol
 from sentence_transformers.base.model import BaseModel
 
 from experiments.data.types import Data, Direction
-from experiments.evaluation.metrics import bootstrap_interval
+from experiments.evaluation.metrics import bootstrap_interval, share_interval
 from experiments.evaluation.query_values import Part, pool, save_query_values
 from experiments.evaluation.samples import Sample, misses_first, samples, worst_first
 from experiments.evaluation.trec import Ranking, write_names, write_qrels, write_run
-from experiments.runs.metrics_file import metric_label
+from experiments.runs.metrics_file import lies_above, metric_label, share
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +64,15 @@ class Evaluation:
         """Add what a random order gives, of every direction's queries."""
         named = {"all": pool(found)} | (found if len(found) > 1 else {})
         self.chance = {name: part.metrics for name, part in named.items()}
+
+    def add_shares(self, metric: str, num_bootstrap: int, seed: int) -> None:
+        """Add to every dimension the interval of its share of the full one's quality, if that is above chance."""
+        full, *_ = self.dimensions.values()
+        interval, by_chance = full.intervals[metric], self.chance["all"][metric]
+        is_above = interval is not None and lies_above(interval, by_chance, len(full.query_ids))
+        for part in self.dimensions.values():
+            values = part.values[metric], full.values[metric]
+            part.intervals[share(metric)] = share_interval(*values, num_bootstrap, seed) if is_above else None
 
     def to_json(self) -> dict[str, dict[str, Any]]:
         """Return what stands under `base`, `final` or `result` in metrics.json."""

@@ -103,6 +103,7 @@ class RetrievalEvaluator(BaseEvaluator):
         evaluation = self._measure(model, everything=True, cached=cached)
         evaluation.add_intervals(self.metric, self.num_bootstrap, self.seed)
         evaluation.add_chance({each.name: each.chance() for each in self.directions})
+        evaluation.add_shares(self.metric, self.num_bootstrap, self.seed)
         say(model, self, evaluation)
         return evaluation
 
@@ -166,15 +167,15 @@ class RetrievalDirection:
     """Queries that have an answer, and documents as columns in descending order of id: the lower wins a tie."""
 
     def __init__(self, name: str, direction: Direction) -> None:
-        query_ids = direction.queries["query_id"]
+        query_ids = direction.queries["query_id"][:]
         answered = [row for row, query_id in enumerate(query_ids) if direction.relevant_docs.get(query_id)]
         if not answered:
             raise ConfigError("the evaluation has no query with a relevant document; give data.eval some rows")
         self.name = name
         self.queries = direction.queries if len(answered) == len(query_ids) else direction.queries.select(answered)
-        self.query_ids: list[str] = list(self.queries["query_id"])
+        self.query_ids: list[str] = self.queries["query_id"][:]
         self.corpus = direction.corpus
-        ids = list(self.corpus["corpus_id"])
+        ids = self.corpus["corpus_id"][:]
         self.rows = sorted(range(len(ids)), key=ids.__getitem__, reverse=True)  # of the corpus, by column
         self._document_ids = np.array([ids[row] for row in self.rows])
         self._column = {id_: column for column, id_ in enumerate(self._document_ids.tolist())}

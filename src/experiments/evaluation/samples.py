@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Value
 
 from experiments.data.types import Direction
 from experiments.evaluation.trec import Ranking
@@ -48,10 +48,11 @@ def samples(ranking: Ranking, direction: Direction, rows: Iterable[int]) -> Iter
         direction: Queries, corpus and relevance.
         rows: Which queries, in which order.
     """
-    query_rows, document_rows = _rows(direction.queries["query_id"]), _rows(direction.corpus["corpus_id"])
+    query_rows, document_rows = _rows(direction.queries, "query_id"), _rows(direction.corpus, "corpus_id")
+    queries, corpus = _named(direction.queries, "query"), _named(direction.corpus, "document")
 
     def hit(id_: str, place: tuple[int | None, float | None], is_relevant: bool) -> Hit:
-        read = partial(_read, direction.corpus, document_rows[id_], "document")
+        read = partial(_read, corpus, document_rows[id_], "document")
         return Hit(id_, direction.label(id_), *place, is_relevant, read)
 
     for row in rows:
@@ -62,7 +63,7 @@ def samples(ranking: Ranking, direction: Direction, rows: Iterable[int]) -> Iter
         right = [*(id_ for id_ in ranked if id_ in right_ids), *sorted(right_ids - ranked.keys())]
         right_hits = [hit(id_, ranked.get(id_, (None, None)), True) for id_ in right]
         top = [hit(id_, ranked[id_], id_ in right_ids) for id_ in [*ranked][:NUM_FIRST]]
-        read = partial(_read, direction.queries, query_rows[query_id], "query")
+        read = partial(_read, queries, query_rows[query_id], "query")
         yield Sample(query_id, direction.label(query_id), len(ranked), right_hits, top, read)
 
 
@@ -92,8 +93,13 @@ def _right_ranks(ranking: Ranking, relevant_docs: Mapping[str, set[str]]) -> np.
     return np.array(ranks)
 
 
-def _rows(ids: Iterable[str]) -> dict[str, int]:
-    return {id_: row for row, id_ in enumerate(ids)}
+def _rows(dataset: Dataset, column: str) -> dict[str, int]:
+    return {id_: row for row, id_ in enumerate(dataset.select_columns([column])[column][:])}
+
+
+def _named(dataset: Dataset, column: str) -> Dataset:
+    """Return rows whose texts are as they are stored: a video's file by its name, not decoded."""
+    return dataset.with_format(None) if isinstance(dataset.features[column], Value) else dataset
 
 
 def _read(dataset: Dataset, row: int, column: str) -> Any:

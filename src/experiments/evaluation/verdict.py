@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.evaluation.metrics import paired_difference
 from experiments.evaluation.query_values import read_query_values
-from experiments.runs.metrics_file import main_values, primary_metric
+from experiments.runs.metrics_file import is_above_chance, main_values, primary_metric
 from experiments.runs.run import Run
 
 
@@ -29,7 +29,10 @@ def judge(run: Run) -> dict[str, Any]:
     found = paired_difference(first[None], final.values[metric][None])
     verdict = {"outcome": found.outcome, "difference": found.mean, "interval": [found.low, found.high], "p": found.p}
     verdict |= {"metric": metric, "against": against, "num_queries": len(first)}
-    if found.outcome == "worse" and (best := _better_in_training(run.metrics, metric)):
+    verdict["above_chance"] = is_above_chance(run.metrics, metric)
+    if against == "base" and (run.metrics.get("training") or {}).get("unchanged") is not None:
+        verdict["outcome"] = "not shown"  # what differs is rounding
+    if verdict["outcome"] == "worse" and (best := _better_in_training(run.metrics, metric)):
         verdict["best"] = best
     return verdict
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from experiments.config.hints import nearest
 from experiments.evaluation.metrics import Difference, paired_difference
 from experiments.evaluation.query_values import Part
 from experiments.reports.tables import difference_text, listed, markdown_table, p_text, score_text
+from experiments.runs.metrics_file import answered_by, best_measured, lies_above, main_values, primary_metric
 
 AGAINST = ("minus reference [95% interval]", "p", "verdict")  # the columns that an answer ends with
 
@@ -26,6 +28,7 @@ class Contender(NamedTuple):
     paths: Sequence[Path] = ()  # of its runs, by which it may be named
     parts: Sequence[Part] = ()  # the values of the queries, of each run; none where they weren't kept
     cells: Sequence[str] = ()  # of the caller's columns, between name and score
+    interval: Sequence[float] | None = None  # 95%, of one run
 
     def matrix(self, metric: str) -> np.ndarray:
         """Return a metric of every run and query, shape (num_runs, num_queries)."""
@@ -48,6 +51,17 @@ def find_reference(contenders: Sequence[Contender], typed: str | None = None) ->
     near = nearest(typed, names)
     said = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(map(repr, names[:20]))}"
     raise ConfigError(f"--reference {typed} is none of these runs; {said}")
+
+
+def retriever_alone(metrics: dict[str, Any], part: Part) -> Contender | None:
+    """Return the order that a run's reranker was given, against which it is judged; None without a retriever."""
+    metric, primary = answered_by(metrics), primary_metric(metrics)
+    if metric == primary:
+        return None
+    values, name = main_values(best_measured(metrics)), f"retriever_{primary}"
+    interval = values.get(f"{name}_ci95")
+    alone = replace(part, values={metric: part.values[name]})
+    return Contender("retriever alone", score_text(values[name], interval), values[name], parts=[alone])
 
 
 def differences(contenders: Sequence[Contender], reference: int, metric: str) -> list[Difference | None]:
@@ -114,3 +128,12 @@ def _of_two(first: Contender, other: Contender, difference: Difference, metric: 
     if difference.outcome == "not shown":
         return f"No difference is shown between {first.name} and {other.name}: {numbers}."
     return f"{first.name} is better than {other.name}: {numbers}."
+
+
+def not_above_chance(contenders: Sequence[Contender], by_chance: float | None, num_queries: int) -> str:
+    """Return which of the runs don't lie above chance; empty where all do, or nothing tells."""
+    if by_chance is None:
+        return ""
+    runs = [each for each in contenders if each.paths and each.interval is not None]
+    names = [each.name for each in runs if not lies_above(each.interval or (), by_chance, num_queries)]
+    return f" Not above chance ({by_chance:.3f}): {listed(names)}." if names else ""

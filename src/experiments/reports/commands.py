@@ -17,6 +17,7 @@ from experiments.reports.tables import shown
 from experiments.runs.files import load_json
 from experiments.runs.run import Run
 
+BETTER = "Evaluate the checkpoint that was better"
 _SAVED = {"CrossEncoder": "model=reranker"}  # the option that loads a saved model, if not model=saved
 _RESOLVED = ("dtype", "attn_implementation")  # what `auto` became; the pixel bounds are saved with the model
 _SCORED = ("data", "evaluator")  # the groups that decide what is scored; the model's card says at which dimensions
@@ -37,14 +38,22 @@ def commands(run: Run) -> dict[str, str]:
         code = f"from sentence_transformers import {kind}; model = {kind}({json.dumps(shown(final))})"
         found["Load the model"] = f"python -i -c {shlex.quote(code)}"
         folders = [Path(source["path"]) for source in sources]
-        chosen = [_SAVED.get(kind, "model=saved"), f"model.name={shown(run.path)}"]
-        chosen += _options(runtime.get("choices", {}), is_reranker=kind in _SAVED)
+        chosen = _options(runtime.get("choices", {}), is_reranker=kind in _SAVED)
         chosen += _values(run, folders, runtime.get("choices", {}).get("experiment"), overrides)
-        again = shlex.join(["python", "-m", "experiments.evaluate", *own, *chosen])
-        found["Evaluate the saved model again"] = again
+        evaluate = ["python", "-m", "experiments.evaluate", *own, _SAVED.get(kind, "model=saved")]
+        found["Evaluate the saved model again"] = shlex.join([*evaluate, f"model.name={shown(run.path)}", *chosen])
+        if (better := _better_checkpoint(run)) is not None:
+            found[BETTER] = shlex.join([*evaluate, f"model.name={shown(better)}", *chosen])
     if dashboard := run.record.get("dashboard"):
         found["The dashboard"] = dashboard
     return found
+
+
+def _better_checkpoint(run: Run) -> Path | None:
+    """Return the checkpoint that was better than the model that training made worse, if it is still there."""
+    best = (run.metrics.get("verdict") or {}).get("best")
+    folder = run.path / "checkpoints" / f"checkpoint-{best['step']}" if best else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _options(choices: dict[str, str], *, is_reranker: bool) -> list[str]:

@@ -130,7 +130,8 @@ def _draw_curve(
     place: Any = {"xytext": (0, 8), "ha": "center", "va": "bottom"}
     if not is_above:
         place = {"xytext": (4, -8), "ha": "left", "va": "top"}  # beside a line that rises, not on it
-    place |= {"textcoords": "offset points", "fontsize": 9, "color": style["color"]}
+    box = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 0.5}  # above the line of chance
+    place |= {"textcoords": "offset points", "fontsize": 9, "color": style["color"], "bbox": box}
     for dim, value, share in [*zip(dims, values, retention(measured, metric).values(), strict=True)][1:]:
         if not math.isnan(share):
             axes.annotate(f"{share:.1%}", (dim, value), **place)

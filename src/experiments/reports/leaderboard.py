@@ -12,11 +12,12 @@ import yaml
 
 from experiments.config.errors import ConfigError
 from experiments.evaluation.query_values import Part, read_query_values
-from experiments.reports import tables
-from experiments.reports.answer import Contender
+from experiments.reports import run_answer, tables
+from experiments.reports.answer import Contender, retriever_alone
 from experiments.reports.tables import counts, markdown_table, percent, score
 from experiments.runs import metrics_file
 from experiments.runs.metrics_file import (
+    answered_by,
     best_measured,
     dimensions,
     evaluations,
@@ -53,11 +54,11 @@ def boards(runs: Sequence[Run]) -> list[tuple[str, list[Run]]]:
     """
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: _entry(run, -1, "").value, reverse=True):
-        groups.setdefault((primary_metric(run.metrics), run.metrics["evaluation"]["fingerprint"]), []).append(run)
+        groups.setdefault((answered_by(run.metrics), run.metrics["evaluation"]["fingerprint"]), []).append(run)
     titles = []
     for (metric, _), (run, *_) in groups.items():
         evaluation, kind = run.metrics["evaluation"], "" if metric.startswith("cosine_") else ", reranked"
-        titles.append(f"{metric_label(metric)} on {evaluation['name']}{kind}: {counts(evaluation)}")
+        titles.append(f"{run_answer.label(run.metrics)} on {evaluation['name']}{kind}: {counts(evaluation)}")
     prints = [f" (data {fingerprint})" for _, fingerprint in groups]
     titles = [title + data * (titles.count(title) > 1) for title, data in zip(titles, prints, strict=True)]
     return [*zip(titles, groups.values(), strict=True)]
@@ -72,7 +73,7 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
     runs = in_order(runs) if (ordered := one_sweep(runs)) else runs
     for run, label in zip(runs, run_names(runs), strict=True):
         base, *trained = evaluations(run.metrics)
-        value = main_values(base.measured).get(primary_metric(run.metrics)) if trained else None
+        value = main_values(base.measured).get(answered_by(run.metrics)) if trained else None
         found.append(_entry(run, -1, label)._replace(base=value))
         if value is None:
             seen.add((run.metrics["model"]["name"], found[-1].value))
@@ -88,15 +89,18 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
 def _entry(run: Run, index: int, label: str) -> Entry:
     """Return the row of one of a run's evaluations: the first (0), before training, or the last (-1)."""
     tag, _, measured = evaluations(run.metrics)[index]
-    metric, values = primary_metric(run.metrics), main_values(measured)
+    metric, values = answered_by(run.metrics), main_values(measured)
     kind, parameters = FINETUNED if tag == "final" else AS_IT_IS, run.metrics["model"]["parameters"]
     found = Entry(label, kind, parameters, values[metric], values.get(f"{metric}_ci95"))
     return found._replace(run=run, is_before=index == 0 and tag == "base" and bool(run.metrics.get("final")))
 
 
 def contenders(found: Sequence[Entry]) -> list[Contender]:
-    """Return the entries as the answer compares them, with the values of their queries where these were kept."""
-    return [
+    """Return the entries as the answer compares them, with the values of their queries where these were kept.
+
+    After rerankers stands what they were given, once for equal values: the retriever alone.
+    """
+    compared = [
         Contender(
             entry.label,
             tables.score_text(entry.value, entry.interval),
@@ -104,9 +108,15 @@ def contenders(found: Sequence[Entry]) -> list[Contender]:
             [entry.run.path] if entry.run and not entry.is_before else [],
             _parts(entry),
             [entry.kind, tables.short_count(entry.parameters)],
+            entry.interval,
         )
         for entry in found
     ]
+    alone: dict[float, Contender] = {}
+    for entry, each in zip(found, compared, strict=True):
+        if entry.run and each.parts and (given := retriever_alone(entry.run.metrics, each.parts[0])):
+            alone.setdefault(given.value, given._replace(cells=[AS_IT_IS, "–"]))
+    return [*compared, *alone.values()]
 
 
 def _parts(entry: Entry) -> list[Part]:

@@ -60,13 +60,16 @@ class Setting:
         """Return a metric of every run and query, shape (num_runs, num_queries)."""
         return np.stack([each[key].values[metric] for each in self.values])
 
-    def score(self, key: str, metric: str, *, interval: bool = False) -> str:
+    def interval(self, key: str, metric: str) -> list[float] | None:
+        """Return the 95% interval of one run's mean; None of several runs, or where it wasn't computed."""
+        return parts(self.measured)[key].get(f"{metric}_ci95") if len(self.runs) == 1 else None
+
+    def score(self, key: str, metric: str, *, with_interval: bool = False) -> str:
         """Return the mean over runs and, with several, their standard deviation; of one its interval if asked for."""
         means = self.matrix(key, metric).mean(axis=1)
         if len(means) > 1:
             return f"{means.mean():.3f} ± {means.std(ddof=1):.3f}"
-        ends = parts(self.measured)[key].get(f"{metric}_ci95") if interval else None
-        return score_text(means[0], ends)
+        return score_text(means[0], self.interval(key, metric) if with_interval else None)
 
 
 def load_settings(paths: Sequence[Path]) -> list[Setting]:

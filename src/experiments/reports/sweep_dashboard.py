@@ -12,7 +12,7 @@ from urllib.parse import quote
 import jinja2
 
 from experiments.reports import tables
-from experiments.reports.sweep_summary import note, peak_bytes, shown_status
+from experiments.reports.sweep_summary import answer_sentence, note, peak_bytes, shown_status
 from experiments.reports.tables import known
 from experiments.runs import trackio_run
 from experiments.runs.metrics_file import metric_label
@@ -35,10 +35,13 @@ def update(sweep_dir: Path, sweep: dict[str, Any]) -> Path | None:
     places = _places(sweep_dir, sweep)
     if not places:
         return None
-    place = [*places.values()][-1]
+    folder, project = Path([*places.values()][-1]["folder"]), [*places.values()][-1]["project"]
+    places = {number: place for number, place in places.items() if place["project"] == project}
+    ended = {job["number"]: job["status"] for job in sweep["jobs"] if job["status"] in ("killed", "exited", "OOM")}
     try:
-        html = _page(sweep, {number: each for number, each in places.items() if each["project"] == place["project"]})
-        return trackio_run.put_page(Path(place["folder"]), place["project"], f"sweep {sweep['name']}", html)
+        if ended:
+            trackio_run.mark_ended(folder, project, {places[n]["id"]: ended[n] for n in places.keys() & ended.keys()})
+        return trackio_run.put_page(folder, project, f"sweep {sweep['name']}", _page(sweep, places))
     except (OSError, sqlite3.Error) as error:
         logger.warning("the dashboard's table of this sweep can't be written: %s", error)
         return None
@@ -76,7 +79,11 @@ def _page(sweep: dict[str, Any], places: dict[int, dict[str, str]]) -> str:
     links = {number: trackio_run.address(place["project"], [place["id"]]) for number, place in places.items()}
     links = {number: link.removeprefix(trackio_run.server()) for number, link in links.items()}
     rows = [(links.get(job["number"]), _cells(sweep, job, dims)) for job in jobs]
-    return _TEMPLATES.get_template("sweep_table.html.jinja").render(sweep=sweep, headers=headers, rows=rows)
+    template = _TEMPLATES.get_template("sweep_table.html.jinja")
+    said = [answer_sentence(jobs), f"{len(jobs)} jobs, {sweep['status']}."]
+    by_chance = {job["chance"] for job in jobs if job.get("chance") is not None}
+    said += [f"A random order of the documents gives {metric} {tables.score_text(each)}." for each in by_chance]
+    return template.render(name=sweep["name"], said=said, headers=headers, rows=rows)
 
 
 def _cells(sweep: dict[str, Any], job: dict[str, Any], dims: list[int]) -> list[Cell]:

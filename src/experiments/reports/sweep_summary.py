@@ -20,6 +20,15 @@ from experiments.runs.names import point_names
 from experiments.runs.run import duration_s, read_record
 from experiments.runs.sweeps import FINAL, read_sweep
 
+_WORDS = (  # of a verdict's outcome, by what it is against
+    ("better", "base", "Finetuning helped"),
+    ("not shown", "base", "No improvement is shown"),
+    ("worse", "base", "Worse after training"),
+    ("better", "retriever", "Reranking helps"),
+    ("not shown", "retriever", "No improvement over the retriever alone is shown"),
+    ("worse", "retriever", "Worse than the retriever alone"),
+)
+
 
 def write_summary(sweep_dir: Path, sweep: dict[str, Any]) -> None:
     """Fill in what the jobs' own files say and rewrite `summary.json`, `.csv` and `.md`, each atomically."""
@@ -90,15 +99,22 @@ def answer_sentence(jobs: list[dict[str, Any]]) -> str:
     best = max(scored, key=lambda job: job["value"])
     label = metrics_file.metric_label(best["metric"])
     said = [f"Best: {names[best['number']]}, {label} {score_text(best['value'], best.get('interval'))}"]
-    words = {"better": "Finetuning helped", "not shown": "No improvement is shown", "worse": "Worse after training"}
-    judged = [job for job in scored if job.get("verdict")]
-    for outcome, word in words.items():
-        alike = [names[job["number"]] for job in judged if job["verdict"]["outcome"] == outcome]
-        if len(alike) == len(judged) > 1:
-            said.append(f"{word}: all {len(alike)}")
-        elif alike:
-            said.append(f"{word}: {listed(alike)}")
+    judged = [(names[job["number"]], job["verdict"]) for job in scored if job.get("verdict")]
+    for outcome, against, words in _WORDS:
+        alike = [each for each in judged if (each[1]["outcome"], each[1]["against"]) == (outcome, against)]
+        told = [name + (_better_step(found) if outcome == "worse" else "") for name, found in alike]
+        if outcome != "worse" and len(alike) == len(judged) > 1:
+            told = [f"all {len(alike)}"]
+        said += [f"{words}: {listed(told)}"] if told else []
+    by_chance = [name for name, found in judged if found.get("above_chance") is False]
+    said += [f"Not above chance: {listed(by_chance)}"] if by_chance else []
     return ". ".join(said) + "."
+
+
+def _better_step(verdict: dict[str, Any]) -> str:
+    """Return which evaluation in training was better than a model that it made worse, if one was."""
+    best = verdict.get("best")
+    return f" (step {best['step']} was better, {score_text(best['value'])})" if best else ""
 
 
 def _table(sweep: dict[str, Any], dims: list[int]) -> str:
@@ -112,7 +128,7 @@ def _table(sweep: dict[str, Any], dims: list[int]) -> str:
     for name, job in zip(point_names([job["point"] for job in jobs]), jobs, strict=True):
         values = job.get("dimensions") or {}
         row = [name, score_text(job.get("value"), job.get("interval"))]
-        row += [known(job.get("verdict"), _verdict_text)] * judged
+        row += [known(job.get("verdict"), verdict_text)] * judged
         row += [score_text(values.get(str(dim))) for dim in dims[1:]]
         row += [known(job.get("time_s"), tables.time_text), known(peak_bytes(job), tables.memory_text)]
         row += [known(job.get("energy_kwh"), tables.energy_text), str(job["number"]), shown_status(job)]
@@ -123,7 +139,7 @@ def _table(sweep: dict[str, Any], dims: list[int]) -> str:
     return tables.markdown_table(headers, rows)
 
 
-def _verdict_text(verdict: dict[str, Any]) -> str:
+def verdict_text(verdict: dict[str, Any]) -> str:
     """Return whether a job's training helped, and by how much: `better +0.051`."""
     return f"{verdict['outcome']} {verdict['difference']:+z.3f}"
 

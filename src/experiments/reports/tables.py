@@ -71,9 +71,11 @@ def p_text(p: float) -> str:
     return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def percent(share: float) -> str:
-    """Return a share in percent, a dash for NaN."""
-    return "–" if math.isnan(share) else f"{share:.1%}"
+def percent(share: float, interval: Sequence[float] | None = None) -> str:
+    """Return a share in percent, with its interval where there is one, a dash for NaN."""
+    if math.isnan(share):
+        return "–"
+    return f"{share:.1%}" + (" [{:.1%}, {:.1%}]".format(*interval) if interval else "")
 
 
 def counts(evaluation: dict[str, Any]) -> str:

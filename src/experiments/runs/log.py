@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 
 _OURS = ("experiments", "hydra", "hydra_plugins", "__main__")
-_BAR = re.compile(r"([^\r\n|\]]*?):? *\d+%\|[^|]*\| *(\d+/\d+)")  # as tqdm draws it
 
 
-class OursOrWarnings(logging.Filter):
-    """Let pass what we say, and what libraries say if it is a warning or worse."""
+class OursOrErrors(logging.Filter):
+    """Let pass what we say, and what libraries say if it is an error: their notices are in the log alone."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record goes to the terminal."""
-        return record.levelno >= logging.WARNING or record.name.partition(".")[0].lower() in _OURS
+        return record.levelno >= logging.ERROR or record.name.partition(".")[0] in _OURS
+
+
+class Plain(logging.Formatter):
+    """A record as a person reads it: its level is told from a warning on."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return `message` or `warning: message`."""
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return level + super().format(record)
 
 
 def log_files() -> list[logging.FileHandler]:
@@ -33,14 +40,3 @@ def move_log(folder: Path) -> None:
         root.removeHandler(handler)
         handler.close()
         root.addHandler(moved)
-
-
-def read_step(log: Path) -> str:
-    """Return the last progress bar in a log as words, such as "step 12/96"; empty if there is none."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 2000))
-            bars = _BAR.findall(file.read().decode(errors="replace"))
-    except OSError:
-        return ""
-    return f"{bars[-1][0].strip() or 'step'} {bars[-1][1]}" if bars else ""

@@ -4,8 +4,9 @@
 `evaluations` reads them, with what each is called. Each has named sections: `dimensions`, of embedders, the full one
 first ("96", "48"), and `directions`, where there are several ("image_to_text"), of rerankers with all together first
 ("all"). A part of a section holds metrics by name, the interval of the primary one (`{primary_metric}_ci95`), and, at
-a dimension, the metrics by other precisions ("int8"). Runs are ranked by the primary metric of the first part of the
-first section: `main_values`.
+a dimension, the metrics by other precisions ("int8") and the interval of its share of the full one's primary metric
+(`{primary_metric}_share_ci95`; null where that is not above chance). Runs are ranked by the primary metric of the
+first part of the first section: `main_values`.
 
 `chance` is what a random order of the documents gives in expectation, metrics by name, of all queries ("all") and of
 each direction, where there are several; of a reranker of the candidates it puts in order (`end_to_end_`: of those that
@@ -15,12 +16,14 @@ were retrieved, `retriever_`: of the corpus). Read it by `chance`; records befor
 
 `verdict` of a trained model, at that part: `outcome` (better, worse, not shown) in the `metric`, `against` the base
 model or a reranker's retriever; mean `difference` over the `num_queries`, its paired 95% `interval`, and `p` of a
-sign-flip test; of one that is worse the `best` evaluation in training (`step`, `value`), if that was better.
+sign-flip test; whether what was trained is `above_chance`; of one that is worse the `best` evaluation in training
+(`step`, `value`), if that was better. `training.unchanged` says of weights that are as before why, if that is known.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +32,7 @@ from experiments.runs.files import load_json
 
 RANKED_BY = "ndcg@10"  # the primary metric of rerankers; of embedders with the score function before it
 PRIMARY_METRIC = f"cosine_{RANKED_BY}"  # of embedders
+KEPT = 0.99  # of the full dimension's quality, at least, is what a smaller one that is chosen keeps
 EVALUATE_AGAIN = "evaluate its model again with this version"
 
 
@@ -101,9 +105,33 @@ def chance(metrics: dict[str, Any], direction: str | None = None) -> dict[str, f
     return (metrics.get("chance") or {}).get(direction or "all")
 
 
+def is_above_chance(metrics: dict[str, Any], metric: str) -> bool | None:
+    """Return whether a metric lies above chance, after training; None where a record doesn't tell."""
+    interval = main_values(best_measured(metrics)).get(f"{metric}_ci95")
+    by_chance = (chance(metrics) or {}).get(metric)
+    if interval is None or by_chance is None:
+        return None
+    return lies_above(interval, by_chance, metrics["evaluation"]["num_queries"])
+
+
+def lies_above(interval: Sequence[float], by_chance: float, num_queries: int) -> bool:
+    """Return whether an interval lies above chance, of three queries at least: of fewer it says too little.
+
+    Of 3 to 300 queries that were answered at random, at most 3 in 100 such evaluations seem to.
+    """
+    return interval[0] > by_chance and num_queries > 2
+
+
 def primary_metric(metrics: dict[str, Any]) -> str:
     """Return the name of the metric that runs are ranked by."""
     return metrics.get("primary_metric", PRIMARY_METRIC)
+
+
+def answered_by(metrics: dict[str, Any]) -> str:
+    """Return the metric that a run is judged by: the primary one, end to end of a reranker that has a retriever."""
+    metric = primary_metric(metrics)
+    has_retriever = f"retriever_{metric}" in main_values(best_measured(metrics))
+    return f"end_to_end_{metric}" if has_retriever else metric
 
 
 def metric_label(metric: str) -> str:
@@ -112,14 +140,26 @@ def metric_label(metric: str) -> str:
     return {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}.get(name, name) + at + k
 
 
+def share(metric: str) -> str:
+    """Return the name under which a dimension holds the interval of its share of the full one's metric, `…_ci95`."""
+    return f"{metric}_share"
+
+
 def retention(measured: dict[str, Any], metric: str = PRIMARY_METRIC) -> dict[int, float]:
-    """Return each dimension's share of the full dimension's metric, unrounded (NaN where the full one has none)."""
+    """Return each dimension's share of the full one's metric, unrounded; NaN where that is not above chance, or 0."""
     values = {int(dim): found[metric] for dim, found in measured["dimensions"].items()}
     full, *_ = values.values()
+    if main_values(measured).get(f"{share(metric)}_ci95", ()) is None:
+        full = 0
     return {dim: value / full if full else math.nan for dim, value in values.items()}
 
 
-def smallest_dimension(measured: dict[str, Any], share: float = 0.995, metric: str = PRIMARY_METRIC) -> int:
-    """Return the smallest dimension that keeps the share of the full dimension's unrounded metric."""
-    kept = retention(measured, metric)
-    return min([dim for dim, value in kept.items() if value >= share] or [*kept][:1])
+def retention_intervals(measured: dict[str, Any], metric: str = PRIMARY_METRIC) -> dict[int, list[float] | None]:
+    """Return the paired 95% interval of each share; None where there is no share, or a version before wrote it."""
+    return {int(dim): found.get(f"{share(metric)}_ci95") for dim, found in measured["dimensions"].items()}
+
+
+def smallest_dimension(measured: dict[str, Any], least: float = KEPT, metric: str = PRIMARY_METRIC) -> int:
+    """Return the smallest dimension whose share has an interval above `least`; the full one where none is told."""
+    full, *_ = found = retention_intervals(measured, metric)
+    return min(dim for dim, ends in found.items() if dim == full or (ends and ends[0] >= least))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any
 from experiments.config.errors import ConfigError
 from experiments.config.hints import select
 from experiments.config.keys import config_hash
+from experiments.runs import new_folders
 from experiments.runs.files import locked
 from experiments.runs.log import log_files
 from experiments.runs.run import find_unfinished, is_done, is_finished, is_live, read_record
@@ -64,6 +66,7 @@ def check(output_dir: Path, config: dict[str, Any]) -> None:
     checks.check_writable(output_dir, "hydra.run.dir")
     for key in ("tracking.dir", "data.cache_dir", "model.cache_dir", "evaluator.cache_dir"):
         if (folder := select(config, key)) is not None:
+            new_folders.expect(Path(folder))
             checks.check_writable(Path(folder).expanduser(), key)
 
 
@@ -109,9 +112,16 @@ def _take_up(folder: Path, fields: dict[str, Any], earlier: dict[str, Any]) -> N
 
 
 def discard(folder: Path) -> None:
-    """Remove a run's directory that holds nothing but what Hydra put there; of several processes one at least does."""
-    names = {".hydra", *(Path(handler.baseFilename).name for handler in log_files())}
+    """Remove what Hydra and the record put into the directory of a run that was refused, if nothing came of it.
+
+    The directory itself goes, and those above it, where this command made them. Of several processes one does it.
+    """
+    ours = {".hydra", ".lock", "run.json", *(Path(handler.baseFilename).name for handler in log_files())}
+    record = read_record(folder)
+    is_ours = record is None or (record["pid"] == os.getpid() and len(record["attempts"]) == 1)
     with suppress(OSError):  # it is gone, or somebody else's: no reason for another error
-        if {path.name for path in folder.iterdir()} <= names:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.parent.rmdir()  # the day's, if it is empty
+        if is_ours and {path.name for path in folder.iterdir()} <= ours:
+            shutil.rmtree(folder / ".hydra", ignore_errors=True)
+            for name in ours - {".hydra"}:
+                (folder / name).unlink(missing_ok=True)
+    new_folders.remove_empty()

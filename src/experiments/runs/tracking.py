@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ import PIL.Image
 from transformers import TrainerCallback
 
 from experiments.config.errors import ConfigError
-from experiments.runs import metrics_file, names, trackio_run
+from experiments.runs import metrics_file, names, new_folders, trackio_run
 from experiments.runs.memory import peak
 from experiments.runs.metrics_file import RANKED_BY, main_values, metric_label, parts
 from experiments.runs.process import is_main_process
@@ -178,6 +179,9 @@ class Tracker:
             self.meter.tracker.stop()
         with contextlib.redirect_stdout(io.StringIO()):
             self._run.discard()
+        folder = Path(self.place["folder"])
+        if new_folders.is_new(folder) and not any(path.is_file() for path in (folder / ".names").rglob("*")):
+            shutil.rmtree(folder, ignore_errors=True)  # nobody else's run is in it
 
 
 class _TrainingLog(TrainerCallback):

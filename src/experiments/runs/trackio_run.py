@@ -71,10 +71,9 @@ def show_command(folder: Path, project: str) -> str:
 def address(project: str, run_ids: Sequence[str]) -> str:
     """Return the address of the dashboard's charts with these runs, as they were measured.
 
-    By default every curve is a moving average. Of several runs there are two charts in a row, with room for names.
+    By default every curve is a moving average. Two charts in a row, the first two, leave room for names beside bars.
     """
-    wide = "&plots_per_row=2" if len(run_ids) > 1 else ""
-    return f"{server()}/?project={quote(project)}&smoothing=0{wide}&run_ids={','.join(run_ids)}"
+    return f"{server()}/?project={quote(project)}&smoothing=0&plots_per_row=2&run_ids={','.join(run_ids)}"
 
 
 def server() -> str:
@@ -136,6 +135,16 @@ def put_page(folder: Path, project: str, name: str, html: str) -> Path:
         page = {"_type": "trackio.html", "file_path": str(file.relative_to(folder / "media")), "caption": None}
         storage.bulk_log(project, name, [{"runs": page}], steps=[0], config={"_Group": name})
     return file
+
+
+def mark_ended(folder: Path, project: str, statuses: dict[str, str]) -> None:
+    """Say how runs ended, by id, whose processes had no time to: their config still says "running"."""
+    storage = _import_trackio(folder)
+    configs = storage.get_all_run_configs(project)
+    for run_id, name in [(record["id"], record["name"]) for record in storage.get_run_records(project)]:
+        if run_id in statuses and configs.get(run_id, {}).get("status") == "running":
+            told = configs[run_id] | {"status": statuses[run_id]}
+            storage.bulk_log(project, name, [{}], steps=[0], config=told, run_id=run_id)
 
 
 def _local_run() -> Any:

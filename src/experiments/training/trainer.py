@@ -23,12 +23,13 @@ from sentence_transformers.sentence_transformer.training_args import SentenceTra
 from sentence_transformers.util import fullname
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import ProgressCallback
+from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import get_last_checkpoint, sort_checkpoints
 
 from experiments.models.loading import has_bfloat16
 from experiments.training import mini_batch
 from experiments.training.losses import CachedMultipleNegativesRankingLoss
+from experiments.training.progress import Progress
 from experiments.training.sampler import NoDuplicatesByBytes
 from experiments.training.shared_memory import fit_workers
 from experiments.training.stochastic_adamw import StochasticAdamW
@@ -95,20 +96,6 @@ class TrainingArguments(RunArguments, SentenceTransformerTrainingArguments):
     """The library's arguments to train an embedder, and our own."""
 
 
-class Progress(ProgressCallback):
-    """The library's progress bar, with a line of a few words a log instead of everything that was logged."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **kwargs: Any) -> None:
-        """Write the loss; the evaluator writes its metrics itself."""
-        if not state.is_world_process_zero or self.training_bar is None or not logs:
-            return
-        parts = {"loss": logs.get("loss"), "evaluation loss": logs.get("eval_loss")}
-        several = [key for key in logs if key.startswith("eval_") and key.endswith("_loss") and key != "eval_loss"]
-        parts |= {f"evaluation loss {key[len('eval_') : -len('_loss')]}": logs[key] for key in several}
-        if shown := ", ".join(f"{name} {value:.4g}" for name, value in parts.items() if value is not None):
-            self.training_bar.write(f"step {state.global_step} of {state.max_steps}: {shown}")
-
-
 class RunTrainer(BaseTrainer):
     """The library's trainer with atomic checkpoints and a stop at a loss that isn't finite."""
 
@@ -118,8 +105,9 @@ class RunTrainer(BaseTrainer):
             take_rows_off_card(self.model.model_card_data)
         fit_workers(self.args, self.data_collator, self.train_dataset, self.eval_dataset)
         self.mini_batch: dict[str, Any] | None = None  # what `loss.mini_batch_size=auto` found
-        if self.pop_callback(ProgressCallback) is not None:
-            self.add_callback(Progress)
+        for bars in (ProgressCallback, PrinterCallback):
+            self.remove_callback(bars)
+        self.add_callback(Progress(self.evaluator))
 
     def get_optimizer_cls_and_kwargs(  # type: ignore[override]  # static in transformers, a method in the library
         self, args: Any, model: Any = None

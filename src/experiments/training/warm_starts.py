@@ -22,6 +22,7 @@ from experiments.data.resized_pages import image_processor, resized_rows
 from experiments.models.embedders import qwen3vl_tiny
 from experiments.models.tiny import qwen3_5
 from experiments.models.tiny.cache import built
+from experiments.runs import progress
 from experiments.training.trainer import Trainer, TrainingArguments
 
 Start = Callable[[Path], tuple[SentenceTransformer, Any]]  # a folder to build in -> model and training rows
@@ -93,6 +94,7 @@ def _warm(name: str, start: Start, seed: int, cache_dir: str, *, what: str, logg
 
     def write(folder: Path) -> None:
         logger.info("Warm start: %s, kept in %s", logged, cache_dir)
+        progress.stage("warm start")
         with torch.random.fork_rng(), _accelerate_as_it_was():
             model, rows = start(folder)
             checkpoints = str(folder.with_name("checkpoints"))  # none are written

@@ -27,7 +27,7 @@ from experiments import cli
 from experiments.config import checks
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.options import CONF
-from experiments.runs import memory
+from experiments.runs import memory, progress
 from experiments.runs.files import save_json
 
 
@@ -47,6 +47,7 @@ def main() -> int:
         from experiments.config import hub
 
         hub.take(frozen["commits"])
+    progress.keep_in(job_file.with_suffix(".progress"))
     failures: list[Exception] = []
     outcome: dict[str, Any] = {"status": "exited", "error": None}
     try:

@@ -166,7 +166,8 @@ def frozen_path(sweep_dir: Path, job: dict[str, Any]) -> Path:
 def prepare(sweep_dir: Path, job: dict[str, Any]) -> Path:
     """Make a job's directory, forget how it ended before, note that it runs, and return its log."""
     (sweep_dir / job["dir"]).mkdir(parents=True, exist_ok=True)
-    frozen_path(sweep_dir, job).with_suffix(".json").unlink(missing_ok=True)
+    for told in (".json", ".progress"):
+        frozen_path(sweep_dir, job).with_suffix(told).unlink(missing_ok=True)
     job.update(status="running", start=now(), end=None, error=None, reused=False, dominated_by=None)
     return sweep_dir / job["log"]
 

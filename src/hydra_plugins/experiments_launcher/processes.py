@@ -25,7 +25,7 @@ from experiments.config import checks, fits_memory
 from experiments.config.errors import ConfigError
 from experiments.config.model_files import named
 from experiments.reports import sweep_dashboard, sweep_summary
-from experiments.runs import names, sweeps
+from experiments.runs import names, new_folders, sweeps, terminal
 from experiments.runs.identity import job_identity
 from experiments.runs.process import command_line, now, sigterm_raises, this_process
 from experiments.runs.skipped_jobs import is_dominated, memory_rank
@@ -63,6 +63,7 @@ class ProcessLauncher(Launcher):
         parent = self.wanted.folder.parent
         parent.mkdir(parents=True, exist_ok=True)
         self.staging = Path(tempfile.mkdtemp(prefix=".starting-", dir=parent))
+        atexit.register(new_folders.remove_empty)  # after the next line's
         atexit.register(shutil.rmtree, self.staging, ignore_errors=True)
         with read_write(config.hydra):
             config.hydra.sweep.dir = str(self.staging)
@@ -145,6 +146,7 @@ class ProcessLauncher(Launcher):
         fresh = {"start": now(), "keys": keys, "jobs": [], "memory_limit": self.wanted.memory_limit, "name": name}
         here = this_process() | {"task": self.config.hydra.job.name, "command": command_line()}
         self.sweep = (earlier or fresh) | here
+        terminal.draw("")
         sys.stdout.write(f"{'Going on with' if earlier else 'Sweep:'} {folder}\n")
 
     def _enter(self, batch: Sequence[Job]) -> None:
@@ -183,7 +185,7 @@ class ProcessLauncher(Launcher):
         for job in pending:
             self._freeze(job)
         self._save()
-        progress = Progress(self.dir)
+        progress = Progress(self.dir, self.sweep["jobs"], self.n_jobs)
         for job in batch:
             self.plain[job.entry["number"]] = job.plain
             if job.entry["status"] != "pending":

@@ -100,9 +100,7 @@ def load(
         source = _find(path, language, split, revision)
         state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
         folder = (Path(cache_dir).expanduser() / f"vdr-{language}-{state}").absolute()
-        index = Dataset.from_generator(
-            _rows_without_pages, INDEX, cache_dir=str(folder / "index"), gen_kwargs={"source": source}
-        )
+        index = _index(source, folder)
         table = index.with_format("arrow")[:]
         numbers = num_train_rows, num_eval_rows, num_negatives, num_corpus_negatives
         pages = _choose(table, _of_language(table, language, source), *numbers)
@@ -110,14 +108,20 @@ def load(
             pages = pages[0][:0], pages[1]
         logger.info("%s: %s training rows, %s to evaluate on", language, *(f"{len(part):,}" for part in pages))
         _write_pages(source, np.unique(np.concatenate([part.ravel() for part in pages])), folder)
-    train, eval = (_with_pages(index, part, folder) if len(part) else None for part in pages)
-    assert eval is not None
+    train = _with_pages(index, pages[0], folder) if len(pages[0]) else None
+    eval = _with_pages(index, pages[1], folder)
     negatives = _columns(1 + max(num_negatives, num_corpus_negatives))[1:]
     columns = {"query": "query", "positive": "image", "negatives": negatives}
     used: dict[str, Any] = {"num_negatives": num_negatives, "num_eval_negatives": num_eval_negatives}
     used |= {"num_corpus_negatives": num_corpus_negatives}
     stored = Stored(eval, Path(path).name, numbers=pages[1])
     return build(train, eval, columns=columns, name=name, stored=stored, **used, **options)
+
+
+def _index(source: Source, folder: Path) -> Dataset:
+    """Return all rows without their pages, kept on disk."""
+    kept, which = str(folder / "index"), {"source": source}
+    return Dataset.from_generator(_rows_without_pages, INDEX, cache_dir=kept, gen_kwargs=which)
 
 
 @contextmanager
