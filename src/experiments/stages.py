@@ -235,7 +235,7 @@ def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag:
     """
     from sentence_transformers.util.distributed import distributed_evaluation
 
-    progress.stage(f"{tag} evaluation")
+    progress.stage(f"{tag} evaluation".removeprefix("model "))
     with distributed_evaluation(model) as is_main:
         evaluation = evaluator.evaluate(model, cached=tag != "final") if is_main else None
     if evaluation is not None:
