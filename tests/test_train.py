@@ -241,7 +241,7 @@ def test_a_mistake_in_the_data_is_one_line_and_leaves_no_track(tmp_path):
     (tmp_path / "rows.csv").write_text("query,page\n" + "red,page.png\n" * 4)
     command = [sys.executable, "-m", "experiments.train", "data=table", "data.train=rows.csv", "data.num_eval_rows=1"]
     for override, message in (
-        ("data.columns.positive=pag", "did you mean 'page'"),
+        ("data.columns.positive=pag", "type data.columns.positive=page"),
         ("data.columns.query=query", "hold an evaluation page"),
     ):
         result = subprocess.run([*command, override], cwd=tmp_path, capture_output=True, text=True)

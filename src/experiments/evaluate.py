@@ -1,6 +1,6 @@
 """Evaluate a model without training it.
 
-python -m experiments.evaluate model=saved model.name=outputs/DAY/RUN/final
+python -m experiments.evaluate model=saved model.name=outputs/DAY/RUN
 python -m experiments.evaluate -m model=qwen3vl_tiny,qwen3vl_2b data=vdr_en
 """
 

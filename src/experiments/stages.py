@@ -189,7 +189,7 @@ def trained_dimensions(
     from experiments.training.losses import Matryoshka
 
     full, node, name = embedding_dim(model), config["matryoshka"], config["model"].get("name")
-    typed = any(each.lstrip("+").startswith("matryoshka.default_dims=") for each in _typed(output_dir))
+    typed = any(each.startswith(("matryoshka=", "matryoshka.default_dims=")) for each in _typed(output_dir))
     if full is None:
         return Matryoshka(None, None)
     if typed or node.get("matryoshka_dims") or choices.get("matryoshka", "default") != "default":
@@ -252,7 +252,7 @@ def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag:
     """
     from sentence_transformers.util.distributed import distributed_evaluation
 
-    progress.stage(f"{tag} evaluation")
+    progress.stage(f"{tag} evaluation".removeprefix("model "))
     with distributed_evaluation(model) as is_main:
         evaluation = evaluator.evaluate(model, cached=tag != "final") if is_main else None
     if evaluation is not None:

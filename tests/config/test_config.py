@@ -21,7 +21,7 @@ OPTIONS = [(group, path.stem) for group in (*GROUPS, "experiment") for path in s
 MANDATORY = {  # what a person must type with an option
     "model=saved": ["model.name=owner/model"],
     "data=hub": ["data.path=owner/data"],
-    "data=table": [f"data.train={__file__}"],
+    "data=table": [f"data.train={Path(__file__).with_name('pages.csv')}"],
     "model=reranker": ["model.name=owner/model", "experiment=reranker"],
     "experiment=reranker": ["model.name=owner/model"],
     "loss=library": ["loss._target_=sentence_transformers.sentence_transformer.losses.triplet.TripletLoss"],

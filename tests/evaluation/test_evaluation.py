@@ -1,4 +1,5 @@
 import io
+import json
 import threading
 import warnings
 import weakref
@@ -19,7 +20,7 @@ from experiments.evaluation.trec import Ranking
 from experiments.models.embedders import load_embedder
 from experiments.runs.files import load_json, save_json
 from experiments.runs.metrics_file import PRIMARY_METRIC
-from experiments.stages import evaluate_base
+from experiments.stages import evaluate_base, trained_dimensions
 
 ONLY = "query_to_document"
 DIMS = [96, 48, 24, 12]
@@ -298,3 +299,22 @@ def test_the_worst_queries_are_those_of_the_lowest_value_then_those_whose_right_
     [right] = found[1].right
     assert (right.read(), right.rank, right.score) == ("second", 2, 0.5)
     assert [(hit.name, hit.is_relevant) for hit in found[1].top] == [("a.png", False), ("b.png", True)]
+
+
+def test_an_evaluation_is_at_dimensions_that_were_typed_or_chosen_or_that_the_model_was_trained_for(
+    composed, tiny_model, tiny_folder, tmp_path
+):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "trained").mkdir()
+    (tmp_path / "trained" / "README.md").write_text('"matryoshka_dims": [\n 96,\n 32\n]')
+
+    def dims(*typed, name=tiny_folder, option="default"):
+        (tmp_path / ".hydra" / "overrides.yaml").write_text(json.dumps(typed))
+        config = composed("model=saved", f"model.name={name}", *typed)
+        return trained_dimensions(config, {"matryoshka": option}, tiny_model, tmp_path, {}).dims
+
+    assert dims() == (96,)
+    assert dims(name=tmp_path / "trained") == (96, 32)
+    assert dims("matryoshka=default") == dims("matryoshka.default_dims=[512,64]") == (96, 64)
+    assert dims("matryoshka.matryoshka_dims=[24,16]") == (24, 16)
+    assert dims("matryoshka=tiny", option="tiny") == (96, 48, 24, 12)  # as an offline twin's option does

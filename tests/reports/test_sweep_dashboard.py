@@ -17,7 +17,8 @@ def sweep(tmp_path):
         pass
     save_json(folder / "run.json", load_json(folder / "run.json") | {"tracked": tracker.place})
     jobs = [
-        {"status": "finished", "reused": False, "value": 0.5, "metric": "cosine_ndcg@10", "interval": [0.4, 0.6]},
+        {"status": "finished", "reused": False, "value": 0.5, "metric": "cosine_ndcg@10", "interval": [0.4, 0.6]}
+        | {"chance": 0.045},
         {"status": "pending"},
         {"status": "refused", "error": "no <b>such</b> key"},
     ]
@@ -34,6 +35,7 @@ def test_a_sweep_s_table_is_one_page_that_is_brought_up_to_date(sweep, tmp_path)
     sweep["jobs"][1] |= {"status": "finished", "reused": False, "value": 0.75, "metric": "cosine_ndcg@10"}
     assert sweep_dashboard.update(tmp_path, sweep) == file and file.is_relative_to(tmp_path / "trackio" / "media")
     assert "0.750" in file.read_text() and "0.750" not in before
+    assert "A random order of the documents gives nDCG@10 0.045." in before
     assert file.read_text().index("&lt;1&gt;") < file.read_text().index("&lt;0&gt;")  # the best first
     assert "<b>" not in file.read_text() and "no &lt;b&gt;such&lt;/b&gt; key" in file.read_text()
     (row,) = SQLiteStorage.get_logs("experiments", "sweep run_name-2026")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import jinja2
 
 from experiments.reports import tables
-from experiments.reports.sweep_summary import note, peak_bytes, shown_status
+from experiments.reports.sweep_summary import answer_sentence, note, peak_bytes, shown_status
 from experiments.reports.tables import known
 from experiments.runs import trackio_run
 from experiments.runs.metrics_file import metric_label
@@ -79,7 +79,11 @@ def _page(sweep: dict[str, Any], places: dict[int, dict[str, str]]) -> str:
     links = {number: trackio_run.address(place["project"], [place["id"]]) for number, place in places.items()}
     links = {number: link.removeprefix(trackio_run.server()) for number, link in links.items()}
     rows = [(links.get(job["number"]), _cells(sweep, job, dims)) for job in jobs]
-    return _TEMPLATES.get_template("sweep_table.html.jinja").render(sweep=sweep, headers=headers, rows=rows)
+    template = _TEMPLATES.get_template("sweep_table.html.jinja")
+    said = [answer_sentence(jobs), f"{len(jobs)} jobs, {sweep['status']}."]
+    by_chance = {job["chance"] for job in jobs if job.get("chance") is not None}
+    said += [f"A random order of the documents gives {metric} {tables.score_text(each)}." for each in by_chance]
+    return template.render(name=sweep["name"], said=said, headers=headers, rows=rows)
 
 
 def _cells(sweep: dict[str, Any], job: dict[str, Any], dims: list[int]) -> list[Cell]:
