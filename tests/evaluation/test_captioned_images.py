@@ -207,6 +207,8 @@ def test_chance_is_told_of_all_queries_and_of_each_directions_own_corpus(uneven,
     pooled = sum(num[name] * chance(metrics, name)[METRIC] for name in uneven) / sum(num.values())
     assert chance(metrics)[METRIC] == pytest.approx(pooled)
     assert chance({}) is chance({}, "image_to_text") is None  # a record of a version before
+    alone = {"chance": {"all": {METRIC: 0.5}}}
+    assert chance(alone, "query_to_document") == chance(alone)
 
 
 def test_queries_have_the_prompt_of_their_direction(model, uneven, evaluation):
