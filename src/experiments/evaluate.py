@@ -33,6 +33,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
         data: Data = stages.build_evaluation(config["data"])
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
             model = stages.load_model(config)
+            stages.require_modalities(model, data)
             dimensions = stages.trained_dimensions(config, choices, model, output_dir, commits)
             evaluator = stages.make_evaluator(config, data, dimensions)
             record.update(commits=commits | hub.adapter_bases(config, commits))

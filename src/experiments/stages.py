@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from experiments.config import cards, toys
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, refuse
 from experiments.runs import progress
 
 if TYPE_CHECKING:
@@ -160,6 +160,23 @@ def make_model(config: dict[str, Any]) -> tuple[BaseModel, Matryoshka]:
     return model, build(config["matryoshka"])(embedding_dim(model))
 
 
+def require_modalities(model: BaseModel, data: Data) -> None:
+    """Refuse images, sounds and videos that the model doesn't take: what it takes is known once it is loaded.
+
+    Raises:
+        ConfigError: It says which of the data they are, and what to type.
+    """
+    from experiments.data.media import kind_of
+
+    taken = {str(modality) for modality in model.modalities} - {"message"}
+    for each in data.directions.values():
+        features = {"queries": each.queries.features["query"], "pages": each.corpus.features["document"]}
+        for part, kind in ((part, kind_of(feature)) for part, feature in features.items()):
+            modality = {"images": "image", "sounds": "audio", "videos": "video"}.get(str(kind))
+            said = f"the {part} are {kind}, and the model takes {' and '.join(sorted(taken))}: give their texts"
+            refuse(modality and modality not in taken, f"{said}, or type a model of {kind}, such as model=qwen3vl_2b")
+
+
 def trained_dimensions(
     config: dict[str, Any], choices: dict[str, str], model: BaseModel, output_dir: Path, commits: dict[str, str]
 ) -> Matryoshka:
@@ -235,7 +252,7 @@ def run_evaluator(evaluator: Evaluator, model: BaseModel, output_dir: Path, tag:
     """
     from sentence_transformers.util.distributed import distributed_evaluation
 
-    progress.stage(f"{tag} evaluation")
+    progress.stage(f"{tag} evaluation".removeprefix("model "))
     with distributed_evaluation(model) as is_main:
         evaluation = evaluator.evaluate(model, cached=tag != "final") if is_main else None
     if evaluation is not None:

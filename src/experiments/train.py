@@ -55,6 +55,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
         args = stages.make_arguments(config, output_dir, data)
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
             model, matryoshka = stages.make_model(config)
+            stages.require_modalities(model, data)
             stages.keep_card_to_data(model, config, choices, output_dir)
             loss = matryoshka.wrap(model, stages.build(loss_node)(model))
             evaluator = stages.make_evaluator(config, data, matryoshka)

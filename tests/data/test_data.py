@@ -443,6 +443,14 @@ def test_a_table_of_texts_stays_text(folder):
     assert sorted(data.direction.corpus["document"]) == ["answer 4", "answer 5", "wrong 4", "wrong 5"]
 
 
+def test_of_a_short_table_without_evaluation_rows_the_last_fifth_evaluates(folder):
+    cells = {"query": [f"query {i}" for i in range(12)], "page": [f"answer {i}" for i in range(12)]}
+    path, columns = write_table(folder, "texts.jsonl", cells), TABLE_COLUMNS | {"negatives": []}
+    data = table.load(path, **(TABLE | {"columns": columns, "num_negatives": 0, "num_eval_rows": None}))
+    assert sorted(data.direction.corpus["document"]) == ["answer 10", "answer 11"]
+    assert len(data.train) == 10
+
+
 def test_a_missing_page_file_names_its_row_even_where_bad_images_are_skipped(folder):
     path = write_table(folder, "pages.csv", CELLS)
     (folder / "scans" / "5.png").unlink()

@@ -117,7 +117,7 @@ def test_the_summary_has_a_row_for_each_job_with_all_that_a_person_asks(faulty):
     assert "RuntimeError: seed 1 raises" in (path.parent / rows[1]["log"]).read_text()
     page = (path.parent / "summary.md").read_text()
     assert re.search(r"\| seed=7 +\| +0\.125 \[0\.000, 1\.000\] \|.*\| +7 \| +finished \|", page)
-    assert "**Best: seed=" in page.splitlines()[2]
+    assert "**Highest: seed=" in page.splitlines()[2]
     assert json.loads((path.parent / "7" / "run.json").read_text())["name"] == "seed=7"
 
 

@@ -312,7 +312,7 @@ def test_a_sweeps_summary_says_the_answer_first_with_each_jobs_verdict_and_chanc
     sweep = {"name": "sweep", "command": "train -m", "status": "finished", "keys": ["loss.scale"], "jobs": jobs}
     write_summary(tmp_path, sweep)
     lines = (tmp_path / "summary.md").read_text().splitlines()
-    assert lines[2] == "**Best: scale=0, nDCG@10 0.874 [0.844, 0.904]. Worse after training: scale=0.**"
+    assert lines[2] == "**Highest: scale=0, nDCG@10 0.874 [0.844, 0.904]. Worse after training: scale=0.**"
     rows = [[cell.strip() for cell in line.split("|")[1:]] for line in lines if line[:1] == "|"]
     assert lines[4][:1] == "|" and rows[0][:3] == ["run", "nDCG@10 [95% interval]", "verdict"]
     assert [(row[0], row[2]) for row in rows[2:]] == [("scale=0", "worse -0.051"), ("scale=1", "–"), ("chance", "")]
@@ -335,7 +335,7 @@ def test_a_sweeps_answer_names_what_is_worse_with_the_better_step_and_what_is_no
         for number, (point, verdict) in enumerate(zip(points, verdicts, strict=True))
     ]
     assert answer_sentence(jobs) == (
-        "Best: scale=0, nDCG@10 0.500. Finetuning helped: scale=0. "
+        "Highest: scale=0, nDCG@10 0.500. Finetuning helped: scale=0. "
         "Worse after training: scale=1 (step 6 was better, 0.460). "
         "Worse than the retriever alone: scale=2. Not above chance: scale=1."
     )

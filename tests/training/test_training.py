@@ -1,10 +1,15 @@
 import json
+import time
+from types import SimpleNamespace
 
+import pytest
 import torch
 from torch import nn
+from transformers import TrainerControl, TrainerState
 
 from experiments.models.embedders import load_embedder
 from experiments.models.ready import PatchProjection
+from experiments.training.progress import Progress
 from experiments.training.trainer import TrainingArguments, delete_oldest, last_checkpoint
 
 
@@ -63,3 +68,17 @@ def test_a_model_saved_with_fewer_dimensions_is_trained_and_scored_with_all(tiny
     tiny_model.save_pretrained(str(tmp_path / "saved"))
     loaded = load_embedder(str(tmp_path / "saved"), embedding_dim=96)
     assert loaded.get_embedding_dimension() == 96
+
+
+def test_the_time_left_is_that_of_the_steps_and_evaluations_to_come():
+    told = Progress(SimpleNamespace(primary_metric="pages_cosine_ndcg@10", metric="cosine_ndcg@10"))
+    args, state = SimpleNamespace(eval_strategy="steps"), TrainerState(max_steps=10, eval_steps=4)
+    told.on_train_begin(args, state, None)
+    for state.global_step in range(1, 8):
+        time.sleep(0.05 * (1 + 9 * (state.global_step == 1)))  # the first step is slow, and doesn't count
+        is_evaluated = state.global_step == 4
+        told.on_step_end(args, state, TrainerControl(should_evaluate=is_evaluated))
+        if is_evaluated:
+            time.sleep(0.3)
+            told.on_evaluate(args, state, None)
+    assert told.left(args, state) == pytest.approx(3 * 0.05 + 3 * 0.3, rel=0.2)  # steps 8 and 10, and the final one

@@ -25,7 +25,7 @@ from experiments.data.types import ONE_DIRECTION, Data, Direction, FromCorpus
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_EVAL_ROWS = 100  # taken from the end of the training rows where there is no evaluation split
+MAX_DEFAULT_EVAL_ROWS = 100  # or a fifth, from the end of the training rows where there is no evaluation split
 
 
 def first_rows(
@@ -40,7 +40,7 @@ def first_rows(
         _require_rows(train, "training")
     if eval is None:
         assert train is not None
-        num_eval_rows = num_eval_rows or DEFAULT_EVAL_ROWS
+        num_eval_rows = num_eval_rows or max(1, min(MAX_DEFAULT_EVAL_ROWS, len(train) // 5))
         start = len(train) - num_eval_rows
         if start < 1:
             raise ConfigError(

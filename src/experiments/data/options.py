@@ -46,7 +46,7 @@ class RowOptions(ColumnOptions, total=False):
 
     Attributes:
         num_train_rows: The first so many; None: all.
-        num_eval_rows: The first so many; None: all, or 100 where they are taken from the end of the training rows.
+        num_eval_rows: The first so many; None: all, or of the training rows the last fifth, at most 100.
         kind: What columns of texts hold as documents: `file`: names of files, which must be there, images where the
             ending tells no kind; `text`: texts, whatever they look like; `auto`: files where values end like such,
             texts elsewhere, and refused is what looks like a file and is none.

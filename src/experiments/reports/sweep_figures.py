@@ -128,7 +128,7 @@ def _against_bytes(results: Sequence[Result], path: Path) -> None:
         scale_by_powers_of_two(axes, {size: f"{size:,.4g}" for size in sorted(sizes)})
         axes.margins(x=0.08, y=0.1)
         axes.set(xlabel="bytes of an embedding", ylabel=f"{_metric(results)}, 95% interval where it is known")
-        joined = f"; lines: the best, {_names(results)[results.index(best)]}" if len(results) > 1 else ""
+        joined = f"; lines: the highest, {_names(results)[results.index(best)]}" if len(results) > 1 else ""
         axes.set_title(textwrap.fill(f"{_title(results)}{joined}", 100), loc="left")
         draw_chance(axes, _chance(results))
         axes.legend(loc="best")
@@ -155,6 +155,9 @@ def _against_memory(results: Sequence[Result], path: Path) -> None:
         for point in points:
             draw_point(axes, point.x, point.y, point.interval, color=FINETUNED, marker="s", alpha=0.8)
         axes.margins(x=0.15, y=0.08)
+        low, high = axes.get_xlim()
+        room = max(0.0, 0.1 * high - (high - low)) / 2  # a few MiB more or less are noise
+        axes.set_xlim(low - room, high + room)
         axes.xaxis.set_major_formatter("{x:,.0f}")
         whose = "the GPU" if any(result.job.get("peak_device_bytes") for result in results) else "the process"
         axes.set(xlabel=f"peak memory of {whose}, MiB", ylabel=f"{_metric(results)}, 95% interval")

@@ -91,14 +91,14 @@ def note(job: dict[str, Any]) -> str:
 
 
 def answer_sentence(jobs: list[dict[str, Any]]) -> str:
-    """Return which job is best and, by name, what training did to each; empty as long as no job has a result."""
+    """Return which job is highest (whether by chance says the report) and, by name, what training did to each job."""
     names = dict(zip([job["number"] for job in jobs], point_names([job["point"] for job in jobs]), strict=True))
     scored = [job for job in jobs if job.get("value") is not None]
     if not scored:
         return ""
     best = max(scored, key=lambda job: job["value"])
     label = metrics_file.metric_label(best["metric"])
-    said = [f"Best: {names[best['number']]}, {label} {score_text(best['value'], best.get('interval'))}"]
+    said = [f"Highest: {names[best['number']]}, {label} {score_text(best['value'], best.get('interval'))}"]
     judged = [(names[job["number"]], job["verdict"]) for job in scored if job.get("verdict")]
     for outcome, against, words in _WORDS:
         alike = [each for each in judged if (each[1]["outcome"], each[1]["against"]) == (outcome, against)]

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import IO, Any
+from typing import IO, Any, TextIO
 
 # As tqdm draws it: what is done, a bar, how much of how much, for how long, how long still.
 _BAR = re.compile(r"([^\r\n|\]]*?):? *\d+%\|[^|]*\| *([\d.]+\w?/[\d.]+\w?) \[([\d:]+)<([\d:]+|\?)")
@@ -74,7 +74,7 @@ class Console(logging.StreamHandler):
 class Captured(io.TextIOBase):
     """What is printed: each line goes to the log file, and of progress bars the last state is kept."""
 
-    def __init__(self, name: str, instead_of: IO[str], live: bool) -> None:
+    def __init__(self, name: str, instead_of: TextIO, live: bool) -> None:
         self._logger, self._instead_of, self._live = logging.getLogger(name), instead_of, live
         self._line, self._bar, self._moved = "", None, 0.0
         self._busy = threading.local()
@@ -105,7 +105,8 @@ class Captured(io.TextIOBase):
         done, _, total = count.partition("/")
         if _seconds(since) < _BAR_LASTS_S or done == total:
             return ""
-        return f"{what.strip()} {count}".strip() + (f", {clock(_seconds(left))} to go" if left != "?" else "")
+        to_go = f", {clock(_seconds(left))} to go" if left not in ("?", "00:00") else ""
+        return f"{what.strip()} {count}".strip() + to_go
 
     def isatty(self) -> bool:
         """Return whether bars are worth drawing."""
@@ -114,6 +115,11 @@ class Captured(io.TextIOBase):
     def fileno(self) -> int:
         """Return the real one, for processes that are started."""
         return self._instead_of.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Return what characters a bar may have."""
+        return self._instead_of.encoding
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._instead_of, name)

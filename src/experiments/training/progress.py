@@ -72,9 +72,9 @@ class Progress(TrainerCallback):
     def _tell(self, args: TrainingArguments, state: TrainerState) -> None:
         parts = [f"step {state.global_step}/{state.max_steps}", self.loss, self.score]
         parts.append("evaluating" * (self.evaluating_since is not None))
-        progress.steps("  ".join(filter(None, parts)), self._left(args, state) if self.metric else None)
+        progress.steps("  ".join(filter(None, parts)), self.left(args, state) if self.metric else None)
 
-    def _left(self, args: TrainingArguments, state: TrainerState) -> float | None:
+    def left(self, args: TrainingArguments, state: TrainerState) -> float | None:
         """Return the seconds that steps, evaluations and the final evaluation will take; None before it is known."""
         if self.first is None or state.global_step == self.first[0]:
             return None
@@ -83,11 +83,9 @@ class Progress(TrainerCallback):
         if self.evaluating_since is not None:
             of_steps -= time.monotonic() - self.evaluating_since
         step_s = of_steps / (state.global_step - step)
-        num_evaluations = 1 + (self.evaluating_since is not None)  # the final one
-        if args.eval_strategy == "steps":
-            num_evaluations += math.ceil(state.max_steps / state.eval_steps) - math.ceil(
-                state.global_step / state.eval_steps
-            )
+        num_evaluations = 1 + (self.evaluating_since is not None)  # the final one, and that which is going on
+        if args.eval_strategy == "steps" and state.global_step < state.max_steps:  # the last step ends with one
+            num_evaluations += math.ceil(state.max_steps / state.eval_steps) - state.global_step // state.eval_steps
         elif args.eval_strategy == "epoch":
-            num_evaluations += math.ceil(args.num_train_epochs) - math.ceil(state.epoch or 0)
+            num_evaluations += math.ceil(args.num_train_epochs) - int(round(state.epoch or 0, 6))
         return (state.max_steps - state.global_step) * step_s + num_evaluations * self.evaluation_s

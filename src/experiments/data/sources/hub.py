@@ -32,7 +32,7 @@ def load(
         path: Hub name; or a folder: written by `save_to_disk`, or any that `load_dataset` accepts.
         train: Arguments of `load_dataset` for the training rows: split, name (configuration), revision. In a folder
             written by `save_to_disk` the split is a key of its DatasetDict, and the name a folder inside it.
-        eval: The same for the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
+        eval: The same for the evaluation rows; None: the last `num_eval_rows` of the training rows.
         corpus: The same for pages that are searched besides those of the evaluation rows; see `table.load`.
         **options: See `RowOptions`.
 

@@ -35,7 +35,7 @@ def load(
     Args:
         train: File with the training rows: .parquet, .csv, .tsv, .jsonl, .ndjson or .json; None: for an evaluation
             alone.
-        eval: File with the evaluation rows; None: `num_eval_rows` (100) from the end of the training rows.
+        eval: File with the evaluation rows; None: the last `num_eval_rows` of the training rows.
         corpus: File with pages that are searched besides those of the evaluation rows, a row each, in the column
             `columns.corpus` or that of the positives. What equals one of those is one with it; no other is relevant,
             and may be in training rows.
