@@ -89,6 +89,10 @@ def test_refused_and_equal_jobs_are_named_and_the_exit_code_is_2(here, monkeypat
     assert "Start:" not in printed
     assert run_plan(monkeypatch, "model=saved,qwen3vl_tiny") == 2
     assert "job 0 refused: model.name is missing" in capsys.readouterr().out
+    with keep_record(here / "run", {}):  # and leave no model
+        pass
+    assert run_plan(monkeypatch, "model=saved", "model.name=run") == 2
+    assert "job 0 refused: model.name=run: there is no model of this run" in capsys.readouterr().out
 
 
 def test_the_gpu_here_is_not_that_of_jobs_elsewhere_and_wrong_values_are_not_counted(here, monkeypatch, capsys):

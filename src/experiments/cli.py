@@ -44,11 +44,12 @@ from experiments.reports.tables import shown
 from experiments.runs import log, new_folders, progress, run_folder, saved_models, terminal
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 from experiments.runs.names import joined, shortened
-from experiments.runs.process import is_main_process
+from experiments.runs.process import is_main_process, sigterm_raises
 from experiments.runs.provenance import visible_gpus
 from experiments.runs.run import read_record
 from experiments.runs.sweeps import Wanted
 
+_TERMINATED = 128 + signal.SIGTERM
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
 
 Task = Callable[..., object]
@@ -102,7 +103,8 @@ def _start(job: Callable[[DictConfig], None], name: str) -> None:
     if not (arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion):
         terminal.begin(f"{shlex.join([name, *sys.argv[1:]])}: reading the settings")
     try:
-        hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
+        with sigterm_raises(SystemExit(_TERMINATED)):
+            hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
     finally:
         terminal.draw("")
 
@@ -110,7 +112,7 @@ def _start(job: Callable[[DictConfig], None], name: str) -> None:
 def _leave(error: KeyboardInterrupt | SystemExit, resume: str) -> NoReturn:
     """Exit, after Ctrl-C or SIGTERM with a line that says how to go on."""
     code = 130 if isinstance(error, KeyboardInterrupt) else error.code
-    if code in (130, 128 + signal.SIGTERM):
+    if code in (130, _TERMINATED):
         sys.stderr.write(f"\n{'interrupted' if code == 130 else 'ended by SIGTERM'}; {resume} goes on\n")
     sys.exit(code)
 

@@ -269,6 +269,8 @@ def _warnings(jobs: Sequence[Job], choices: DictConfig, gpu: footprint.Gpu | Non
     """Return what is said of toys that would meet the user's own data, each once; see `toys`."""
     found = []
     for job in jobs:
+        if job.status == "refused":  # who knows what its values are
+            continue
         of_job = {str(group): str(option) for group, option in choices.items()} | job.point
         found.append(toys.warning(job.config, of_job, gpu.memory if gpu else None))
     return [*dict.fromkeys(filter(None, found))]

@@ -32,15 +32,20 @@ def test_a_run_is_the_model_that_it_saved(tmp_path, monkeypatch, target):
 
 def test_a_run_without_a_model_is_refused_with_its_newest_checkpoint_and_how_to_go_on(tmp_path):
     with pytest.raises(KeyboardInterrupt), keep_record(tmp_path, {"seed": 42}):
-        assert refused(tmp_path) == f"model.name={tmp_path}: this run has saved no model (still running); wait"
+        assert refused(tmp_path) == f"model.name={tmp_path}: there is no model of this run (still running); wait"
         raise KeyboardInterrupt
     resume = f"python -m experiments.train trainer.resume={tmp_path}"
-    none = f"model.name={tmp_path}: this run has saved no model (interrupted); type "
+    none = f"model.name={tmp_path}: there is no model of this run (interrupted); type "
     assert refused(tmp_path) == f"{none}{resume}, which goes on with it"
     for step in (9, 12):
         (tmp_path / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
     newest = f"model.name={tmp_path}/checkpoints/checkpoint-12 (its newest checkpoint)"
     assert refused(tmp_path) == f"{none}{newest}, or type {resume}, which goes on with it"
+
+
+def test_a_run_whose_model_is_gone_is_to_be_trained_again(tmp_path):
+    gone = "finished, and final/ is gone"
+    assert refused(finished_run(tmp_path / "run")).endswith(f"there is no model of this run ({gone}); train it again")
 
 
 def test_a_run_that_evaluated_is_refused_with_the_model_that_it_evaluated(tmp_path):

@@ -27,7 +27,7 @@ OF_LIBRARIES = ("a library is deprecated", "a library's warning", "a library's n
 class OnTerminal:
     """A process on a terminal of its own; a signal is sent once it shows its step."""
 
-    def __init__(self, folder, number=None):
+    def __init__(self, folder, number=None, line=LINE):
         folder.mkdir()
         self.number, self.began = number, time.monotonic()
         self.pid, self.terminal = pty.fork()
@@ -35,7 +35,7 @@ class OnTerminal:
             os.chdir(folder)
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             termios.tcsetwinsize(0, (40, 110))
-            os.execve(LINE[0], LINE, ENVIRONMENT)
+            os.execve(line[0], line, ENVIRONMENT)
 
     def end(self):
         """Return exit code, what was written, and for how many seconds."""
@@ -62,10 +62,12 @@ def ended(tmp_path_factory):
     (folder / "piped").mkdir()
     pipe = subprocess.PIPE
     piped = subprocess.Popen(LINE, cwd=folder / "piped", env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
-    shown = [OnTerminal(folder / "shown"), *(OnTerminal(folder / each.name, each) for each in SIGNALS)]
+    line = [*LINE[:3], "-m", *LINE[3:], "seed=1,2", "hydra.launcher.n_jobs=2"]
+    shown = [OnTerminal(folder / "sweep", line=line), OnTerminal(folder / "shown")]
+    shown += [OnTerminal(folder / each.name, each) for each in SIGNALS]
     with ThreadPoolExecutor() as readers:
         ends = list(readers.map(OnTerminal.end, shown))
-    found = dict(zip(["shown", *(each.name for each in SIGNALS)], ends, strict=True))
+    found = dict(zip(["sweep", "shown", *(each.name for each in SIGNALS)], ends, strict=True))
     out, err = piped.communicate()
     return folder, found | {"piped": (piped.returncode, out, err)}
 
@@ -89,6 +91,15 @@ def test_a_terminal_shows_one_line_that_is_redrawn_in_few_bytes(ended):
     assert any(re.fullmatch(line, each) for each in drawn), "\n".join(drawn)
     assert "warning: mind this\r\n" in said and drawn[-1] == ""
     assert len(said) / seconds < 200 and "%|" not in said
+
+
+def test_a_sweep_s_line_tells_of_the_jobs_that_run_and_of_the_time_left_for_all(ended):
+    code, said, seconds = ended[1]["sweep"]
+    assert code == 0
+    drawn = re.findall(r"\r\x1b\[K([^\r]*)", said)
+    line = r"0 of 2 jobs done  \|  1:0\d left for all  \|  #0 seed=1: training  step 1/4  loss 2 .*"
+    assert any(re.fullmatch(line, each) for each in drawn), "\n".join(drawn)
+    assert re.search(r"\r#[01] seed=[12]: \d+ s\r\n", said.replace("\x1b[K", "")) and len(said) / seconds < 400
 
 
 def test_what_libraries_say_is_in_the_log_and_not_on_the_terminal(ended):

@@ -100,9 +100,10 @@ def chance(metrics: dict[str, Any], direction: str | None = None) -> dict[str, f
 
     Args:
         metrics: What `metrics.json` holds.
-        direction: One of several; None: all queries, as in `main_values` and at every dimension.
+        direction: None: all queries, as in `main_values` and at every dimension; and where there is no other.
     """
-    return (metrics.get("chance") or {}).get(direction or "all")
+    found = metrics.get("chance") or {}
+    return found.get(direction or "all") if len(found) > 1 else found.get("all")
 
 
 def is_above_chance(metrics: dict[str, Any], metric: str) -> bool | None:

@@ -46,11 +46,13 @@ def final_of(name: str, key: str) -> str:
     status, is_going_on = record["status"], is_live(folder, record)
     if status == "running":
         status = "still running" if is_going_on else "killed"
-    ways = [f"{key}={checkpoint} (its newest checkpoint)" for checkpoint in _checkpoints(Path(name))[-1:]]
-    if not is_going_on:
-        ways.append(f"python -m experiments.train trainer.resume={name}, which goes on with it")
-    how = ", or ".join(f"type {way}" for way in ways) or "wait"
-    raise ConfigError(f"{key}={name}: this run has saved no model ({status}); {how}")
+    ways = [f"type {key}={checkpoint} (its newest checkpoint)" for checkpoint in _checkpoints(Path(name))[-1:]]
+    if status == "finished":
+        status = "finished, and final/ is gone"
+    elif not is_going_on:
+        ways.append(f"type python -m experiments.train trainer.resume={name}, which goes on with it")
+    how = ", or ".join(ways) or ("wait" if is_going_on else "train it again")
+    raise ConfigError(f"{key}={name}: there is no model of this run ({status}); {how}")
 
 
 def _checkpoints(run_dir: Path) -> list[Path]:

@@ -62,7 +62,7 @@ class Progress:
         lines = [f"{self._name(job)}: {said.get('line', 'starting')}" for (job, _), said in each]
         done = f"{sum(job['status'] not in _OPEN for job in self.jobs)} of {len(self.jobs)} jobs done"
         left = self._left([time.monotonic() - start for _, start in running], [said.get("left_s") for said in told])
-        in_all = [] if left is None else [f"{terminal.clock(left)} left for all"]
+        in_all = [] if not left or left < 1 else [f"{terminal.clock(left)} left for all"]
         line = "  |  ".join([done, *in_all, *lines])
         if self.in_place:
             terminal.draw(line)

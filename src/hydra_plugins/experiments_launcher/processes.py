@@ -27,7 +27,7 @@ from experiments.config.model_files import named
 from experiments.reports import sweep_dashboard, sweep_summary
 from experiments.runs import names, new_folders, sweeps, terminal
 from experiments.runs.identity import job_identity
-from experiments.runs.process import command_line, now, sigterm_raises, this_process
+from experiments.runs.process import command_line, now, this_process
 from experiments.runs.skipped_jobs import is_dominated, memory_rank
 from hydra_plugins.experiments_launcher._jobs import Job, Pool, frozen_path
 from hydra_plugins.experiments_launcher._progress import Progress
@@ -81,12 +81,11 @@ class ProcessLauncher(Launcher):
                 self._begin(*claimed)
                 self._enter(jobs)
                 self._save()  # before anybody else chooses
-        with sigterm_raises(KeyboardInterrupt()):
-            try:
-                self._run(jobs)
-            except BaseException:
-                self._save("interrupted")
-                raise
+        try:
+            self._run(jobs)
+        except BaseException:
+            self._save("interrupted")
+            raise
         self._save("ended")
         self.batch += 1
         return [self._job_return(job) for job in jobs]

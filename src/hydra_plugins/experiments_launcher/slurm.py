@@ -41,7 +41,7 @@ class SubmititLauncher(ProcessLauncher):
                         self._save()
                         progress.ended(job)
                 time.sleep(_POLL_S)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
             if self.submitit.ends_with_sweep:
                 for index in waiting:
                     pending[index].update(status="interrupted", end=now())
