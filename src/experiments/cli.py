@@ -5,6 +5,7 @@ Exit codes: 0 finished, 1 failed while working, 2 a mistake in what was typed, 1
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import logging
@@ -23,6 +24,7 @@ from string import Template
 from typing import Any, NoReturn
 
 import hydra
+import hydra._internal.hydra as hydra_app
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path, get_args_parser
 from hydra.conf import HydraConf
@@ -35,7 +37,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from experiments.config import guesses
+from experiments.config import guesses, secrets, targets
 from experiments.config.errors import ConfigError, one_line, refuse
 from experiments.config.hints import dotted_keys, parse_flags, show, unknown_key, unknown_option
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
@@ -95,11 +97,14 @@ def launch(task: Task) -> NoReturn:
 
 def _start(job: Callable[[DictConfig], None], name: str) -> None:
     """Let Hydra read the command line and run the job, or the jobs."""
+    secrets.check_typed(sys.argv[1:])
     arguments = parse_arguments()
     if arguments.help or arguments.overrides == ["help"]:
         _print_help(arguments.config_dir)
     search_path(arguments.config_dir)
     run_folder.refuse_finished(sys.argv[1:])
+    take_allowed(arguments.overrides)
+    hydra_app.ConfigLoaderImpl = Loader  # type: ignore[misc]  # there is no other way to look at what it composes
     if not (arguments.cfg or arguments.info or arguments.hydra_help or arguments.shell_completion):
         terminal.begin(f"{shlex.join([name, *sys.argv[1:]])}: reading the settings")
     try:
@@ -129,6 +134,59 @@ class ExpectFolders(Callback):
         """Expect a sweep's directory."""
         HydraConfig.instance().set_config(config)
         new_folders.expect(Path(str(config.hydra.sweep.dir)))
+
+
+class Loader(ConfigLoaderImpl):
+    """Hydra's, of a line that was typed; it refuses a config before any of it is called or written.
+
+    Whatever Hydra runs comes by here first: what it logs with, its callbacks and launchers, each job of a sweep.
+    """
+
+    def load_configuration(self, config_name: str | None, overrides: list[str], run_mode: RunMode, **more: Any) -> Any:
+        """Compose a config.
+
+        Raises:
+            ConfigError: If it holds a secret or what no config may run, or names a folder that holds other things.
+        """
+        config = super().load_configuration(config_name, overrides, run_mode, **more)
+        looked_at = copy.deepcopy(config)
+        before = HydraConfig.instance().cfg
+        try:
+            HydraConfig.instance().set_config(looked_at)  # `${hydra:...}` asks it
+            known = _as_far_as_known(looked_at)
+        finally:
+            HydraConfig.instance().cfg = before
+        secrets.check(known)
+        secrets.check(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]  # as it is written
+        targets.check(known)
+        targets.check_commands(known["hydra"], sys.argv[1:])
+        if run_mode == RunMode.MULTIRUN:
+            run_folder.check_place("hydra.sweep.dir", known["hydra"]["sweep"]["dir"], "summary.json")
+        elif known["hydra"]["mode"] == RunMode.RUN:
+            run_folder.check_place("hydra.run.dir", known["hydra"]["run"]["dir"], "run.json")
+        return config
+
+
+def _as_far_as_known(node: Any) -> Any:
+    """Return a config as plain containers; an interpolation that leads nowhere yet stays as it is written."""
+    if not OmegaConf.is_config(node):
+        return node
+    written = OmegaConf.to_container(node, resolve=False)
+    keys = range(len(written)) if isinstance(written, list) else [*(written if isinstance(written, dict) else ())]
+    plain = {}
+    for key in keys:
+        try:
+            plain[key] = _as_far_as_known(node[key])
+        except (OmegaConfBaseException, ValueError, KeyError):
+            plain[key] = written[key]  # type: ignore[index]
+    return [*plain.values()] if isinstance(written, list) else plain
+
+
+def take_allowed(overrides: Sequence[str]) -> None:
+    """Allow the targets that were typed, `+allow_targets=[mypackage.models.load]`."""
+    typed = [each for each in overrides if each.lstrip("+").partition("=")[0] == "allow_targets"]
+    parsed = OverridesParser.create().parse_overrides(typed)
+    targets.allow([*parsed[-1].value()] if parsed and isinstance(parsed[-1].value(), list) else typed)
 
 
 def make_job(task: Task, failures: list[Exception], keep_traceback: bool) -> Callable[[DictConfig], None]:
@@ -210,6 +268,8 @@ def explain(error: Exception, typed: Sequence[str] | None = None, also: Sequence
         typed: After the command; None: `sys.argv` has it.
         also: Flags with a value that there are beside Hydra's.
     """
+    if isinstance(error, secrets.SecretError):  # nothing repeats what was typed
+        return str(error)
     with suppress(Exception):  # what it composes to find out may be as wrong
         if (meant := _likely_guess(sys.argv[1:] if typed is None else typed, also)) is not None:
             return meant
@@ -311,6 +371,7 @@ def _run(task: Task, config: DictConfig, keep_traceback: bool) -> None:
         if hydra_config.job.name == "train":
             choice = run_folder.choose_run(*choice, hydra_config.overrides.task)
         plain, output_dir, name = _agree(choice)
+        targets.check(plain)  # a run that goes on has its own, from a file
         run_folder.check(output_dir, plain)
     except ConfigError:
         run_folder.discard(fresh)

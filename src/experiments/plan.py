@@ -26,7 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
-from experiments.config import checks, fits_memory, toys
+from experiments.config import checks, fits_memory, secrets, toys
 from experiments.config.architecture import Architecture, read_architecture
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
@@ -78,7 +78,8 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> tuple[Di
     Raises:
         ConfigError: If another sweeper than Hydra's basic one chooses the jobs while it runs.
     """
-    loader = ConfigLoaderImpl(cli.search_path(config_dir))
+    cli.take_allowed(overrides)
+    loader = cli.Loader(cli.search_path(config_dir))
     master = loader.load_configuration(CONFIG_NAME, [*overrides], RunMode.MULTIRUN)
     HydraConfig.instance().set_config(master)
     if not str(master.hydra.sweeper._target_).endswith(".BasicSweeper"):
@@ -304,6 +305,7 @@ def main() -> int:
     if not (typed_sweep := bool({"-m", "--multirun"} & {*arguments})):
         sys.argv.insert(1, "-m")  # so that mistakes are explained as those of a sweep
     try:
+        secrets.check_typed(arguments)
         typed = cli.parse_arguments(also=["--gpu"])
         version.setbase(cli.HYDRA_VERSION_BASE)
         JobRuntime.instance().set("name", "train")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import cards, toys
+from experiments.config import cards, targets, toys
 from experiments.config.errors import ConfigError, refuse
 from experiments.runs import progress
 
@@ -30,10 +30,15 @@ logger = logging.getLogger(__name__)
 
 
 def build(node: dict[str, Any]) -> Any:
-    """Call the target of a config node with its values as plain containers; what it raises comes out as it is."""
+    """Call the target of a config node with its values as plain containers; what it raises comes out as it is.
+
+    Raises:
+        ConfigError: If it isn't in the list of what a config may run.
+    """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
 
+    targets.check_node(node)
     try:
         return instantiate(node, _convert_="all")
     except InstantiationException as error:

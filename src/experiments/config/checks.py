@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from experiments.config import fits
+from experiments.config import fits, secrets
+from experiments.config import targets as may_run
 from experiments.config.bounds import OF_LIBRARIES, STEPS_OR_SHARES
 from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import dotted_keys, hint, select, show
@@ -20,7 +21,9 @@ from experiments.config.signatures import Signature, signature
 from experiments.config.values import check_value, parse_bytes
 
 GROUPS = ("model", "data", "loss", "matryoshka", "trainer", "evaluator", "tracking")
-_VALUES = {"seed": "int", "run_name": "str | None", "cache_dir": "str"}  # what stands beside the groups
+_VALUES = {  # what stands beside the groups
+    **{"seed": "int", "run_name": "str | None", "cache_dir": "str", "allow_targets": "list[str]"}
+}
 _HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 _EXTRAS = {"peft": "lora"}  # package of a target -> the extra that installs it
 _EMBEDDER_CARD = "sentence_transformers.sentence_transformer.model_card.SentenceTransformerModelCardData"
@@ -39,7 +42,9 @@ def check(config: dict[str, Any], job: str = "train") -> None:
     Raises:
         ConfigError: At the first mistake; it says what to type instead.
     """
+    secrets.check(config)
     _check_groups(config)
+    may_run.check(config)
     for key, node in targets(config):
         _check_node(key, node)
     takes, loss = _read("loss", config["loss"]["_target_"]), f"loss._target_={config['loss']['_target_']}"
@@ -159,8 +164,6 @@ def _check_rest(config: dict[str, Any]) -> None:
     is_run = resume in (None, "auto") or (Path(resume).expanduser() / "run.json").is_file()
     said = f"trainer.resume={resume}: no run's directory (no run.json there); type auto, null or a directory"
     refuse(not is_run, said)
-    said = "trainer.hub_token would be written into the run's records; set HF_TOKEN in the environment instead"
-    refuse(select(config, "trainer.hub_token") is not None, f"{said}, or run `hf auth login`")
     country = select(config, "tracking.country_iso_code")
     said = f"tracking.country_iso_code={country}: expected three capital letters (ISO 3166), e.g. DEU"
     refuse(country is not None and not re.fullmatch("[A-Z]{3}", country), said)

@@ -74,6 +74,8 @@ def unknown_key(key: str, typed: str, config: dict[Any, Any], groups: list[str])
     """Say what may have been meant by a key that isn't in the config, the arguments of its target included."""
     from experiments.config.signatures import signature  # not needed for --help
 
+    if key == "allow_targets":
+        return f"allow_targets isn't in the config yet: to add it, type +{typed}"
     group, _, name = key.partition(".")
     known = [k for k in dotted_keys(config) if k.startswith("hydra.") == key.startswith("hydra.")]
     node = config.get(group)

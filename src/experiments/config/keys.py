@@ -43,7 +43,7 @@ _KEYS: dict[Role, tuple[str, ...]] = {
         *(*_in("evaluator", "retriever.seed seed"), *_in("trainer", "seed data_seed")),
     ),
     Role.NO_EFFECT: (
-        *("run_name", "tracking", "experiment", "cache_dir"),
+        *("run_name", "tracking", "experiment", "cache_dir", "allow_targets"),
         *_in("model", "cache_dir name.cache_dir encoders.*.name.cache_dir"),
         *_in("data", "path.cache_dir cache_dir"),
         *(*_HOST, *_in("evaluator", "retriever.cache_dir show_progress_bar cache_dir")),

@@ -49,15 +49,12 @@ def signature(target: str) -> Signature:
     Raises:
         LookupError: If there is no such file or name; one that only a module's `__getattr__` knows isn't found.
     """
-    module, rest = _locate(target)
+    module, rest = _locate(defined_at(target))
     if module is None:  # compiled: no source to read
         return Signature({}, accepts_any=True)
     if not rest:
         raise LookupError(f"{target} is a module, not a function or class")
-    found = _find(module, rest[0])
-    if isinstance(found, str):
-        return signature(".".join([found, *rest[1:]]))
-    node: ast.AST | None = found
+    node: ast.AST | str | None = _find(module, rest[0])
     for name in rest[1:]:
         node = next((n for n in getattr(node, "body", []) if getattr(n, "name", None) == name), None)
         if node is None:
@@ -70,13 +67,29 @@ def signature(target: str) -> Signature:
     return Signature({}, accepts_any=True)  # made by a call: only running it would tell
 
 
+@functools.cache
+def defined_at(target: str) -> str:
+    """Return the full path of what a dotted path leads to, `package.Name` and `module.os.system` followed.
+
+    Raises:
+        LookupError: As `signature`.
+    """
+    module, rest = _locate(target)
+    if module is None or not rest:
+        return target
+    found = _find(module, rest[0])
+    return ".".join([module.name, *rest]) if not isinstance(found, str) else defined_at(".".join([found, *rest[1:]]))
+
+
 def _locate(target: str) -> tuple[_Module | None, list[str]]:
     """Return the module that a dotted path leads to (None if it is compiled) and the names left over."""
     name, *rest = target.split(".")
     spec = importlib.util.find_spec(name)  # only of the top package: for a.b.c it would import a and a.b
     if spec is None:
         raise LookupError(f"there is no package {name}")
-    folder = Path(next(iter(spec.submodule_search_locations))) if spec.submodule_search_locations else None
+    folders = [Path(each) for each in spec.submodule_search_locations or ()]  # several of a namespace
+    holding = [each for each in folders if rest and any((each / f"{rest[0]}{end}").exists() for end in ("", ".py"))]
+    folder = next(iter(holding or folders), None)
     path = Path(spec.origin or "")
     while rest and folder is not None:
         inside = folder / rest[0]

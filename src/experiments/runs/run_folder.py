@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from experiments.config.errors import ConfigError
+from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import select
 from experiments.config.keys import config_hash
 from experiments.runs import new_folders
@@ -68,6 +68,26 @@ def check(output_dir: Path, config: dict[str, Any]) -> None:
         if (folder := select(config, key)) is not None:
             new_folders.expect(Path(folder))
             checks.check_writable(Path(folder).expanduser(), key)
+
+
+def check_place(key: str, place: object, of_ours: str) -> None:
+    """Refuse a place to write that isn't a folder of its own: new, empty, or with the file that makes it ours.
+
+    Raises:
+        ConfigError: It names what else is in there.
+    """
+    said = f"{key}={'' if place is None else place}"
+    refuse(place is None or not str(place).strip(), f"{said} is empty (a variable that isn't set?); type a folder")
+    folder = Path(str(place))
+    how = f"no ~ is expanded here; type {key}={folder.expanduser()}" if str(place)[0] == "~" else ""
+    refuse(how, f"{said}: {how}")
+    refuse(folder.is_file(), f"{said} is a file; type a folder")
+    begun = {".hydra", ".lock", "run.json", "multirun.yaml"}  # all that one has which was killed at once
+    with suppress(OSError):  # there is none, or it can't be read: whoever writes there says so
+        others = sorted(each.name for each in folder.iterdir() if each.name not in begun and each.suffix != ".log")
+        is_other = others and not (folder / of_ours).is_file()
+        what = f"holds {', '.join(others[:3])}{' and more' * (len(others) > 3)}, which are no run's"
+        refuse(is_other, f"{said} {what}; type a folder that is new or empty")
 
 
 def refuse_finished(arguments: list[str]) -> None:

@@ -24,7 +24,7 @@ from hydra.types import HydraContext
 from omegaconf import OmegaConf
 
 from experiments import cli
-from experiments.config import checks
+from experiments.config import checks, targets
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.options import CONF
 from experiments.runs import memory, progress
@@ -37,6 +37,7 @@ def main() -> int:
     _die_with(parent=int(sys.argv[2]))
     frozen = pickle.loads(job_file.read_bytes())
     config, module = frozen["config"], frozen["module"]
+    targets.allow(config.get("allow_targets") or [])  # the parent has seen that they were typed
     sys.orig_argv = ["python", "-m", module, *frozen["arguments"]]  # the record's command
     task = getattr(importlib.import_module(module), frozen["function"])
     if frozen["memory_limit"] is not None:
