@@ -323,8 +323,8 @@ def test_evaluation_rows_come_from_the_end_of_training_rows_and_are_not_in_them(
 
 
 def test_too_few_rows_to_take_an_evaluation_from_are_an_error():
-    with pytest.raises(ConfigError, match="4 training rows, and 100 of them"):
-        from_rows.first_rows(rows(*TRAIN), None, None, None)
+    with pytest.raises(ConfigError, match="4 training rows, and 4 of them"):
+        from_rows.first_rows(rows(*TRAIN), None, None, 4)
 
 
 @pytest.mark.parametrize("source", ["table", "hub", "doodles", "vdr_multilingual"])
