@@ -56,7 +56,7 @@ def test_own_rows_and_pages_are_on_the_card_only_if_asked_for(composed, table, t
         assert ("license: mit" in card) == shown
         assert "Tiny Qwen3-VL" not in card and "language:" not in card and "apache-2.0" not in card
     said = json.loads((tmp_path / "run" / "metrics.json").read_text())["warning"]
-    assert said.startswith("model=qwen3vl_tiny is a toy")
+    assert said.startswith("model=qwen3vl_tiny is a tiny model")
     messages = [record.message for record in caplog.records if record.name.startswith("experiments")]
     assert messages[0] == said  # before the work, and after the verdict
     assert [before[:8] for before, text in zip(messages, messages[1:], strict=False) if text == said] == ["Verdict:"]

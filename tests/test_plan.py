@@ -257,10 +257,10 @@ def test_what_the_recipe_takes_of_a_gpu_is_planned_without_weights(here, monkeyp
     assert "Memory:" not in capsys.readouterr().out  # a twin fits anywhere
 
 
-def test_a_toy_that_would_meet_own_data_is_a_warning_with_what_to_type_for_the_gpu(here, monkeypatch, capsys):
+def test_a_tiny_model_that_would_meet_own_data_is_a_warning_with_what_to_type_for_the_gpu(here, monkeypatch, capsys):
     (here / "rows.csv").write_text("query,page\n" + "".join(f"question {row},answer {row}\n" for row in range(8)))
     line = ["data=table", "data.train=rows.csv", "data.num_eval_rows=2", "seed=1,2", "--gpu=24GB"]
     assert run_plan(monkeypatch, *line) == 0
     said = capsys.readouterr().out
-    assert said.count("Warning: model=qwen3vl_tiny is a toy") == 1
+    assert said.count("Warning: model=qwen3vl_tiny is a tiny model") == 1
     assert "\n  model=qwen3vl_2b  for the GPU of this machine\n" in said

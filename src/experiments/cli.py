@@ -268,10 +268,9 @@ def explain(error: Exception, typed: Sequence[str] | None = None, also: Sequence
         typed: After the command; None: `sys.argv` has it.
         also: Flags with a value that there are beside Hydra's.
     """
-    if isinstance(error, secrets.SecretError):  # nothing repeats what was typed
-        return str(error)
     with suppress(Exception):  # what it composes to find out may be as wrong
-        if (meant := _likely_guess(sys.argv[1:] if typed is None else typed, also)) is not None:
+        is_told = isinstance(error, secrets.SecretError)  # nothing repeats a secret
+        if not is_told and (meant := _likely_guess(sys.argv[1:] if typed is None else typed, also)) is not None:
             return meant
     if isinstance(error, ConfigError):
         return str(error)

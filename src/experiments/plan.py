@@ -26,7 +26,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
+<<<<<<< HEAD
 from experiments.config import checks, fits_memory, secrets, toys
+=======
+from experiments.config import checks, fits_memory, tiny_models
+>>>>>>> integration
 from experiments.config.architecture import Architecture, read_architecture
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select
@@ -267,13 +271,13 @@ def _needs(jobs: Sequence[Job], gpu: footprint.Gpu | None) -> str | None:
 
 
 def _warnings(jobs: Sequence[Job], choices: DictConfig, gpu: footprint.Gpu | None) -> list[str]:
-    """Return what is said of toys that would meet the user's own data, each once; see `toys`."""
+    """Return what is said of tiny models that would meet the user's own data, each once; see `tiny_models`."""
     found = []
     for job in jobs:
         if job.status == "refused":  # who knows what its values are
             continue
         of_job = {str(group): str(option) for group, option in choices.items()} | job.point
-        found.append(toys.warning(job.config, of_job, gpu.memory if gpu else None))
+        found.append(tiny_models.warning(job.config, of_job, gpu.memory if gpu else None))
     return [*dict.fromkeys(filter(None, found))]
 
 

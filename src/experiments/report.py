@@ -31,7 +31,7 @@ from experiments.runs.metrics_file import (
     primary_metric,
 )
 from experiments.runs.names import one_sweep, run_names
-from experiments.runs.run import Run, load_finished, run_dirs
+from experiments.runs.run import Run, load_finished, read_record, run_dirs
 from experiments.runs.sweeps import read_sweep
 
 
@@ -42,7 +42,7 @@ def write_report(
     reference: str | None = None,
     everything: bool = False,
 ) -> tuple[str, list[Path]]:
-    """Write `report.md` and its figures over the finished runs below some directories.
+    """Write `report.md` (in a run's own directory, which has one: `leaderboard.md`) and figures over finished runs.
 
     Runs on other queries, or by another metric, have a section of their own. The answer stands first: each run
     against the reference, which is the best one unless another is named; `everything` adds costs and dimensions.
@@ -72,9 +72,10 @@ def write_report(
             _add_tables(page, runs, entries, values)
     if not everything:
         page.parts.append("--all adds what each run cost, and every dimension.")
-    (out / "report.md").write_text("\n\n".join(page.parts) + "\n", encoding="utf-8")
+    file = out / ("leaderboard.md" if read_record(out) else "report.md")
+    file.write_text("\n\n".join(page.parts) + "\n", encoding="utf-8")
     text = "\n\n".join(part for part in page.parts if not part.startswith("!["))
-    return text, [out / "report.md", *page.figures]
+    return text, [file, *page.figures]
 
 
 def _finished(dirs: Sequence[Path]) -> list[Run]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from experiments.config import cards, targets, toys
+from experiments.config import cards, targets, tiny_models
 from experiments.config.errors import ConfigError, refuse
 from experiments.runs import progress
 
@@ -80,10 +80,10 @@ def check_sources(config: dict[str, Any], begun_with: dict[str, str]) -> dict[st
 
 
 def warning(config: dict[str, Any], choices: dict[str, str]) -> str | None:
-    """Return what is said where a toy meets the user's own data, see `toys`; torch isn't needed for it."""
+    """Return what is said where a tiny model meets own data, see `tiny_models`; torch isn't needed for it."""
     from experiments.runs.footprint import gpu_here
 
-    return toys.warning(config, choices, gpu.memory if (gpu := gpu_here()) else None)
+    return tiny_models.warning(config, choices, gpu.memory if (gpu := gpu_here()) else None)
 
 
 def warn(config: dict[str, Any], choices: dict[str, str]) -> None:

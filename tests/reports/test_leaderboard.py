@@ -67,6 +67,14 @@ def test_answer_stands_within_the_first_five_lines_and_holds_each_run_against_th
     assert "the values of its queries weren't kept; evaluate its model again" in three_runs[1]
 
 
+def test_the_report_of_a_single_run_leaves_that_runs_own_page_as_it_is(tmp_path):
+    run_dir = keep_queries(finished_run(tmp_path / "run"))
+    (run_dir / "report.md").write_text("its own")
+    _, written = report.write_report([run_dir], run_dir)
+    assert (run_dir / "report.md").read_text() == "its own"
+    assert written[0] == run_dir / "leaderboard.md" and written[0].read_text().startswith("# nDCG@10")
+
+
 def test_reference_may_be_named_and_is_refused_if_it_is_none_of_the_runs(three_runs, tmp_path, capsys):
     folder, _ = three_runs
     text = report.write_report([folder], tmp_path, reference=str(folder / "llava"))[0]

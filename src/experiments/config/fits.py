@@ -142,8 +142,10 @@ def _check_source(key: str, name: str, files: Sequence[str] = ()) -> None:
     """Refuse a path that isn't there, which no Hub name can be, and a folder that holds none of the files."""
     path = local_folder(name, key) or Path(name).expanduser()
     if path.is_dir():
-        is_other = files and not any((path / file).is_file() for file in files)
-        refuse(is_other, f"{key}={name}: this folder holds no {' or '.join(files)}")
+        if files and not any((path / file).is_file() for file in files):
+            inside = sorted({found.parent.name for file in files for found in path.glob(f"*/{file}")})
+            hints = f"; type {key}={name.rstrip('/')}/{' or /'.join(inside)}" if inside else ""
+            raise ConfigError(f"{key}={name}: this folder holds no {' or '.join(files)}{hints}")
     elif not name or name[0] in "./~" or name.count("/") > 1:
         what = "is a file; type the folder" if path.exists() else "there is no such folder"
         raise ConfigError(f"{key}={name}: {what} (a Hub name is OWNER/NAME)")

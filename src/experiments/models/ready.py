@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tempfile
 from pathlib import Path
 from typing import Any, TypeVar, Unpack
 
@@ -51,8 +52,22 @@ def ready(model: Model, name: str, **options: Unpack[LoadingOptions]) -> Model:
         adapters.merge_adapter(model)
     adapters.add_peft(model, options.get("peft"))
     adapters.freeze_parts(model, options.get("freeze", ()))
-    logger.info("Model %s: %s", name, ", ".join(f"{key}={value}" for key, value in describe(model).items()))
+    logger.info("%s", _summary(name, describe(model)))
     return model
+
+
+def _summary(name: str, facts: dict[str, Any]) -> str:
+    """Return in a line for the terminal what was loaded."""
+    told = [f"{facts['parameters'] / 1e6:,.2f} M parameters"]
+    if facts.get("trained_parameters") is not None:
+        told.append(f"{facts['trained_parameters'] / 1e6:,.2f} M of them trained")
+    if facts["embedding_dim"]:
+        told.append(f"{facts['embedding_dim']} dimensions")
+    told += [facts["dtype"], str(facts["attn_implementation"]), f"on {facts['device']}"]
+    if "tokens_per_page" in facts:
+        told.append(f"{facts['tokens_per_page']} tokens a page")
+    built_here = name.startswith(tempfile.gettempdir())
+    return f"{Path(name).name if built_here else name}: {', '.join(told)}"
 
 
 class PatchProjection(nn.Conv3d):

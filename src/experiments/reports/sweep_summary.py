@@ -107,6 +107,8 @@ def answer_sentence(jobs: list[dict[str, Any]]) -> str:
             told = [f"all {len(alike)}"]
         said += [f"{words}: {listed(told)}"] if told else []
     by_chance = [name for name, found in judged if found.get("above_chance") is False]
+    if len(by_chance) == len(judged) > 1:
+        by_chance = [f"all {len(judged)}"]
     said += [f"Not above chance: {listed(by_chance)}"] if by_chance else []
     return ". ".join(said) + "."
 

@@ -12,7 +12,7 @@ first part of the first section: `main_values`.
 each direction, where there are several; of a reranker of the candidates it puts in order (`end_to_end_`: of those that
 were retrieved, `retriever_`: of the corpus). Read it by `chance`; records before it have none.
 
-`warning` says that the model is a toy which tells nothing about the user's own data; null where it isn't.
+`warning` says that the model is a tiny one, which tells nothing about the user's own data; null where it isn't.
 
 `verdict` of a trained model, at that part: `outcome` (better, worse, not shown) in the `metric`, `against` the base
 model or a reranker's retriever; mean `difference` over the `num_queries`, its paired 95% `interval`, and `p` of a

