@@ -142,13 +142,20 @@ class Loader(ConfigLoaderImpl):
     Whatever Hydra runs comes by here first: what it logs with, its callbacks and launchers, each job of a sweep.
     """
 
-    def load_configuration(self, config_name: str | None, overrides: list[str], run_mode: RunMode, **more: Any) -> Any:
+    def load_configuration(
+        self,
+        config_name: str | None,
+        overrides: list[str],
+        run_mode: RunMode,
+        from_shell: bool = True,
+        validate_sweep_overrides: bool = True,
+    ) -> DictConfig:
         """Compose a config.
 
         Raises:
             ConfigError: If it holds a secret or what no config may run, or names a folder that holds other things.
         """
-        config = super().load_configuration(config_name, overrides, run_mode, **more)
+        config = super().load_configuration(config_name, overrides, run_mode, from_shell, validate_sweep_overrides)
         looked_at = copy.deepcopy(config)
         before = HydraConfig.instance().cfg
         try:
@@ -185,8 +192,8 @@ def _as_far_as_known(node: Any) -> Any:
 def take_allowed(overrides: Sequence[str]) -> None:
     """Allow the targets that were typed, `+allow_targets=[mypackage.models.load]`."""
     typed = [each for each in overrides if each.lstrip("+").partition("=")[0] == "allow_targets"]
-    parsed = OverridesParser.create().parse_overrides(typed)
-    targets.allow([*parsed[-1].value()] if parsed and isinstance(parsed[-1].value(), list) else typed)
+    names: Any = [each.value() for each in OverridesParser.create().parse_overrides(typed)]
+    targets.allow(names[-1] if names else [])
 
 
 def make_job(task: Task, failures: list[Exception], keep_traceback: bool) -> Callable[[DictConfig], None]:

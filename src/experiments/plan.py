@@ -26,11 +26,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from experiments import cli
-<<<<<<< HEAD
-from experiments.config import checks, fits_memory, secrets, toys
-=======
-from experiments.config import checks, fits_memory, tiny_models
->>>>>>> integration
+from experiments.config import checks, fits_memory, secrets, tiny_models
 from experiments.config.architecture import Architecture, read_architecture
 from experiments.config.errors import ConfigError, one_line
 from experiments.config.hints import select

@@ -205,7 +205,7 @@ def test_config_is_refused(composed, overrides, says):
 
 def test_loss_of_another_kind_of_model_is_refused(composed):
     loss = {"_target_": "sentence_transformers.cross_encoder.losses.BinaryCrossEntropyLoss", "_partial_": True}
-    reranker = {"_target_": "sentence_transformers.CrossEncoder", "model_name_or_path": "owner/name"}
+    reranker = {"_target_": "experiments.models.rerankers.load_reranker", "name": "owner/name"}
     config = composed()
     assert "another kind of model (reranker, the model is embedding)" in refused(config | {"loss": loss})
     assert "another kind of model (embedding, the model is reranker)" in refused(config | {"model": reranker})

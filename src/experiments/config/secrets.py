@@ -49,7 +49,7 @@ def check(config: dict[str, Any]) -> None:
     Raises:
         SecretError: It names the key.
     """
-    for key, value in leaves(config, ""):
+    for key, value in leaves(dict(sorted(config.items(), key=lambda item: item[0] == "hydra")), ""):  # as typed first
         if value is None or isinstance(value, bool) or value in ("", "???"):
             continue
         name, text = key.rpartition(".")[2], str(value)
