@@ -42,7 +42,8 @@ def compare(paths: Sequence[Path], reference: str | None = None, everything: boo
     place = answer.find_reference(contenders, reference)
     if is_one_run and reference is None:
         place = 0 if alone is None else len(settings)
-    found, by_chance = answer.differences(contenders, place, metric), (chance(metrics) or {}).get(metric)
+    is_chosen, by_chance = reference is None and not is_one_run, (chance(metrics) or {}).get(metric)
+    found = answer.differences(contenders, place, metric, is_chosen=is_chosen)
     sentence = run_answer.verdict_sentence(metrics) if is_one_run and reference is None else ""
     if not sentence:
         sentence = answer.sentence(contenders, found, place, label)
@@ -60,6 +61,7 @@ def compare(paths: Sequence[Path], reference: str | None = None, everything: boo
         metric=label,
         evaluation=metrics["evaluation"],
         num_runs=counts,
+        chosen_note=answer.chosen_note(contenders, found) if is_chosen else "",
         num_compared=len(contenders) - 1,
         sentence=sentence,
         answer=answer.table(headers, contenders, found, place, by_chance),

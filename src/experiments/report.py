@@ -99,10 +99,12 @@ def _add_answer(
     metric, label = answered_by(metrics), run_answer.label(metrics)
     by_chance = (chance(metrics) or {}).get(metric)
     try:
-        place = answer.find_reference(compared, reference)
+        place, is_chosen = answer.find_reference(compared, reference), reference is None
     except ConfigError:  # it is in another section
-        place = answer.find_reference(compared)
-    found = answer.differences(compared, place, metric)
+        place, is_chosen = answer.find_reference(compared), True
+    found = answer.differences(compared, place, metric, is_chosen=is_chosen)
+    if is_chosen and (note := answer.chosen_note(compared, found)):
+        notes.append(note)
     if not all(each.parts for each in compared):
         notes.append(f"–: the values of its queries weren't kept; {EVALUATE_AGAIN}.")
     said = answer.sentence(compared, found, place, label)
