@@ -58,6 +58,7 @@ def run(*arguments, cwd, **environment):
         (["model=saved"], "model.name is missing: type model.name=..."),
         (["seed=${nowhere}"], "seed: Interpolation key 'nowhere' not found"),
         (["loss"], "loss: not of the form key=value"),
+        (["data=table", "data.train=a=b.csv"], "a text is typed in quotes: 'data.train=\"a=b.csv\"'"),
         (["experiment=none"], "experiment=none is unknown: experiment is one of article"),
         (["experiment=null", "sede=3"], "sede is unknown; did you mean seed?"),
         (["--nope"], "unrecognized arguments: --nope; known: --help, --hydra-help"),
