@@ -217,7 +217,7 @@ def test_run_is_not_scattered_over_a_folder_that_holds_other_things(tmp_path, mo
     (tmp_path / "thesis.tex").touch()
     assert "is empty (a variable that isn't set?)" in refused("hydra.run.dir=")
     assert "holds thesis.tex" in refused("hydra.run.dir=.")
-    assert "type a folder that is new or empty" in refused("hydra.run.dir=/")
+    assert "type another folder, new or empty" in refused("hydra.run.dir=/")
     assert f"type hydra.run.dir={os.environ['HOME']}" in refused("hydra.run.dir='~'")
     assert "is a file" in refused("hydra.run.dir=thesis.tex")
     assert "hydra.sweep.dir=. holds thesis.tex" in refused("hydra.sweep.dir=.", mode=RunMode.MULTIRUN)

@@ -346,3 +346,8 @@ def test_sizes_are_read_as_they_are_written():
     assert [parse_bytes(size) for size in ("6GiB", "1.5 MB", 1024, None)] == [6 * 2**30, 1_500_000, 1024, None]
     with pytest.raises(ConfigError, match="such as 6GiB"):
         parse_bytes("lots")
+
+
+def test_jobs_may_call_what_was_allowed_for_the_sweep(tmp_path):
+    code, _, errors = sweep(tmp_path, "seed=0", "+allow_targets=[sweep_task.task]")
+    assert (code, [job["status"] for job in jobs(tmp_path)]) == (0, ["finished"]), errors

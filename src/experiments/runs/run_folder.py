@@ -87,7 +87,7 @@ def check_place(key: str, place: object, of_ours: str) -> None:
         others = sorted(each.name for each in folder.iterdir() if each.name not in begun and each.suffix != ".log")
         is_other = others and not (folder / of_ours).is_file()
         what = f"holds {', '.join(others[:3])}{' and more' * (len(others) > 3)}, which are no run's"
-        refuse(is_other, f"{said} {what}; type a folder that is new or empty")
+        refuse(is_other, f"{said} {what}; type another folder, new or empty")
 
 
 def refuse_finished(arguments: list[str]) -> None:

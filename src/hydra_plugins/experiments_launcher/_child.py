@@ -37,7 +37,7 @@ def main() -> int:
     _die_with(parent=int(sys.argv[2]))
     frozen = pickle.loads(job_file.read_bytes())
     config, module = frozen["config"], frozen["module"]
-    targets.allow(config.get("allow_targets") or [])  # the parent has seen that they were typed
+    targets.allow([*(config.get("allow_targets") or [])])  # the parent has seen that they were typed
     sys.orig_argv = ["python", "-m", module, *frozen["arguments"]]  # the record's command
     task = getattr(importlib.import_module(module), frozen["function"])
     if frozen["memory_limit"] is not None:
