@@ -95,6 +95,15 @@ def test_a_run_that_lies_not_above_chance_is_named(tmp_path):
     assert "Not above chance (0.050): qwen3vl_tiny.**" in write(tmp_path)
 
 
+def test_chance_is_told_where_an_older_record_does_not_tell_it_and_not_where_they_differ(tmp_path):
+    keep_queries(finished_run(tmp_path / "old", final={96: 0.9}, config={"loss": {"scale": 1}}))
+    new = keep_queries(finished_run(tmp_path / "new", chance={"all": {"cosine_ndcg@10": 0.05}}))
+    assert cells(write(tmp_path))[-1][:3] == ["chance", "–", "0.050"]
+    other = load_json(new / "metrics.json") | {"chance": {"all": {"cosine_ndcg@10": 0.04}}}
+    save_json(finished_run(tmp_path / "other") / "metrics.json", other)
+    assert cells(write(tmp_path))[-1][0] != "chance"
+
+
 def test_many_runs_are_counted_and_not_listed_in_the_answer(tmp_path):
     chance = {"all": {"cosine_ndcg@10": 0.9}}
     for number in range(5):

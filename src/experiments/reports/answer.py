@@ -94,7 +94,8 @@ def chosen_note(contenders: Sequence[Contender], found: Sequence[Difference | No
     num = num_held(contenders, found)
     if num < 2:
         return ""
-    return f"p: times the {num} runs held against the best, which is so by luck too; the intervals are of each pair."
+    said = f"p: times the {num} runs held against the best, which is so by luck too"
+    return f"{said}; the intervals, and what --all adds, are of pairs."
 
 
 def table(

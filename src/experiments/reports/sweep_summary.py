@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-import sys
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from experiments.reports import tables
 from experiments.reports.page import render
 from experiments.reports.tables import known, listed, named_or_counted, score_text, shown
-from experiments.runs import metrics_file
+from experiments.runs import metrics_file, terminal
 from experiments.runs.files import replacing, save_json
 from experiments.runs.names import point_names
 from experiments.runs.run import duration_s, read_record
@@ -183,7 +182,7 @@ def conclude(sweep_dir: Path, dashboard: list[str]) -> int:
     lines = ["", *said, _table(sweep, []), "", f"Summary:   {sweep_dir / 'summary.md'}"]
     lines.append(f"Report:    {shlex.join(['python', '-m', 'experiments.report', tables.shown(sweep_dir)])}")
     lines += dashboard
-    sys.stdout.write("\n".join(lines) + "\n")
+    terminal.say("\n".join(lines) + "\n")
     bad = {job["status"] for job in sweep["jobs"] if job["status"] not in FINAL}
     return 0 if not bad else 2 if bad == {"refused"} else 1
 

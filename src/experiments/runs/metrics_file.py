@@ -23,7 +23,7 @@ sign-flip test; whether what was trained is `above_chance`; of one that is worse
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -104,6 +104,15 @@ def chance(metrics: dict[str, Any], direction: str | None = None) -> dict[str, f
     """
     found = metrics.get("chance") or {}
     return found.get(direction or "all") if len(found) > 1 else found.get("all")
+
+
+def shared_chance(records: Iterable[dict[str, Any]], metric: str) -> float | None:
+    """Return what a random order gives in a metric by those records that tell; None where these differ, or none does.
+
+    Rerankers that were given other candidates differ.
+    """
+    told = {(chance(metrics) or {}).get(metric) for metrics in records} - {None}
+    return told.pop() if len(told) == 1 else None
 
 
 def is_above_chance(metrics: dict[str, Any], metric: str) -> bool | None:

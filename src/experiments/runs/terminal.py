@@ -45,8 +45,16 @@ def begin(text: str) -> None:
     if is_live(sys.stdout):
         draw(text)
     else:
-        sys.stdout.write(f"{text}\n")
+        say(f"{text}\n")
+
+
+def say(text: str) -> None:
+    """Write to standard output; to nothing, once nobody reads it any more, as behind `| head`: the work goes on."""
+    try:
+        sys.stdout.write(text)
         sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Console(logging.StreamHandler):
@@ -63,7 +71,7 @@ class Console(logging.StreamHandler):
         self.last = time.monotonic()
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Say nothing where nobody reads any more, as behind `| head`: the run goes on, and its log."""
+        """Say nothing where nobody reads any more: the run goes on, and its log."""
         if not isinstance(sys.exc_info()[1], BrokenPipeError):
             super().handleError(record)
 
