@@ -37,7 +37,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from experiments.config import guesses
 from experiments.config.errors import ConfigError, one_line, refuse
-from experiments.config.hints import dotted_keys, parse_flags, show, unknown_key, unknown_option
+from experiments.config.hints import dotted_keys, parse_flags, quoted, show, unknown_key, unknown_option
 from experiments.config.options import CONF, CONFIG_NAME, config_groups
 from experiments.reports import sweep_dashboard, sweep_summary
 from experiments.reports.tables import shown
@@ -216,7 +216,10 @@ def explain(error: Exception, typed: Sequence[str] | None = None, also: Sequence
     if isinstance(error, ConfigError):
         return str(error)
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: not of the form key=value ({error.message.splitlines()[0]})"
+        said = f"{error.override}: not of the form key=value ({error.message.splitlines()[0]})"
+        key, is_set, value = str(error.override).partition("=")
+        typed = shlex.quote(f"{key}={quoted(value)}")
+        return f"{said}; a text is typed in quotes: {typed}" if is_set and value[:1] not in "\"'[{" else said
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__

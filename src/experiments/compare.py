@@ -22,7 +22,7 @@ from experiments.reports import answer, run_answer
 from experiments.reports.page import render
 from experiments.reports.settings import Setting, load_settings
 from experiments.reports.tables import difference_text, listed, markdown_table, p_text
-from experiments.runs.metrics_file import answered_by, chance, metric_label
+from experiments.runs.metrics_file import answered_by, metric_label, shared_chance
 from experiments.runs.names import short_keys
 
 
@@ -42,7 +42,9 @@ def compare(paths: Sequence[Path], reference: str | None = None, everything: boo
     place = answer.find_reference(contenders, reference)
     if is_one_run and reference is None:
         place = 0 if alone is None else len(settings)
-    found, by_chance = answer.differences(contenders, place, metric), (chance(metrics) or {}).get(metric)
+    is_chosen = reference is None and not is_one_run
+    by_chance = shared_chance((run.metrics for setting in settings for run in setting.runs), metric)
+    found = answer.differences(contenders, place, metric, is_chosen=is_chosen)
     sentence = run_answer.verdict_sentence(metrics) if is_one_run and reference is None else ""
     if not sentence:
         sentence = answer.sentence(contenders, found, place, label)
@@ -60,6 +62,7 @@ def compare(paths: Sequence[Path], reference: str | None = None, everything: boo
         metric=label,
         evaluation=metrics["evaluation"],
         num_runs=counts,
+        chosen_note=answer.chosen_note(contenders, found) if is_chosen else "",
         num_compared=len(contenders) - 1,
         sentence=sentence,
         answer=answer.table(headers, contenders, found, place, by_chance),

@@ -25,10 +25,10 @@ from experiments.runs.metrics_file import (
     EVALUATE_AGAIN,
     answered_by,
     best_measured,
-    chance,
     dimensions,
     metric_label,
     primary_metric,
+    shared_chance,
 )
 from experiments.runs.names import one_sweep, run_names
 from experiments.runs.run import Run, load_finished, read_record, run_dirs
@@ -97,12 +97,14 @@ def _add_answer(
     """Put the sentence and the table on the page that answer which run is better; return the published values."""
     metrics, values, notes = runs[0].metrics, None, []
     metric, label = answered_by(metrics), run_answer.label(metrics)
-    by_chance = (chance(metrics) or {}).get(metric)
+    by_chance = shared_chance((run.metrics for run in runs), metric)
     try:
-        place = answer.find_reference(compared, reference)
+        place, is_chosen = answer.find_reference(compared, reference), reference is None
     except ConfigError:  # it is in another section
-        place = answer.find_reference(compared)
-    found = answer.differences(compared, place, metric)
+        place, is_chosen = answer.find_reference(compared), True
+    found = answer.differences(compared, place, metric, is_chosen=is_chosen)
+    if is_chosen and (note := answer.chosen_note(compared, found)):
+        notes.append(note)
     if not all(each.parts for each in compared):
         notes.append(f"–: the values of its queries weren't kept; {EVALUATE_AGAIN}.")
     said = answer.sentence(compared, found, place, label)
@@ -130,7 +132,7 @@ def _add_figures(
 ) -> None:
     """Put the figures of runs of one evaluation on the page: all of them, and the dimensions of the best trained."""
     metric = answered_by(runs[0].metrics)
-    by_chance = (chance(runs[0].metrics) or {}).get(metric)
+    by_chance = shared_chance((run.metrics for run in runs), metric)
     sizes = [entry.parameters for entry in entries]
     if max(sizes) > 1.5 * min(sizes):
         file = page.figure(f"size_against_ndcg{suffix}.png", "Size against quality")

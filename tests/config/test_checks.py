@@ -58,6 +58,7 @@ def run(*arguments, cwd, **environment):
         (["model=saved"], "model.name is missing: type model.name=..."),
         (["seed=${nowhere}"], "seed: Interpolation key 'nowhere' not found"),
         (["loss"], "loss: not of the form key=value"),
+        (["data=table", "data.train=a=b.csv"], "a text is typed in quotes: 'data.train=\"a=b.csv\"'"),
         (["experiment=none"], "experiment=none is unknown: experiment is one of article"),
         (["experiment=null", "sede=3"], "sede is unknown; did you mean seed?"),
         (["--nope"], "unrecognized arguments: --nope; known: --help, --hydra-help"),
@@ -119,13 +120,15 @@ def test_task_gets_plain_config_its_directory_a_readable_name_and_the_choices(tm
     program.write_text(
         "from experiments.cli import launch\n"
         "def task(config, output_dir, *, name, choices):\n"
-        "    print([type(config['data']).__name__, output_dir.is_dir(), name[:-12], choices['trainer']])\n"
+        "    told = [type(config['data']).__name__, name[:-12], choices['trainer']]\n"
+        "    (output_dir / 'told').write_text(str(told))\n"
         "launch(task)\n"
     )
     arguments = [program, "loss.mini_batch_size=4", "matryoshka=none", "hydra.run.dir=here"]
     result = subprocess.run([sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True)
     name = "qwen3vl_tiny-report_pages-mini_batch_size=4-none"
-    assert (result.returncode, result.stdout) == (0, f"{['dict', True, name, 'tiny']}\n")
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "here" / "told").read_text() == str(["dict", name, "tiny"])
 
 
 def test_checks_import_nothing_heavy():

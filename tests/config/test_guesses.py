@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from experiments import cli, plan
+from experiments.config import tables
 from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 
@@ -36,6 +37,11 @@ LINES = {  # as typed -> as meant
     "data.train=pages/train.csv": "data=table data.train=pages/train.csv",
     "pages/train.csv": "data=table data.train=pages/train.csv",
     "device=cuda seed=1": "seed=1",
+    "data=a=b,c/(1).csv": "data=table 'data.train=\"a=b,c/(1).csv\"'",
+    "--data a=b,c/(1).csv": "data=table 'data.train=\"a=b,c/(1).csv\"'",
+    "data=größen.csv": "data=table 'data.train=\"größen.csv\"' data.columns.query=Seite"
+    " 'data.columns.positive=\" Größe (cm)\"'",
+    "model=~/a=b": "model=saved 'model.name=\"~/a=b/final\"'",
 }
 
 
@@ -43,16 +49,19 @@ LINES = {  # as typed -> as meant
 def there(tmp_path_factory):
     """A folder with tables, a saved data set, a run and a reranker."""
     folder = tmp_path_factory.mktemp("guesses")
-    for name in ("pages", "saved", "run/final", "cross"):
+    for name in ("pages", "saved", "run/final", "cross", "a=b,c", "a=b/final"):
         (folder / name).mkdir(parents=True)
     (folder / "pages" / "train.csv").write_text("query,page\nwhat,a\n")
     (folder / "pages" / "my_eval.csv").write_text("query,page\nwho,b\n")
     (folder / "pages" / "corpus.jsonl").write_text('{"page": "c"}\n')
     (folder / "others.csv").write_text("question;scan\nwhat, or who;a\n")
+    (folder / "a=b,c" / "(1).csv").write_text("query,page\nwho,b\n")
+    (folder / "größen.csv").write_text("Seite, Größe (cm)\na,1\n")
     (folder / "two.csv").write_text("Frage\tSeite\nwas\ta\n")
     (folder / "three.csv").write_text("a,b,c\n1,2,3\n")
     (folder / "saved" / "state.json").write_text("{}")
-    for name, kind in (("run/final", "SentenceTransformer"), ("cross", "CrossEncoder")):
+    embedder = "SentenceTransformer"
+    for name, kind in (("run/final", embedder), ("a=b/final", embedder), ("cross", "CrossEncoder")):
         (folder / name / "config_sentence_transformers.json").write_text(json.dumps({"model_type": kind}))
         (folder / name / "modules.json").write_text("[]")
     return folder
@@ -65,11 +74,13 @@ def said(typed, **more):
 @pytest.mark.parametrize("typed", LINES)
 def test_a_likely_guess_is_answered_with_the_line_that_is_meant(typed, there, composed, monkeypatch):
     monkeypatch.chdir(there)
+    monkeypatch.setenv("HOME", str(there))
     answer = said(typed)
-    command, words = LINES[typed].removeprefix("-m ").split(), shlex.split(answer)
+    command, words = shlex.split(LINES[typed].removeprefix("-m ")), shlex.split(answer)
     assert answer.endswith(f" {LINES[typed]}") and "not understood" in answer and "\n" not in answer
     assert words[words.index("type") + 1 :][:2] == ["python", "-m"]
-    check(composed(*[each.partition(",")[0] for each in command]))  # the line that is offered works
+    first = [each.partition(",")[0] if typed.startswith("-m") else each for each in command]
+    check(composed(*first))  # the line that is offered works
 
 
 @pytest.mark.parametrize(
@@ -133,6 +144,13 @@ def test_a_table_that_is_none_or_has_other_columns_is_refused_before_anything_is
     with pytest.raises(ConfigError, match="data.train") as caught:
         check(composed("data=table", *overrides))
     assert says in str(caught.value)
+
+
+def test_columns_are_those_of_the_first_rows_and_a_tsv_s_are_parted_by_tabs(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"query": "a"}\n{"query": "a", "page": "b"}\n')
+    (tmp_path / "rows.tsv").write_text("query, or text\tpage\na\tb\n")
+    assert tables.column_names(tmp_path / "rows.jsonl") == ["query", "page"]
+    assert tables.column_names(tmp_path / "rows.tsv") == ["query, or text", "page"]
 
 
 def test_a_table_as_the_path_of_a_data_set_is_refused(there, composed, monkeypatch):

@@ -406,6 +406,12 @@ def test_what_parts_the_columns_is_typed_where_it_could_be_two_marks(folder):
     assert list(data.train["page;n"]) == ["scans/0.png;1"]
 
 
+def test_a_table_in_the_home_directory_is_named_by_a_tilde(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    write_table(folder, "home.csv", CELLS)
+    assert len(table.load("~/home.csv", **TABLE).train) == 4
+
+
 def test_absolute_paths_and_a_table_of_its_own_for_the_evaluation(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     cells = {"query": ["a"], "page": [str(folder / "scans" / "7.png")]}

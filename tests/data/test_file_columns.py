@@ -58,6 +58,7 @@ def read(folder, *pages, kind="auto", key="data.kind"):
             [f"https://example.org/{i}" for i in range(3)],
             "the ending of 'https://example.org/0' tells no kind of file",
         ),
+        (["a" * 300 + ".png"], "aaa.png; if these are texts"),
         (["a.txt", "b.txt", "c.txt"], "'a.txt' looks like a file, as almost all values there do"),
     ],
 )
@@ -75,6 +76,8 @@ def test_what_looks_like_a_file_and_is_none_is_refused_unless_it_is_said_to_be_a
         ["and/or", "how fast is 5 km/h", "TCP/IP", "a longer answer"],
         ["see /etc/hosts and https://example.org/a.png", "x", "y"],
         ["n/a"],
+        ["w/o plugins, how do I open a .docx", "TCP/IP as in network.png", "x"],
+        ["a long text " * 30 + "and a.png", "x"],
         [None, "a text"],
     ],
 )

@@ -142,7 +142,7 @@ def test_bootstrap_interval_repeats_with_its_seed_and_has_no_width_without_sprea
 
 @pytest.mark.parametrize(
     ("num_documents", "num_present", "num_relevant"),
-    [(40, 1, 1), (150, 12, 12), (7, 2, 2), (30, 2, 5), (20, 0, 1), (1, 1, 1)],
+    [(40, 1, 1), (150, 12, 12), (7, 2, 2), (30, 2, 5), (20, 0, 1), (5, 0, 2), (1, 1, 1)],
 )
 def test_chance_is_the_mean_over_shuffled_documents(num_documents, num_present, num_relevant):
     generator, num = np.random.default_rng(0), 4000

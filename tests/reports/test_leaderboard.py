@@ -1,13 +1,18 @@
 """The leaderboard over finished runs: its tables, its figures, and the article's values beside it."""
 
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from matplotlib.text import Text
 from PIL import Image
 
 from experiments import report
-from experiments.reports import figures, leaderboard, leaderboard_figures
+from experiments.evaluation.query_values import Part
+from experiments.reports import answer, figures, leaderboard, leaderboard_figures
+from experiments.reports.answer import Contender
 from experiments.runs.files import load_json, save_json
 from experiments.runs.run import load_finished, load_run
 from finished import EVALUATION, finished_run, keep_queries
@@ -88,6 +93,54 @@ def test_a_run_that_lies_not_above_chance_is_named(tmp_path):
     chance = {"all": {"cosine_ndcg@10": 0.05}}
     keep_queries(finished_run(tmp_path / "run", final={96: 0.06}, chance=chance))
     assert "Not above chance (0.050): qwen3vl_tiny.**" in write(tmp_path)
+
+
+def test_chance_is_told_where_an_older_record_does_not_tell_it_and_not_where_they_differ(tmp_path):
+    keep_queries(finished_run(tmp_path / "old", final={96: 0.9}, config={"loss": {"scale": 1}}))
+    new = keep_queries(finished_run(tmp_path / "new", chance={"all": {"cosine_ndcg@10": 0.05}}))
+    assert cells(write(tmp_path))[-1][:3] == ["chance", "–", "0.050"]
+    other = load_json(new / "metrics.json") | {"chance": {"all": {"cosine_ndcg@10": 0.04}}}
+    save_json(finished_run(tmp_path / "other") / "metrics.json", other)
+    assert cells(write(tmp_path))[-1][0] != "chance"
+
+
+def test_many_runs_are_counted_and_not_listed_in_the_answer(tmp_path):
+    chance = {"all": {"cosine_ndcg@10": 0.9}}
+    for number in range(5):
+        config, final = {"loss": {"scale": number}}, {96: 0.8 if number < 4 else 0.805}
+        keep_queries(finished_run(tmp_path / str(number), config=config, final=final, chance=chance), number)
+    text = write(tmp_path)
+    said = "Not shown to be worse: 4 of 5. Worse: qwen3vl_tiny before training. Not above chance (0.900): all 5.**"
+    assert said in text
+    assert "p: times the 4 runs held against the best, which is so by luck too" in text
+
+
+def test_of_equal_runs_few_are_called_worse_than_the_one_that_luck_put_first():
+    said = {True: [], False: []}
+    for seed in range(4):
+        generator = np.random.default_rng(seed)
+        parts = [Part([str(number) for number in range(60)], {"m": generator.random(60)}) for _ in range(20)]
+        runs = [Contender(str(n), "", part.values["m"].mean(), [Path(str(n))], [part]) for n, part in enumerate(parts)]
+        for is_chosen, outcomes in said.items():
+            found = answer.differences(runs, answer.find_reference(runs), "m", is_chosen=is_chosen)
+            outcomes += [each.outcome for each in found if each]
+    assert said[False].count("worse") > 0.1 * len(said[False])  # a reference that was chosen needs more
+    assert said[True].count("worse") < 0.05 * len(said[True])
+
+
+def test_shares_of_the_full_dimension_have_their_intervals(tmp_path):
+    folder = finished_run(tmp_path / "run")
+    metrics = load_json(folder / "metrics.json")
+    for section in (metrics["base"], metrics["final"]):
+        section["dimensions"]["48"]["cosine_ndcg@10_share_ci95"] = [0.97, 1.004]
+    metrics["base"]["dimensions"]["96"]["cosine_ndcg@10_share_ci95"] = None  # not above chance
+    save_json(folder / "metrics.json", metrics)
+    finished_run(tmp_path / "other", model=model("other"), final={96: 0.8, 48: 0.7})
+    text = write(tmp_path, everything=True)
+    row = cells(text, "### Dimensions of qwen3vl_tiny")[2]
+    assert row[2:] == ["–", "0.865 [0.835, 0.895]", "98.9% [97.0%, 100.4%]"]
+    table = cells(text, "of every run by dimension")
+    assert table[1][:3] == ["qwen3vl_tiny", "0.874 (100.0%)", "0.865 (98.9% [97.0%, 100.4%])"]
 
 
 def test_costs_and_dimensions_stand_behind_all_with_shares_of_the_full_dimension_of_the_best_trained_run(three_runs):
@@ -225,7 +278,7 @@ def test_published_values_are_the_articles():
 
 def label_boxes(monkeypatch, entries, path):
     """Draw, and return the texts of the labels in the figure with their boxes, and the box of the axes."""
-    from matplotlib.text import Annotation, Text
+    from matplotlib.text import Annotation
 
     placed = []
     original = leaderboard_figures.place_labels
@@ -281,6 +334,15 @@ def test_chance_is_a_line_where_it_is_near_and_said_at_the_edge_where_it_is_far(
         figures.draw_chance(axes, by_chance)
         assert (len(axes.lines) - lines, len(axes.texts) - texts) == (is_line, by_chance is not None)
         assert is_line or by_chance is None or axes.texts[-1].get_text() == "chance\n0.010 ↓"
+
+
+def test_a_long_title_is_not_cut_off(tmp_path, monkeypatch):
+    run, drawn = load_run(finished_run(tmp_path / "run")), []
+    monkeypatch.setattr(figures, "draw_chance", lambda axes, _: drawn.append(axes.figure))
+    title = "mini_batch_size=16, max_pixels=16384 on report-pages-hard: 100 queries, 500 documents, 95% intervals"
+    figures.dimensions_against_quality(run.metrics, title, tmp_path / "dimensions.png")
+    (said,) = drawn[0].findobj(lambda each: isinstance(each, Text) and each.get_text().startswith("mini_batch_size"))
+    assert said.get_window_extent().x1 < drawn[0].bbox.x1
 
 
 def test_training_curve_starts_at_step_0_with_the_base_and_ends_with_the_final_evaluation(tmp_path, monkeypatch):

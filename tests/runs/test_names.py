@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from experiments.runs.files import save_json
+from experiments.runs.files import load_json, save_json
 from experiments.runs.names import (
     job_name,
     joined,
@@ -13,7 +13,7 @@ from experiments.runs.names import (
     sweep_name,
     tracked_name,
 )
-from experiments.runs.run import load_finished
+from experiments.runs.run import load_finished, load_run
 from finished import finished_run
 
 MODEL = {"parameters": 1_400_000, "embedding_dim": 96, "truncate_dim": None}
@@ -68,6 +68,16 @@ def test_labels_are_the_given_name_the_model_the_run_of_a_saved_model_or_the_tim
     assert sorted(labels)[:3] == ["01-02-03_tiny/final", "mine", "owner/name"]
     assert all(re.fullmatch(r"twin (\d\d-\d\d \d\d:\d\d:\d\d|\d \(\d\))", label) for label in sorted(labels)[3:])
     assert len({*labels}) == 5  # those that started in one second too
+
+
+def test_an_evaluation_beside_a_training_is_called_so_and_not_by_the_training_that_its_config_tells_of(tmp_path):
+    config = {"trainer": {"num_train_epochs": 1}, "data": {"train": "train.csv"}}
+    finished_run(tmp_path / "trained", config=config)
+    beside = finished_run(tmp_path / "beside", final=None, config={"trainer": {"num_train_epochs": 6}})
+    save_json(beside / "run.json", load_json(beside / "run.json") | {"job": "evaluate"})
+    runs = [load_run(tmp_path / name) for name in ("trained", "beside")]
+    assert run_names(runs) == ["qwen3vl_tiny", "qwen3vl_tiny evaluated"]
+    assert run_names(runs[1:]) == ["qwen3vl_tiny"]
 
 
 def test_in_trackio_a_job_of_several_keys_is_named_by_its_values_first_unless_it_was_named(tmp_path):

@@ -62,13 +62,23 @@ def ended(tmp_path_factory):
     (folder / "piped").mkdir()
     pipe = subprocess.PIPE
     piped = subprocess.Popen(LINE, cwd=folder / "piped", env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
+    closed = {}
+    for name, line in (("closed", LINE), ("closed sweep", [*LINE[:3], "-m", *LINE[3:], "seed=1"])):
+        (folder / name).mkdir()
+        closed[name] = subprocess.Popen(line, cwd=folder / name, env=ENVIRONMENT, stdout=pipe, stderr=pipe, text=True)
     line = [*LINE[:3], "-m", *LINE[3:], "seed=1,2", "hydra.launcher.n_jobs=2"]
     shown = [OnTerminal(folder / "sweep", line=line), OnTerminal(folder / "shown")]
     shown += [OnTerminal(folder / each.name, each) for each in SIGNALS]
+    for each in closed.values():
+        with each.stdout:
+            each.stdout.readline()  # as `| head -1` does
     with ThreadPoolExecutor() as readers:
         ends = list(readers.map(OnTerminal.end, shown))
     found = dict(zip(["sweep", "shown", *(each.name for each in SIGNALS)], ends, strict=True))
     out, err = piped.communicate()
+    found |= {name: (each.wait(), each.stderr.read()) for name, each in closed.items()}
+    for each in closed.values():
+        each.stderr.close()
     return folder, found | {"piped": (piped.returncode, out, err)}
 
 
@@ -130,6 +140,20 @@ def test_a_run_that_is_refused_late_leaves_what_was_there_before_alone(tmp_path)
         assert process.communicate()[1] == "error: model.peft.target_modules: no such layer\n"
         assert process.returncode == 2
     assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_a_pipe_that_nobody_reads_any_more_stops_neither_the_run_nor_is_it_told_of(ended):
+    folder, found = ended
+    assert found["closed"] == found["closed sweep"] == (0, "")
+    (log,) = (folder / "closed").rglob("*.log")
+    assert "saving  1:01 left" in log.read_text() and "Logging error" not in log.read_text()
+
+
+def test_a_long_line_is_logged_at_once():
+    captured, began = Captured("library", sys.stderr, live=True), time.monotonic()
+    captured.write("a" * 30_000 + "\n")
+    captured.write("a" * 30_000 + " 50%|#   | 3/6 [00:10<00:10]")
+    assert time.monotonic() - began < 2 and captured.bar().endswith("3/6, 0:10 to go")
 
 
 def test_a_bar_that_lasts_is_told_in_words():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.config import tables
-from experiments.config.hints import ELSEWHERE, dotted_keys, nearest
+from experiments.config.hints import ELSEWHERE, dotted_keys, nearest, quoted
 from experiments.config.options import CONF
 from experiments.config.signatures import signature
 
@@ -141,10 +141,12 @@ def _placed(word: str, groups: Mapping[str, Sequence[str]], flags: Mapping[str, 
         return _gpu(value, name.endswith("s"), flags, line)
     chooses_data = any(each.startswith("data=") for each in line.words)
     if key in ("data.train", "data.eval", "data.path") and not chooses_data:
+        value = quoted(value) if Path(value).expanduser().exists() else value
         return ["data=hub" if key == "data.path" else "data=table", f"{key}={value}"]
-    if key not in _LIES_AT or _is_option(key, value, groups) or re.search(r"[(\[{$]|^null$", value):
+    is_place = Path(place := value.strip("'\"")).expanduser().exists()
+    if key not in _LIES_AT or _is_option(key, value, groups) or (re.search(r"[(\[{$]|^null$", value) and not is_place):
         return [word if key == name or "." in key else f"{key}={value}"] if key in groups else [word]
-    values = value.strip("'\"").split(",")
+    values = [place] if is_place else place.split(",")
     found = [[f"{key}={each}"] if _is_option(key, each, groups) else _at(key, each, line) for each in values]
     if not all(found) or len({(len(each), each[0].partition("=")[0]) for each in found}) > 1:
         return [f"{key}={value}"]
@@ -172,7 +174,7 @@ def _at(group: str, place: str, line: Mended) -> list[str]:
         line.notes.append(there if is_path else f"{there}, so it is looked for on the Hub")
     elif group == "data" and path.is_dir() and not any(True for each in _OF_DATA_SETS for _ in path.glob(each)):
         line.notes.append(f"{place} has no table; write one, with columns query and page (its files' names)")
-        found = ["data=table", f"data.train={place.rstrip('/')}/train.csv"]
+        found = ["data=table", "data.train=" + quoted(f"{place.rstrip('/')}/train.csv")]
     return found
 
 
@@ -189,7 +191,7 @@ def model_at(place: str) -> list[str]:
         is_reranker = _saved(folder).get("model_type") == "CrossEncoder"
     except (OSError, ValueError):
         is_reranker = "rerank" in place.lower() and not folder.is_dir()
-    return ["experiment=reranker" if is_reranker else "model=saved", f"model.name={place}"]
+    return ["experiment=reranker" if is_reranker else "model=saved", f"model.name={quoted(place)}"]
 
 
 def _saved(folder: Path) -> dict[str, Any]:
@@ -202,14 +204,18 @@ def data_at(place: str) -> list[str]:
         return [f"data={option}"]
     path = Path(place).expanduser()
     if path.suffix.lower() in tables.FORMATS and not path.is_dir():
-        return ["data=table", f"data.train={place}", *tables.column_overrides(tables.column_names(path), _COLUMNS)]
+        return [
+            "data=table",
+            f"data.train={quoted(place)}",
+            *tables.column_overrides(tables.column_names(path), _COLUMNS),
+        ]
     if path.is_dir() and not (path / "dataset_dict.json").is_file() and (found := tables.in_folder(path)):
-        files = [f"data.{part}={file}" for part, file in found.items()]
+        files = [f"data.{part}={quoted(str(file))}" for part, file in found.items()]
         return ["data=table", *files, *tables.column_overrides(tables.column_names(found["train"]), _COLUMNS)]
     if "/" not in place and not path.is_dir():
         return []
     has_no_splits = (path / "state.json").is_file()
-    return ["data=hub", f"data.path={place}", *["data.eval=null"] * has_no_splits]
+    return ["data=hub", f"data.path={quoted(place)}", *["data.eval=null"] * has_no_splits]
 
 
 def _option_of(group: str, place: str) -> str | None:
@@ -269,7 +275,7 @@ def _joined(
 
 
 def _is_setting(word: str) -> bool:
-    return "=" in word or bool(re.match("-{1,2}[a-z]", word))
+    return ("=" in word and not Path(word).exists()) or bool(re.match("-{1,2}[a-z]", word))
 
 
 def _is_a_key(word: str, groups: Mapping[str, Sequence[str]]) -> bool:

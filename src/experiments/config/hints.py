@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn
@@ -96,6 +97,14 @@ def show(value: object) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def quoted(text: str) -> str:
+    """Return a text as the command line takes it: in quotes where Hydra would read something else, or nothing."""
+    marks = r"[\w./\\+$%*@?|:-]"
+    if re.fullmatch(rf"(?![\d.]+$){marks}+( +{marks}+)*", text, re.ASCII):
+        return text
+    return '"' + text.replace('"', '\\"') + '"'
 
 
 def dotted_keys(node: dict[Any, Any], prefix: str = "") -> Iterator[str]:

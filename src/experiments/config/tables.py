@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from experiments.config.errors import ConfigError, refuse
-from experiments.config.hints import hint, show
+from experiments.config.hints import hint, quoted, show
 
 FORMATS = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}  # by their names in `data.delimiter`
 IN_FOLDERS = [suffix for suffix in FORMATS if suffix != ".json"]  # which is rather a model's or a library's
+_ROWS_READ = 100  # of JSON, for its columns
 _OFTEN = {  # what people call the two columns that every table has
     "query": ("query", "queries", "question", "anchor", "search", "prompt", "caption", "text"),
     "positive": ("page", "image", "positive", "document", "doc", "passage", "answer", "file", "path", "image_path"),
@@ -25,11 +28,15 @@ _OFTEN = {  # what people call the two columns that every table has
 def delimiter_of(file: Path) -> str:
     """Return what separates the columns of a CSV: a comma where its header has one, else what else parts it.
 
+    Of a .tsv it is a tab where there is one.
+
     Raises:
         ConfigError: If that could be one or another.
     """
     parts = {name: len(_header(file, mark)) for name, mark in DELIMITERS.items()}
     found = [name for name, number in parts.items() if number > 1]
+    if "tab" in found and file.suffix.lower() == ".tsv":
+        return "\t"
     if "comma" in found or not found:
         return ","
     said = f"{file}: its columns may be parted by {' or '.join(found)}; type data.delimiter={found[0]}"
@@ -69,12 +76,15 @@ def column_names(file: Path, delimiter: str | None = None) -> list[str]:
 
 
 def _keys(file: Path) -> list[str]:
-    """Return the keys of the first row of JSON Lines, or of a list of rows."""
+    """Return the keys of the first rows, which may lack some, of JSON Lines or of a list of rows."""
     with file.open(encoding="utf-8") as lines:
         first = next((line for line in lines if line.strip()), "")
-        row: Any = json.loads(first if first.rstrip().endswith("}") else first + lines.read())
-    row = row[0] if isinstance(row, list) and row else row
-    return [*row] if isinstance(row, dict) else []
+        if first.rstrip().endswith("}"):
+            found: Any = [json.loads(line) for line in (first, *islice(lines, _ROWS_READ - 1)) if line.strip()]
+        else:
+            found = json.loads(first + lines.read())
+    rows = found[:_ROWS_READ] if isinstance(found, list) else [found]
+    return [*dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row)]
 
 
 def column_overrides(columns: Sequence[str], wanted: Mapping[str, Any]) -> list[str]:
@@ -94,7 +104,9 @@ def column_overrides(columns: Sequence[str], wanted: Mapping[str, Any]) -> list[
         found = {role: column or next(rest) for role, column in found.items()}
     if None in found.values():
         return []
-    return [f"data.columns.{role}={column}" for role, column in found.items() if column != wanted.get(role)]
+    return [
+        f"data.columns.{role}={quoted(str(column))}" for role, column in found.items() if column != wanted.get(role)
+    ]
 
 
 def in_folder(folder: Path) -> dict[str, Path]:
@@ -122,7 +134,7 @@ def check(data: dict[str, Any]) -> None:
             continue
         file, said = Path(name).expanduser(), f"data.{part}={name}"
         if file.is_dir():
-            found = " ".join(f"data.{each}={table}" for each, table in in_folder(file).items())
+            found = shlex.join(f"data.{each}={quoted(str(table))}" for each, table in in_folder(file).items())
             how = f"type {found}" if found else f"with no table in it; type data=hub data.path={name} for a data set"
             if part == "corpus":
                 how = f"type a table's name: a CSV with a column {columns.get('positive')}, a row for each page"
@@ -136,12 +148,13 @@ def check(data: dict[str, Any]) -> None:
 def _check_columns(said: str, there: Sequence[str], columns: Mapping[str, Any], part: str) -> None:
     if part == "corpus":
         name = columns.get("corpus") or columns.get("positive")
-        how = f"type data.columns.corpus={there[0]}" + "".join(f" or ={other}" for other in there[1:])
+        first, *others = map(quoted, there)
+        how = f"type {shlex.quote(f'data.columns.corpus={first}')}" + "".join(f" or ={other}" for other in others)
         refuse(name not in there, f"{said} has no column {show(name)}; {how}")
         return
     wanted = [columns.get("query"), columns.get("positive"), *(columns.get("negatives") or [])]
     for name in wanted:
         if name not in there:
             overrides = column_overrides(there, columns) or ["data.columns.query=NAME", "data.columns.positive=NAME"]
-            how = f"type {' '.join(overrides)}" if name in wanted[:2] else hint(str(name), there, there)
+            how = f"type {shlex.join(overrides)}" if name in wanted[:2] else hint(str(name), there, there)
             raise ConfigError(f"{said} has no column {show(name)}; it has {', '.join(there)}: {how}")

@@ -65,11 +65,15 @@ def file_kind(text: str, folder: Path) -> str | None:
     kinds = EXTENSIONS | {"unread": UNREAD}
     kind = next((kind for kind, extensions in kinds.items() if name.endswith(extensions)), None)
     has_blanks = re.search(r"\s", text) is not None
-    # A sentence may end in the name of a file; only one in a folder, or one that is there, has blanks in its name.
-    if kind and (not has_blanks or re.match(r"[^\s/\\]+[/\\]", text) or (folder / text).is_file()):
+    # A sentence may end in the name of a file; only one that is there, or whose folder is, has blanks in its name.
+    if kind and (not has_blanks or os.path.isfile(folder / text) or _is_in_a_folder(text, folder)):
         return kind
     looks_like_path = not has_blanks and (re.search(r"[/\\]", text) or name.endswith(OF_TEXT))
     return UNCLEAR if kind or looks_like_path else None
+
+
+def _is_in_a_folder(text: str, folder: Path) -> bool:
+    return re.match(r"[^\s/\\]+[/\\]", text) is not None and os.path.isdir(os.path.dirname(folder / text))
 
 
 def with_files(
@@ -159,7 +163,7 @@ class Column(NamedTuple):
                 said = f"{value!r} is no {kind} file, while other rows have one; a column holds files or texts"
                 raise self._error(f"{said}, a {what}'s name ends in {', '.join(EXTENSIONS[kind])}", row)
             file = value if is_url(value) else str((folder / value).absolute())
-            if not is_url(file) and not Path(file).is_file():
+            if not is_url(file) and not os.path.isfile(file):
                 raise self._error(f"no {what} file {file}", row)
             files[row - self.first_row] = file
         return files
@@ -186,7 +190,7 @@ class Column(NamedTuple):
 
     def _unclear(self, row: int, value: str) -> ConfigError:
         file = self.origin.folder / value
-        if is_url(value) or file.is_file():
+        if is_url(value) or os.path.isfile(file):
             said = f"the ending of {value!r} tells no kind of file; if it is an image type {self.asked.key}=file"
         else:
             said = f"{value!r} looks like a file, as almost all values there do, and there is no {file.absolute()}"

@@ -107,7 +107,8 @@ def chance(
     """
     n, present = np.maximum(num_documents, 1), num_present
     before = np.arange(10)
-    misses = np.maximum((n - present)[:, None] - before, 0) / np.maximum(n[:, None] - before, 1)
+    wrong = (n - present)[:, None] - before
+    misses = np.where(wrong > 0, wrong / np.maximum(n[:, None] - before, 1), present[:, None] == 0)
     none_yet = np.cumprod(np.column_stack([np.ones(len(n)), misses]), axis=1)  # after 0 to 10 documents
     share, among = present / n, np.maximum(present - 1, 0) / np.maximum(n - 1, 1)
     discounts = np.cumsum(1 / np.log2(np.arange(2, 12)))

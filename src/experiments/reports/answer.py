@@ -13,9 +13,10 @@ from experiments.config.errors import ConfigError
 from experiments.config.hints import nearest
 from experiments.evaluation.metrics import Difference, paired_difference
 from experiments.evaluation.query_values import Part
-from experiments.reports.tables import difference_text, listed, markdown_table, p_text, score_text
+from experiments.reports.tables import difference_text, markdown_table, named_or_counted, p_text, score_text
 from experiments.runs.metrics_file import answered_by, best_measured, lies_above, main_values, primary_metric
 
+MOST = 400  # comparisons that a p-value is multiplied by: of 10,000 flips it tells no smaller one
 AGAINST = ("minus reference [95% interval]", "p", "verdict")  # the columns that an answer ends with
 
 
@@ -64,15 +65,37 @@ def retriever_alone(metrics: dict[str, Any], part: Part) -> Contender | None:
     return Contender("retriever alone", score_text(values[name], interval), values[name], parts=[alone])
 
 
-def differences(contenders: Sequence[Contender], reference: int, metric: str) -> list[Difference | None]:
-    """Return how far each lies above the reference; None of itself, and where the same queries weren't kept."""
+def differences(
+    contenders: Sequence[Contender], reference: int, metric: str, *, is_chosen: bool = False
+) -> list[Difference | None]:
+    """Return how far each lies above the reference; None of itself, and where the same queries weren't kept.
+
+    A reference that `is_chosen`, as the best, is so by luck too: of 20 equal runs one in five others would look worse.
+    Each p-value is then multiplied by the number of runs held against it (Bonferroni), as Hsu's (1996) comparisons
+    with the best do: the run that truly is the best is called worse in at most one of 20 reports.
+    """
     found: list[Difference | None] = []
     first = contenders[reference]
     for index, each in enumerate(contenders):
         queries = [part.query_ids for part in (*first.parts, *each.parts)]
         comparable = index != reference and first.parts and each.parts and all(ids == queries[0] for ids in queries)
         found.append(paired_difference(first.matrix(metric), each.matrix(metric)) if comparable else None)
-    return found
+    num = num_held(contenders, found) if is_chosen else 1
+    return [each and each._replace(p=min(1.0, each.p * min(num, MOST))) for each in found]
+
+
+def num_held(contenders: Sequence[Contender], found: Sequence[Difference | None]) -> int:
+    """Return how many runs are held against the reference, at least one; no models before training, no retriever."""
+    return max(1, sum(bool(each.paths) for each, difference in zip(contenders, found, strict=True) if difference))
+
+
+def chosen_note(contenders: Sequence[Contender], found: Sequence[Difference | None]) -> str:
+    """Return what is said of p-values against a reference that was chosen as the best of several; empty of one."""
+    num = num_held(contenders, found)
+    if num < 2:
+        return ""
+    said = f"p: times the {num} runs held against the best, which is so by luck too"
+    return f"{said}; the intervals, and what --all adds, are of pairs."
 
 
 def table(
@@ -110,7 +133,7 @@ def sentence(contenders: Sequence[Contender], found: Sequence[Difference | None]
         if names and len(names) == len(contenders) - 1:
             said.append(f"The {len(names)} others are {words}")
         elif names:
-            said.append(f"{words.capitalize()}: {listed(names)}")
+            said.append(f"{words.capitalize()}: {named_or_counted(names, len(contenders) - 1)}")
     return ". ".join(said) + "."
 
 
@@ -136,4 +159,4 @@ def not_above_chance(contenders: Sequence[Contender], by_chance: float | None, n
         return ""
     runs = [each for each in contenders if each.paths and each.interval is not None]
     names = [each.name for each in runs if not lies_above(each.interval or (), by_chance, num_queries)]
-    return f" Not above chance ({by_chance:.3f}): {listed(names)}." if names else ""
+    return f" Not above chance ({by_chance:.3f}): {named_or_counted(names, len(runs))}." if names else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from experiments.config.hints import dotted_keys, select, show
+from experiments.config.hints import dotted_keys, quoted, select, show
 from experiments.config.options import CONF, CONFIG_NAME
 from experiments.config.signatures import signature
 from experiments.reports.tables import shown
@@ -25,14 +25,14 @@ _SCORED = ("data", "evaluator")  # the groups that decide what is scored; the mo
 
 def commands(run: Run) -> dict[str, str]:
     """Return the shell lines by what each does."""
-    place, found = shlex.quote(shown(run.path)), {"The same again": run.record["command"]}
+    place, found = quoted(shown(run.path)), {"The same again": run.record["command"]}
     overrides = [each for each in _hydra(run.path, "overrides.yaml") or [] if not each.startswith("trainer.resume")]
     runtime = (_hydra(run.path, "hydra.yaml") or {}).get("hydra", {}).get("runtime", {})
     sources = runtime.get("config_sources", [])
     own = [f"--config-dir={source['path']}" for source in sources if source["provider"] == "command-line"]
     if run.record["job"] == "train":
-        resume = shlex.join(["python", "-m", "experiments.train", *own, *overrides])
-        found["Go on with this run, should it have been killed"] = f"{resume} trainer.resume={place}"
+        resume = shlex.join(["python", "-m", "experiments.train", *own, *overrides, f"trainer.resume={place}"])
+        found["Go on with this run, should it have been killed"] = resume
     if (final := run.path / "final").is_dir():
         kind = (load_json(final / "config_sentence_transformers.json") or {}).get("model_type", "SentenceTransformer")
         code = f"from sentence_transformers import {kind}; model = {kind}({json.dumps(shown(final))})"
@@ -41,9 +41,9 @@ def commands(run: Run) -> dict[str, str]:
         chosen = _options(runtime.get("choices", {}), is_reranker=kind in _SAVED)
         chosen += _values(run, folders, runtime.get("choices", {}).get("experiment"), overrides)
         evaluate = ["python", "-m", "experiments.evaluate", *own, _SAVED.get(kind, "model=saved")]
-        found["Evaluate the saved model again"] = shlex.join([*evaluate, f"model.name={shown(run.path)}", *chosen])
+        found["Evaluate the saved model again"] = shlex.join([*evaluate, f"model.name={place}", *chosen])
         if (better := _better_checkpoint(run)) is not None:
-            found[BETTER] = shlex.join([*evaluate, f"model.name={shown(better)}", *chosen])
+            found[BETTER] = shlex.join([*evaluate, f"model.name={quoted(shown(better))}", *chosen])
     if dashboard := run.record.get("dashboard"):
         found["The dashboard"] = dashboard
     return found

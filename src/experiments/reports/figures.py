@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -113,7 +114,7 @@ def dimensions_against_quality(
         low, high = axes.get_ylim()
         axes.set_ylim(bottom=max(low, -0.04 * high))
         axes.set(xlabel="dimensions (percentages: share of the full dimension)", ylabel=metric_label(metric))
-        axes.set_title(title, loc="left")
+        axes.set_title(textwrap.fill(title, 88), loc="left")
         draw_chance(axes, (chance(metrics) or {}).get(metric))
         axes.legend(loc="best")
 

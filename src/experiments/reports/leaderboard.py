@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -156,9 +155,9 @@ def dimensions_table(run: Run, published: dict[str, Any] | None = None) -> str:
     dims = _dims(measured.values())
     rows = [[str(dim)] for dim in dims]
     for each in measured.values():
-        shares = metrics_file.retention(each, metric)
+        shares = _shares(each, metric)
         for dim, row in zip(dims, rows, strict=True):
-            row += [score(parts(each).get(str(dim)), metric, interval=True), percent(shares.get(dim, math.nan))]
+            row += [score(parts(each).get(str(dim)), metric, interval=True), shares.get(dim, "–")]
     return markdown_table(["dimensions", *(header for name in headers for header in (name, "% of full"))], rows)
 
 
@@ -166,13 +165,22 @@ def _dims(measured: Iterable[dict[str, Any]]) -> list[int]:
     return sorted({dim for each in measured for dim in dimensions(each)}, reverse=True)
 
 
+def _shares(measured: dict[str, Any], metric: str) -> dict[int, str]:
+    """Return each dimension's share of the full one in percent, with its interval where that is known."""
+    shares, intervals = metrics_file.retention(measured, metric), metrics_file.retention_intervals(measured, metric)
+    full, *_ = shares
+    return {dim: percent(share, None if dim == full else intervals[dim]) for dim, share in shares.items()}
+
+
 def every_run_table(runs: Sequence[tuple[str, Run]]) -> str:
     """Return the best metrics of runs, given with their names, by dimension, with the share of the full one."""
     dims, rows = _dims(best_measured(run.metrics) for _, run in runs), []
     for name, run in runs:
         each, metric = best_measured(run.metrics), primary_metric(run.metrics)
-        shares = metrics_file.retention(each, metric)
-        cells = {dim: f"{score(parts(each)[str(dim)], metric)} ({percent(share)})" for dim, share in shares.items()}
+        cells = {
+            dim: score(parts(each)[str(dim)], metric) + (f" ({share})" if share != "–" else "")
+            for dim, share in _shares(each, metric).items()
+        }
         rows.append([name, *(cells.get(dim, "–") for dim in dims)])
     return markdown_table(["model", *map(str, dims)], rows)
 

@@ -14,7 +14,7 @@ from experiments.reports.labels import Label, place_labels
 from experiments.reports.page import Page
 from experiments.reports.run_report import BYTES, precisions
 from experiments.reports.sweep_summary import peak_bytes
-from experiments.runs.metrics_file import best_measured, chance, metric_label
+from experiments.runs.metrics_file import best_measured, metric_label, shared_chance
 from experiments.runs.names import last_part, point_names, short_value
 from experiments.runs.run import Run
 
@@ -172,7 +172,7 @@ def _names(results: Sequence[Result]) -> list[str]:
 
 
 def _chance(results: Sequence[Result]) -> float | None:
-    return (chance(results[0].run.metrics) or {}).get(results[0].job["metric"])
+    return shared_chance((result.run.metrics for result in results), results[0].job["metric"])
 
 
 def _metric(results: Sequence[Result]) -> str:

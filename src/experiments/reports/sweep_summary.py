@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-import sys
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 
 from experiments.reports import tables
 from experiments.reports.page import render
-from experiments.reports.tables import known, listed, score_text, shown
-from experiments.runs import metrics_file
+from experiments.reports.tables import known, listed, named_or_counted, score_text, shown
+from experiments.runs import metrics_file, terminal
 from experiments.runs.files import replacing, save_json
 from experiments.runs.names import point_names
 from experiments.runs.run import duration_s, read_record
@@ -102,14 +101,13 @@ def answer_sentence(jobs: list[dict[str, Any]]) -> str:
     judged = [(names[job["number"]], job["verdict"]) for job in scored if job.get("verdict")]
     for outcome, against, words in _WORDS:
         alike = [each for each in judged if (each[1]["outcome"], each[1]["against"]) == (outcome, against)]
-        told = [name + (_better_step(found) if outcome == "worse" else "") for name, found in alike]
-        if outcome != "worse" and len(alike) == len(judged) > 1:
-            told = [f"all {len(alike)}"]
-        said += [f"{words}: {listed(told)}"] if told else []
+        if outcome == "worse":
+            told = listed([name + _better_step(found) for name, found in alike])
+        else:
+            told = named_or_counted([name for name, _ in alike], len(judged))
+        said += [f"{words}: {told}"] if told else []
     by_chance = [name for name, found in judged if found.get("above_chance") is False]
-    if len(by_chance) == len(judged) > 1:
-        by_chance = [f"all {len(judged)}"]
-    said += [f"Not above chance: {listed(by_chance)}"] if by_chance else []
+    said += [f"Not above chance: {named_or_counted(by_chance, len(judged))}"] if by_chance else []
     return ". ".join(said) + "."
 
 
@@ -184,7 +182,7 @@ def conclude(sweep_dir: Path, dashboard: list[str]) -> int:
     lines = ["", *said, _table(sweep, []), "", f"Summary:   {sweep_dir / 'summary.md'}"]
     lines.append(f"Report:    {shlex.join(['python', '-m', 'experiments.report', tables.shown(sweep_dir)])}")
     lines += dashboard
-    sys.stdout.write("\n".join(lines) + "\n")
+    terminal.say("\n".join(lines) + "\n")
     bad = {job["status"] for job in sweep["jobs"] if job["status"] not in FINAL}
     return 0 if not bad else 2 if bad == {"refused"} else 1
 

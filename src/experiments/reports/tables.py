@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-LISTED = 6  # names in a sentence
+LISTED, NAMED = 6, 3  # names in a sentence, and where their number says enough
 Table = tuple[list[str], list[list[str]]]  # headers and rows
 
 
@@ -119,3 +119,10 @@ def listed(names: Sequence[str]) -> str:
     more = len(names) - LISTED
     separator = "; " if any(", " in name for name in names) else ", "
     return separator.join(names[:LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def named_or_counted(names: Sequence[str], num_all: int) -> str:
+    """Return which of all these are, as a sentence says it: a few by name, more by their number."""
+    if len(names) == num_all > 1:
+        return f"all {num_all}"
+    return listed(names) if len(names) <= NAMED else f"{len(names)} of {num_all}"

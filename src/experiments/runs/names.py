@@ -100,6 +100,11 @@ def run_names(runs: Sequence[Run], *, seeds: bool = True) -> list[str]:
             return names
     names = [run.record["config"].get("run_name") or model_name(run) for run in runs]
     names = [name.removeprefix("model=") for name in names]  # as sweeps named runs before
+    trained = {name for name, run in zip(names, runs, strict=True) if run.record["job"] == "train"}
+    names = [  # its config tells of a training that it did not do
+        f"{name} evaluated" if run.record["job"] != "train" and name in trained else name
+        for name, run in zip(names, runs, strict=True)
+    ]
     told = _differences(runs, ("",), seeds) if len({*names}) == 1 else []
     if told and all(told) and len({*told}) == len(told):
         return told
@@ -175,8 +180,6 @@ def _differences(runs: Sequence[Run], within: tuple[str, ...], seeds: bool) -> l
         values = [select(config, key) for config in configs]
         if not any(isinstance(value, dict) for value in values) and any(value != values[0] for value in values):
             found[key] = [show(value) for value in values]
-    if len({run.record["job"] for run in runs}) > 1:
-        found["job"] = [run.record["job"] for run in runs]
     points = [{key: values[index] for key, values in found.items()} for index in range(len(runs))]
     return [""] * len(runs) if not 0 < len(found) <= _MOST else point_names(points)
 

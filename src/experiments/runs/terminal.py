@@ -45,8 +45,16 @@ def begin(text: str) -> None:
     if is_live(sys.stdout):
         draw(text)
     else:
-        sys.stdout.write(f"{text}\n")
+        say(f"{text}\n")
+
+
+def say(text: str) -> None:
+    """Write to standard output; to nothing, once nobody reads it any more, as behind `| head`: the work goes on."""
+    try:
+        sys.stdout.write(text)
         sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class Console(logging.StreamHandler):
@@ -62,6 +70,11 @@ class Console(logging.StreamHandler):
         draw(below, self.stream)
         self.last = time.monotonic()
 
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing where nobody reads any more: the run goes on, and its log."""
+        if not isinstance(sys.exc_info()[1], BrokenPipeError):
+            super().handleError(record)
+
     def draw(self, text: str) -> None:
         """Redraw the line, from any thread."""
         self.acquire()
@@ -76,7 +89,8 @@ class Captured(io.TextIOBase):
 
     def __init__(self, name: str, instead_of: TextIO, live: bool) -> None:
         self._logger, self._instead_of, self._live = logging.getLogger(name), instead_of, live
-        self._line, self._bar, self._moved = "", None, 0.0
+        self._line, self._moved = "", 0.0
+        self._bar: tuple[str, ...] | None = None
         self._busy = threading.local()
 
     def write(self, text: str) -> int:
@@ -85,13 +99,13 @@ class Captured(io.TextIOBase):
             return self._instead_of.write(text)
         self._busy.now = True
         try:
-            if found := _BAR.findall(text):
+            if found := _bars(text):
                 self._bar, self._moved = found[-1], time.monotonic()
             *lines, rest = (self._line + text).split("\n")
             self._line = rest.rpartition("\r")[2]
             for line in lines:
                 line = _CONTROL.sub("", line.rstrip("\r").rpartition("\r")[2]).rstrip()
-                if line and not _BAR.search(line):
+                if line and not _bars(line):
                     self._logger.info("%s", line)
         finally:
             self._busy.now = False
@@ -136,6 +150,13 @@ def owned() -> Iterator[Captured]:
             yield error
     finally:
         logging.captureWarnings(False)
+
+
+def _bars(text: str) -> list[tuple[str, ...]]:
+    """Return the bars in a text; it is searched around their marks alone, since in long lines that takes minutes."""
+    lines = [line for line in re.split(r"[\r\n]", text) if "%|" in line]
+    near = [line[max(0, line.rindex("%|") - 500) : line.rindex("%|") + 1000] for line in lines]
+    return [bar for each in near for bar in _BAR.findall(each)]
 
 
 def clock(seconds: float) -> str:

@@ -93,5 +93,4 @@ class Progress:
         return max(*rest, (sum(rest) + waiting) / self.n_jobs)
 
     def _print(self, line: str) -> None:
-        sys.stdout.write(f"{line}\n")
-        sys.stdout.flush()
+        terminal.say(f"{line}\n")

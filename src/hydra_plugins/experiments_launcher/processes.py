@@ -146,7 +146,7 @@ class ProcessLauncher(Launcher):
         here = this_process() | {"task": self.config.hydra.job.name, "command": command_line()}
         self.sweep = (earlier or fresh) | here
         terminal.draw("")
-        sys.stdout.write(f"{'Going on with' if earlier else 'Sweep:'} {folder}\n")
+        terminal.say(f"{'Going on with' if earlier else 'Sweep:'} {folder}\n")
 
     def _enter(self, batch: Sequence[Job]) -> None:
         """Give each job its entry in the sweep, that of the sweep that is taken up where it is the same."""

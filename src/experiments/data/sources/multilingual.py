@@ -92,10 +92,7 @@ def load(
     Raises:
         ConfigError: The data set cannot be loaded, has other columns or not the language, or too few rows.
     """
-    if num_eval_negatives is None:
-        num_eval_negatives = min(num_negatives, num_corpus_negatives)
-    said = f"data.num_eval_negatives={num_eval_negatives} is above data.num_corpus_negatives={num_corpus_negatives}"
-    refuse(num_eval_negatives > num_corpus_negatives, f"{said}; type data.num_corpus_negatives={num_eval_negatives}")
+    num_eval_negatives = _num_eval_negatives(num_eval_negatives, num_negatives, num_corpus_negatives)
     with _one_line_errors(path, language):
         source = _find(path, language, split, revision)
         state = hashlib.sha256(repr((source, split)).encode()).hexdigest()[:12]
@@ -116,6 +113,14 @@ def load(
     used |= {"num_corpus_negatives": num_corpus_negatives}
     stored = Stored(eval, Path(path).name, numbers=pages[1])
     return build(train, eval, columns=columns, name=name, stored=stored, **used, **options)
+
+
+def _num_eval_negatives(asked: int | None, num_negatives: int, num_corpus_negatives: int) -> int:
+    """Return how many hard negatives a row of the evaluation loss has, which must be in the corpus."""
+    number = min(num_negatives, num_corpus_negatives) if asked is None else asked
+    said = f"data.num_eval_negatives={number} is above data.num_corpus_negatives={num_corpus_negatives}"
+    refuse(number > num_corpus_negatives, f"{said}; type data.num_corpus_negatives={number}")
+    return number
 
 
 def _index(source: Source, folder: Path) -> Dataset:

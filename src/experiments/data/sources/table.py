@@ -46,7 +46,7 @@ def load(
         ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
     files = [file for file in (train or eval, eval or train, corpus) if file is not None]
-    origins = [Origin(Path(file).parent, file, Path(file).name) for file in files]
+    origins = [Origin(Path(file).expanduser().parent, file, Path(file).name) for file in files]
     is_needed = train is not None and (eval is None or not options.get("evaluation_only"))
     train_rows = _rows(files[0], "train", delimiter) if is_needed else None
     eval_rows = None if eval is None else _rows(eval, "eval", delimiter)
@@ -56,7 +56,7 @@ def load(
 
 def _rows(file: str, part: str, delimiter: Delimiter | None) -> Dataset:
     """Return the rows of a table, kept on disk by the datasets library."""
-    path = Path(file)
+    path = Path(file).expanduser()
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"data.{part}={file}: a table is one of {', '.join(FORMATS)}")
     if not path.is_file():
