@@ -7,13 +7,10 @@ python -m experiments.evaluate -m model=qwen3vl_tiny,qwen3vl_2b data=vdr_en
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments import stages
 from experiments.cli import launch
-
-if TYPE_CHECKING:
-    pass
 
 
 def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[str, str]) -> dict[str, Any]:

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments import stages
 from experiments.cli import launch
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger(__name__)
 
@@ -65,15 +62,11 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
 
             trainer = stages.make_trainer(args, data, model, loss, evaluator, tracker)
             unchanged = stages.fit(trainer, merge=config["model"].get("merge_adapter"))
-
             evaluation = stages.run_evaluator(evaluator, model, output_dir, "final")
             if evaluation is None:  # what follows is for the main process
                 return metrics
-            metrics |= {
-                "final": evaluation.to_json(),
-                "attributes": evaluation.attributes,
-                "chance": evaluation.chance,
-            }
+            metrics |= {"final": evaluation.to_json(), "attributes": evaluation.attributes}
+            metrics["chance"] = evaluation.chance
             metrics["model"]["truncate_dim"] = dim = stages.choose_truncate_dim(matryoshka, metrics["final"])
             metrics |= stages.describe_training(trainer, matryoshka, unchanged)
             metrics |= stages.judge(metrics, output_dir)
