@@ -7,14 +7,10 @@ python -m experiments.evaluate -m model=qwen3vl_tiny,qwen3vl_2b data=vdr_en
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments import stages
 from experiments.cli import launch
-from experiments.runs import progress
-
-if TYPE_CHECKING:
-    from experiments.data.types import Data
 
 
 def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[str, str]) -> dict[str, Any]:
@@ -29,8 +25,7 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
     commits = stages.check_sources(config, begun_with={})
     with keep_record(output_dir, config, name=name, job="evaluate") as record:
         record.update(commits=commits, choices=choices)
-        progress.stage("data")
-        data: Data = stages.build_evaluation(config["data"])
+        data = stages.make_data(config, evaluation_only=True)
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
             model = stages.load_model(config)
             stages.require_modalities(model, data)

@@ -45,12 +45,14 @@ def build(node: dict[str, Any]) -> Any:
         raise error.__cause__ or error from None
 
 
-def build_evaluation(node: dict[str, Any]) -> Data:
-    """Build data for an evaluation alone: without training rows, if the source can do that."""
+def make_data(config: dict[str, Any], *, evaluation_only: bool = False) -> Data:
+    """Build the data; for an evaluation alone without training rows, if the source can do that."""
     from experiments.config.signatures import signature
 
-    takes = signature(node["_target_"]).parameters
-    return build(node | ({"evaluation_only": True} if "evaluation_only" in takes else {}))
+    progress.stage("data")
+    node = config["data"]
+    spared = evaluation_only and "evaluation_only" in signature(node["_target_"]).parameters
+    return build(node | {"evaluation_only": True} if spared else node)
 
 
 def gpu_at_hand() -> Gpu | None:
@@ -330,11 +332,13 @@ def choose_truncate_dim(matryoshka: Matryoshka, final: dict[str, Any]) -> int | 
     return smallest_dimension(final) if isinstance(matryoshka.truncate_dim, str) else matryoshka.truncate_dim
 
 
-def selections(matryoshka: Matryoshka, trainer: RunTrainer) -> list[str]:
-    """Return what was chosen by looking at the evaluated queries."""
-    by_checkpoint = f"the checkpoint (step {trainer.state.best_global_step})"
-    by_dim = ["truncate_dim"] if matryoshka.truncate_dim == "auto" else []
-    return [by_checkpoint, *by_dim] if trainer.args.load_best_model_at_end else by_dim
+def describe_training(trainer: RunTrainer, matryoshka: Matryoshka, unchanged: str | None) -> dict[str, Any]:
+    """Return `training` of metrics.json, and `selected_on_this_set`: what was chosen by looking at its queries."""
+    state = trainer.state
+    by_checkpoint = [f"the checkpoint (step {state.best_global_step})"] * trainer.args.load_best_model_at_end
+    by_dim = ["truncate_dim"] * (matryoshka.truncate_dim == "auto")
+    told = {"steps": state.global_step, "mini_batch": trainer.mini_batch, "unchanged": unchanged}
+    return {"training": told | {"history": state.log_history}, "selected_on_this_set": by_checkpoint + by_dim}
 
 
 def judge(metrics: dict[str, Any], output_dir: Path) -> dict[str, Any]:

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from experiments import stages
 from experiments.cli import launch
-from experiments.runs import progress
-
-if TYPE_CHECKING:
-    from experiments.data.types import Data
 
 logger = logging.getLogger(__name__)
 
@@ -49,8 +45,7 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
     loss_node = loss_that_fits(config, stages.gpu_at_hand())
     with keep_record(output_dir, config, name=name) as record:
         record.update(commits=commits, choices=choices)
-        progress.stage("data")
-        data: Data = stages.build(config["data"])
+        data = stages.make_data(config)
         stages.require_same_data(begun, data, config["data"])
         args = stages.make_arguments(config, output_dir, data)
         with stages.tracked(config, output_dir, record, data, name=name, choices=choices) as tracker:
@@ -67,16 +62,13 @@ def train(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[
 
             trainer = stages.make_trainer(args, data, model, loss, evaluator, tracker)
             unchanged = stages.fit(trainer, merge=config["model"].get("merge_adapter"))
-
             evaluation = stages.run_evaluator(evaluator, model, output_dir, "final")
             if evaluation is None:  # what follows is for the main process
                 return metrics
             metrics |= {"final": evaluation.to_json(), "attributes": evaluation.attributes}
             metrics["chance"] = evaluation.chance
             metrics["model"]["truncate_dim"] = dim = stages.choose_truncate_dim(matryoshka, metrics["final"])
-            metrics["selected_on_this_set"] = stages.selections(matryoshka, trainer)
-            metrics["training"] = {"steps": trainer.state.global_step, "mini_batch": trainer.mini_batch}
-            metrics["training"] |= {"unchanged": unchanged, "history": trainer.state.log_history}
+            metrics |= stages.describe_training(trainer, matryoshka, unchanged)
             metrics |= stages.judge(metrics, output_dir)
             metrics["energy"] = tracker.write_energy_to_card(model)
             stages.save(model, output_dir / "final", dim, metrics)

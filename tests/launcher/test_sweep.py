@@ -182,7 +182,7 @@ def test_submitits_local_executor_records_jobs_as_processes_does(tmp_path, fault
         for key in ("status", "error", "value", "interval"):
             assert job.get(key) == expected[job["point"]["seed"]].get(key)
     assert [job["status"] for job in jobs(tmp_path)] == ["finished", "failed", "killed"]
-    assert starts(tmp_path) == {0: 1, 1: 1, 2: 1} and "#1 seed=1  failed" in out
+    assert starts(tmp_path) == {0: 1, 1: 1, 2: 1} and "#1 seed=1: failed" in out
 
 
 def test_a_job_whose_submission_is_killed_is_noted_and_the_others_go_on(tmp_path):

@@ -37,7 +37,7 @@ def unchanged(trainer: RunTrainer, before: dict[str, int]) -> str | None:
     It stops at the first that has: after most trainings that is the first weight.
     """
     weights = dict(trainer.model.named_parameters())
-    if any(checksum(weights[name]) != known for name, known in before.items()):
+    if any(name not in weights or checksum(weights[name]) != known for name, known in before.items()):
         return None
     return next(_reasons(trainer, before), "")
 
