@@ -45,6 +45,11 @@ LINES = {  # as typed -> as meant
 }
 
 
+@pytest.fixture(autouse=True)
+def _typed(monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "experiments.train"])  # a test's process may begin otherwise
+
+
 @pytest.fixture(scope="module")
 def there(tmp_path_factory):
     """A folder with tables, a saved data set, a run and a reranker."""
