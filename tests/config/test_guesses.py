@@ -1,5 +1,6 @@
 """What someone new is likely to type is answered with the line that is meant, which is one that works."""
 
+import importlib.util
 import json
 import shlex
 import subprocess
@@ -47,7 +48,8 @@ LINES = {  # as typed -> as meant
 
 @pytest.fixture(autouse=True)
 def _typed(monkeypatch):
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "experiments.train"])  # a test's process may begin otherwise
+    main = importlib.util.find_spec("experiments.train")  # of a process of pytest-xdist it is none
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", main)
 
 
 @pytest.fixture(scope="module")
