@@ -7,6 +7,7 @@ is embedded as a text. Here what looks like a file and isn't there is refused in
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections import Counter
@@ -35,6 +36,7 @@ OF_TEXT = (".txt", ".md", ".htm", ".html", ".xml", ".json", ".csv", ".tex")  # t
 UNCLEAR = "unclear"
 ALMOST_ALL, ENOUGH = 0.9, 3  # of values that look like files, for the others of a column to be files
 VALUES_AT_ONCE = 10_000
+logger = logging.getLogger(__name__)
 
 
 class Origin(NamedTuple):
@@ -170,24 +172,43 @@ class Column(NamedTuple):
         return files
 
     def _require_texts(self) -> None:
-        """Refuse texts that the library reads as the files that they name."""
+        """Refuse names of files, if almost all values are such, and texts that the library reads; warn of others."""
+        number, files, read_by_library = 0, list[tuple[int, str]](), list[tuple[int, str]]()
         for row, value in self.values():
-            extensions = IMAGES + AUDIO + VIDEO
-            if value.lower().endswith(extensions) and (is_url(value) or os.path.isfile(value)):
-                said = f"{value!r} is a file or URL, which the library reads even where {self.asked.key}=text"
-                raise ConfigError(f"{self._where(row)}: {said}; leave out the row or write the text another way")
+            number += 1
+            if self._is_file(value):
+                files.append((row, value))
+            if value.lower().endswith(IMAGES + AUDIO + VIDEO) and (is_url(value) or os.path.isfile(value)):
+                read_by_library.append((row, value))
+        typed = f"{self.asked.key}=text"
+        if files and len(files) >= ALMOST_ALL * number:
+            row, value = files[0]
+            said = f"{value!r} is a file, as almost all values there are: leave out {typed}, which embeds their names"
+            raise ConfigError(f"{self._where(row)}: {said}")
+        if read_by_library:
+            row, value = read_by_library[0]
+            said = f"{value!r} is a file or URL, which the library reads even where {typed}"
+            raise ConfigError(f"{self._where(row)}: {said}; leave out the row or write the text another way")
+        if files:
+            row, value = files[0]
+            said = f"of {number:,} values {len(files):,} name files that are there, such as {value!r}"
+            logger.warning("%s: %s; their names are embedded, not the files, as %s says", self._where(row), said, typed)
+
+    def _is_file(self, value: str) -> bool:
+        return len(value) < LONGEST_PATH and os.path.isfile(os.path.join(self.origin.folder, value))
 
     def _where(self, row: int) -> str:
         return f"{self.origin.where}, row {row} (from 0) of column {self.name}"
 
-    def _error(self, said: str, row: int) -> ConfigError:
-        hint = "" if self.asked.kind == "file" else f"; if these are texts type {self.asked.key}=text"
-        return ConfigError(f"{self._where(row)}: {said}{hint}")
+    def _error(self, said: str, row: int, may_be_text: bool = True) -> ConfigError:
+        if self.asked.kind == "file" or not may_be_text or any(self._is_file(value) for _, value in self.values()):
+            return ConfigError(f"{self._where(row)}: {said}")
+        return ConfigError(f"{self._where(row)}: {said}; if these are texts type {self.asked.key}=text")
 
     def _unread(self, row: int, value: str) -> ConfigError:
         extension = os.path.splitext(value.partition("?")[0])[1].lower()
         said = f"{value!r} is a {extension} file, which no model reads; save its pages as images (.png, .jpg)"
-        return self._error(f"{said}, one in each row", row)
+        return self._error(f"{said}, one in each row", row, may_be_text=extension != ".pdf")
 
     def _unclear(self, row: int, value: str) -> ConfigError:
         file = self.origin.folder / value
