@@ -85,12 +85,12 @@ def test_nobody_is_told_to_call_files_texts_where_others_are_there_or_one_is_a_p
 def test_names_of_files_that_are_there_are_no_texts_if_almost_all_are_such_and_else_a_warning(folder, caplog):
     caplog.set_level(logging.WARNING)
     names = ["manual.pdf", *(f"scans/{i}" for i in range(3))]
-    said = r"own.csv, row 0 .*: 'manual.pdf' is a file, as almost all values there are: leave out data.kind=text, which"
+    said = r"own.csv, row 0 .*: 'manual.pdf' is a file, as almost all values there are: leave out data.kind=text,"
     with pytest.raises(ConfigError, match=said):
         read(folder, *names, kind="text")
     read(folder, *names, "a text", kind="text")
     (warned,) = caplog.messages
-    assert warned.startswith("own.csv, row 0 (from 0) of column page: of 5 values 4 name files that are there, such as")
+    assert warned.startswith("own.csv, row 0 (from 0) of column page: of 5 values 4 name files that are there, such")
 
 
 @pytest.mark.parametrize(
