@@ -135,14 +135,18 @@ def _load(paths: Sequence[Path]) -> list[Run]:
 
 
 def _refuse_other_evaluation(first: Run, run: Run) -> None:
-    """Refuse a run that was measured on other data or by another metric than the first; the data's name may differ."""
+    """Refuse a run that was measured on other data or by another metric than the first.
+
+    The data's name may differ, and what is told of data.corpus, which is of the training rows, too.
+    """
     both = [
         each.metrics["evaluation"]
         | {"metric": primary_metric(each.metrics)}
         | {key: show(select(each.record["config"], key)) for key in _DEFINING}
         for each in (first, run)
     ]
-    keys = [key for key in both[0] | both[1] if key != "name" and both[0].get(key) != both[1].get(key)]
+    keys = [key for key in both[0] | both[1] if both[0].get(key) != both[1].get(key)]
+    keys = [key for key in keys if key not in ("name", "from_corpus")]
     if keys:
         what = "metrics" if {*keys} <= {"metric", *_DEFINING} else "evaluation data"
         values = [", ".join(f"{key.removeprefix('num_')} {each.get(key)}" for key in keys) for each in both]
