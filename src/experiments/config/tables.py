@@ -152,7 +152,8 @@ def check(data: dict[str, Any]) -> None:
         file, said = Path(name).expanduser(), f"data.{part}={name}"
         if file.is_dir():
             found = shlex.join(f"data.{each}={quoted(str(table))}" for each, table in in_folder(file).items())
-            how = f"type {found}" if found else f"with no table in it; type data=hub data.path={name} for a data set"
+            path = shlex.quote(f"data.path={quoted(name)}")
+            how = f"type {found}" if found else f"with no table in it; type data=hub {path} for a data set"
             if part == "corpus":
                 how = f"type a table's name: a CSV with a column {columns.get('positive')}, a row for each page"
             raise ConfigError(f"{said} is a folder; {how}")
