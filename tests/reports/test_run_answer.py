@@ -91,10 +91,8 @@ def test_weights_that_did_not_change_are_said_to_before_anything_else():
     }
     numbers = {"difference": 0.0, "interval": [0.0, 0.0], "p": 1.0, "num_queries": 200}
     metrics["verdict"] = {"outcome": "not shown", "metric": METRIC, "against": "base"} | numbers
-    said = verdict_sentence(metrics)
-    assert said.startswith("The weights did not change: they are frozen. No improvement is shown: nDCG@10 ")
-    assert said.endswith(", 200 queries.")
-    for unchanged, start in (("", "The weights did not change. No"), (None, "No improvement")):
+    assert verdict_sentence(metrics) == "The weights did not change: they are frozen."
+    for unchanged, start in (("", "The weights did not change."), (None, "No improvement")):
         metrics["training"]["unchanged"] = unchanged
         assert verdict_sentence(metrics).startswith(start)
 
