@@ -1,5 +1,6 @@
 """What someone new is likely to type is answered with the line that is meant, which is one that works."""
 
+import importlib.util
 import json
 import shlex
 import subprocess
@@ -43,6 +44,12 @@ LINES = {  # as typed -> as meant
     " 'data.columns.positive=\" Größe (cm)\"'",
     "model=~/a=b": "model=saved 'model.name=\"~/a=b/final\"'",
 }
+
+
+@pytest.fixture(autouse=True)
+def _typed(monkeypatch):
+    main = importlib.util.find_spec("experiments.train")  # of a process of pytest-xdist it is none
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", main)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,8 @@ from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.data.sources import hub, table
 from experiments.reports.run_report import write_run_report
-from finished import finished_run
+from experiments.reports.settings import load_settings
+from finished import finished_run, keep_queries
 
 OPTIONS = {"name": "own", "columns": {"query": "query", "positive": "page", "negatives": []}}
 
@@ -60,6 +61,16 @@ def test_the_report_says_how_many_documents_are_of_the_archive_and_trained_on(ta
     assert said in write_run_report(tmp_path / "run").splitlines()
 
 
+def test_an_evaluation_alone_is_compared_with_a_training_that_searched_the_same_archive(tables, tmp_path):
+    alone = table.load(None, str(tables / "eval.csv"), str(tables / "all.csv"), evaluation_only=True, **OPTIONS)
+    described = alone.describe(), load(tables).describe()
+    assert described[0]["from_corpus"] != described[1]["from_corpus"]  # which of them are trained on
+    runs = [tmp_path / "evaluated", tmp_path / "trained"]
+    for run, evaluation in zip(runs, described, strict=True):
+        keep_queries(finished_run(run, config={"run_name": run.name}, evaluation=evaluation))
+    assert len(load_settings(runs)) == 2
+
+
 def test_the_archive_is_another_evaluation_of_the_same_training_rows(tables):
     data, alone = load(tables), load(tables, None)
     assert data.fingerprint != alone.fingerprint
@@ -105,6 +116,17 @@ def test_pages_of_the_archive_are_called_by_their_own_table_and_files_of_another
     assert data.direction.corpus[0]["document"].size == (4, 4)
     found = {name.label for name in data.direction.names.values()}
     assert found == {"0.png", "1.png", str(tables / "2.png"), str(tables / "3.png")}
+
+
+@pytest.mark.parametrize("queries", [["question 0", "question 1"], ["2.png", "3.png"]])
+def test_an_archive_of_files_with_other_columns_may_hold_no_further_page(tmp_path, queries, caplog):
+    caplog.set_level(logging.INFO)
+    for number in range(4):
+        PIL.Image.new("RGB", (4, 4), (9 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    file = write(tmp_path, "eval.csv", ["0.png", "1.png"], query=queries, note=["x", "y"])
+    data = table.load(None, file, file, evaluation_only=True, **OPTIONS)
+    assert [len(data.direction.corpus), len(data.direction.queries)] == [2, 2]
+    assert "corpus: 2 documents, 0 of them from data.corpus alone" in caplog.text
 
 
 def test_a_split_of_a_saved_data_set_may_be_the_archive_and_stays_on_disk(tables):

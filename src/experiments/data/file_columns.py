@@ -82,36 +82,37 @@ def with_files(
     """Turn columns of file names into images that are read from their files, or into full paths of other media.
 
     Images given by URLs are downloaded, once; other media by URLs are left to the library, and columns that are
-    missing to `from_rows.build`. The first row is number `first_row` in its origin. Returned are the rows, and which
-    columns name files.
+    missing to `from_rows.build`. The first row is number `first_row` in its origin. Returned are the rows, of which
+    other columns are left out where one is read from files, and which columns name files.
 
     Raises:
         ConfigError: A file is missing or of a kind that no model reads, only some of a column's values name files of
             one kind, or almost all look like files and are none; unless they are said to be texts.
     """
-    of_files = []
-    for column in [name for name in columns if name in dataset.column_names]:
+    there, of_files = [name for name in columns if name in dataset.column_names], dict[str, tuple[str, list]]()
+    for column in there:
         if not isinstance(feature := dataset.features[column], Value) or "string" not in feature.dtype:
             continue
         cells = Column(dataset, column, columns[column], origin, first_row)
-        if (kind := cells.kind()) is None:
-            continue
-        of_files.append(column)
-        dataset = _with_column(dataset, column, kind, cells.files(kind), origin)
-    return dataset, of_files
+        if (kind := cells.kind()) is not None:
+            of_files[column] = kind, cells.files(kind)
+    # The library can't join tables of which a part on disk has lost all its columns: none is taken away afterwards.
+    rows = dataset.select_columns([name for name in there if name not in of_files]) if of_files else dataset
+    for column, (kind, files) in of_files.items():
+        rows = _with_column(rows, column, kind, files, origin)
+    return rows, [*of_files]
 
 
 def _with_column(dataset: Dataset, column: str, kind: str, files: list[str | None], origin: Origin) -> Dataset:
-    """Return the rows with these files in the column."""
-    rest = dataset.remove_columns(column)
+    """Return the rows and these files in a column."""
     cells: pa.Array = pa.array(files, pa.string())
     feature: Value | Image = Value("string")
     if kind == "image":
         paths = pa.array(_downloaded(files, f"{origin.where}, column {column}"), pa.string())
         parts = [pa.nulls(len(files), pa.binary()), paths]
         cells, feature = pa.StructArray.from_arrays(parts, ["bytes", "path"], mask=paths.is_null()), Image()
-    if rest.column_names:
-        return rest.add_column(column, cells, feature=feature)
+    if dataset.column_names:
+        return dataset.add_column(column, cells, feature=feature)
     return Dataset.from_dict({column: cells}, features=Features({column: feature}))
 
 

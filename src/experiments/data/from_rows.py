@@ -90,16 +90,18 @@ def build_stored(
         first_eval_row = len(train) - len(eval_rows)
     names = [columns["query"], columns["positive"], *(columns.get("negatives") or [])]
     told = {role: columns[role] for role in ("file", "page_number") if columns.get(role)}
-    _require_columns(eval_rows, [*told.values()], "evaluation")
     asked = dict.fromkeys(names, Asked(kind, "data.kind")) | {names[0]: Asked(query_kind, "data.query_kind")}
     if train_rows is not None and not options.get("evaluation_only"):
+        _require_columns(train_rows, names[: 2 + options.get("num_negatives", 0)], "training")
         train_rows, _ = with_files(train_rows, asked, origins[0])
+    _require_columns(eval_rows, [*names, *told.values()], "evaluation")
     read_rows, files = with_files(eval_rows, asked, origins[1], first_eval_row)
     numbers = first_eval_row + np.arange(len(eval_rows))
     stored = Stored(eval_rows, origins[1].name, origins[1].folder, numbers, files, **told)
     archive = None
     if corpus is not None:
         column = columns.get("corpus") or columns["positive"]
+        _require_columns(corpus, [column], "corpus")
         rows, files = with_files(corpus, {column: asked[columns["positive"]]}, origins[2])
         there = {role: name for role, name in told.items() if name in corpus.column_names}
         of_corpus = Stored(corpus, origins[2].name, origins[2].folder, None, files, **there)

@@ -19,6 +19,7 @@ from experiments.runs.names import in_order, run_names
 from experiments.runs.run import Run, is_finished, load_run, read_record, run_dirs
 
 _DEFINING = keys_of(Role.METRICS)
+_MAY_DIFFER = ("name", "from_corpus")  # of evaluations: what is told of data.corpus is of the training rows, too
 
 
 @dataclass
@@ -147,23 +148,24 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def by_evaluation(runs: Sequence[Run]) -> list[list[Run]]:
-    """Group runs by what they were measured on and the metric, in their order; the data's name may differ."""
+    """Group runs by what they were measured on and the metric, in their order."""
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        groups.setdefault(digest(_evaluated_by(run) | {"name": None}), []).append(run)
+        shared = {key: value for key, value in _evaluated_by(run).items() if key not in _MAY_DIFFER}
+        groups.setdefault(digest(shared), []).append(run)
     return [*groups.values()]
 
 
 def _evaluated_by(run: Run) -> dict[str, Any]:
-    """Return what runs must share to be ranked together, beside the name of the data."""
+    """Return what runs must share to be ranked together, but for what may differ."""
     of_config = {key: show(select(run.record["config"], key)) for key in _DEFINING}
     return run.metrics["evaluation"] | {"metric": primary_metric(run.metrics)} | of_config
 
 
 def _refuse_other_evaluation(first: Run, run: Run) -> None:
-    """Refuse a run that was measured on other data or by another metric than the first; the data's name may differ."""
+    """Refuse a run that was measured on other data or by another metric than the first."""
     both = [_evaluated_by(each) for each in (first, run)]
-    keys = [key for key in both[0] | both[1] if key != "name" and both[0].get(key) != both[1].get(key)]
+    keys = [key for key in both[0] | both[1] if both[0].get(key) != both[1].get(key) and key not in _MAY_DIFFER]
     if keys:
         what = "metrics" if {*keys} <= {"metric", *_DEFINING} else "evaluation data"
         values = [", ".join(f"{key.removeprefix('num_')} {each.get(key)}" for key in keys) for each in both]
