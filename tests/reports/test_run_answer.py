@@ -148,6 +148,17 @@ def test_a_reranker_stands_beside_its_retriever_end_to_end_first(reranked, tmp_p
     )
 
 
+def test_a_reranker_that_is_given_every_document_has_its_values_once(reranked, tmp_path):
+    for tag in ("base", "final"):
+        for values in reranked[tag]["directions"].values():
+            values["ndcg@10"] = values["end_to_end_ndcg@10"]
+    assert "Every document is a candidate" not in write_run_report(tmp_path)
+    save_json(tmp_path / "metrics.json", reranked)
+    text = write_run_report(tmp_path)
+    assert text.count("Every document is a candidate: the reranker by itself has the same values.") == 1
+    assert "## Directions" not in text and "| end_to_end_ndcg@10" not in text and "| ndcg@10 " in text
+
+
 def test_the_checkpoint_that_was_better_is_named_with_the_line_that_evaluates_it(reranked, tmp_path, monkeypatch):
     assert verdict_sentence(reranked).endswith("; step 2 was better (0.700).")
     monkeypatch.chdir(tmp_path.parent)
