@@ -31,6 +31,11 @@ def main() -> int:
     if name in ("help", "-h", "--help"):
         _list()
         return 0
+    if name == "--version":
+        from experiments.runs.provenance import version_text
+
+        sys.stdout.write(version_text())
+        return 0
     is_setting = "=" in name or name[:1] == "-"
     meant = f"type a command first: {shlex.join(['python', '-m', 'experiments.train', *sys.argv[1:]])}"
     sys.stderr.write(f"error: {name} is no command; {meant if is_setting else hint(name, COMMANDS, COMMANDS)}\n")

@@ -47,9 +47,9 @@ from experiments.runs import log, new_folders, progress, run_folder, saved_model
 from experiments.runs.memory import is_out_of_memory, lift_memory_limit
 from experiments.runs.names import joined, shortened
 from experiments.runs.process import is_main_process, sigterm_raises
-from experiments.runs.provenance import visible_gpus
+from experiments.runs.provenance import version_text, visible_gpus
 from experiments.runs.run import read_record
-from experiments.runs.sweeps import Wanted
+from experiments.runs.sweeps import Wanted, num_done, read_sweep
 
 _TERMINATED = 128 + signal.SIGTERM
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
@@ -59,24 +59,25 @@ Task = Callable[..., object]
 logger = logging.getLogger(__name__)
 
 
-def launch(task: Task) -> NoReturn:
+def launch(task: Task, help_template: str | None = None) -> NoReturn:
     """Compose the config from the command line, check it, run the task, and exit.
 
     Args:
         task: Called with the resolved config (plain containers), the run's directory (an earlier one where
             `trainer.resume` says so), `name=`, the run's name, and `choices=`, the option chosen of each group;
             under `--multirun` once for each job.
+        help_template: What `--help` prints, `$APP_CONFIG_GROUPS` for the options; None: the config's `hydra.help`.
     """
-    drop_null_recipe(sys.argv)
+    prepare(sys.argv)
     failures: list[Exception] = []
     wants_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     job = make_job(task, failures, wants_traceback)
     left = vars(job)  # our launcher leaves the sweep's directory here, as `sweep_dir`
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise instead of printing its own message and leaving with 1
     try:
-        _start(job, task.__name__)
+        _start(job, task.__name__, help_template)
     except (KeyboardInterrupt, SystemExit) as error:
-        _leave(error, "the same line" if "sweep_dir" in left else "the same line with trainer.resume=auto")
+        _leave(error, _how_to_go_on(left.get("sweep_dir")))
     except Exception as error:
         if wants_traceback:
             raise
@@ -95,12 +96,15 @@ def launch(task: Task) -> NoReturn:
     sys.exit(2 if all(isinstance(failure, ConfigError) for failure in failures) else 1)
 
 
-def _start(job: Callable[[DictConfig], None], name: str) -> None:
+def _start(job: Callable[[DictConfig], None], name: str, help_template: str | None) -> None:
     """Let Hydra read the command line and run the job, or the jobs."""
+    if "--version" in sys.argv[1:]:  # Hydra would print its own
+        sys.stdout.write(version_text())
+        sys.exit(0)
     secrets.check_typed(sys.argv[1:])
     arguments = parse_arguments()
     if arguments.help or arguments.overrides == ["help"]:
-        _print_help(arguments.config_dir)
+        _print_help(arguments.config_dir, help_template, _unused(name))
     search_path(arguments.config_dir)
     run_folder.refuse_finished(sys.argv[1:])
     take_allowed(arguments.overrides)
@@ -112,6 +116,14 @@ def _start(job: Callable[[DictConfig], None], name: str) -> None:
             hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
     finally:
         terminal.draw("")
+
+
+def _how_to_go_on(sweep_dir: Path | None) -> str:
+    """Return what goes on with a run, or with a sweep, and how far that is."""
+    if sweep_dir is None:
+        return "the same line with trainer.resume=auto"
+    jobs = (read_sweep(sweep_dir) or {"jobs": []})["jobs"]
+    return f"{num_done(jobs)} of {len(jobs)} jobs are done, the same line" if jobs else "the same line"
 
 
 def _leave(error: KeyboardInterrupt | SystemExit, resume: str) -> NoReturn:
@@ -217,10 +229,11 @@ def make_job(task: Task, failures: list[Exception], keep_traceback: bool) -> Cal
     return job
 
 
-def _print_help(config_dir: str | None) -> NoReturn:
-    """Print `hydra.help` of the primary config; Hydra takes a second and a half to list the groups."""
-    template = OmegaConf.load(CONF / f"{CONFIG_NAME}.yaml").hydra.help.template
-    options = "".join(f"  {group}: {', '.join(names)}\n" for group, names in config_groups(config_dir).items())
+def _print_help(config_dir: str | None, template: str | None, unused: Sequence[str]) -> NoReturn:
+    """Print a template or `hydra.help` of the primary config; Hydra takes a second and a half to list the groups."""
+    template = template or OmegaConf.load(CONF / f"{CONFIG_NAME}.yaml").hydra.help.template
+    groups = {group: names for group, names in config_groups(config_dir).items() if group not in unused}
+    options = "".join(f"  {group}: {', '.join(names)}\n" for group, names in groups.items())
     sys.stdout.write(Template(template).substitute(APP_CONFIG_GROUPS=options))
     sys.exit(0)
 
@@ -230,9 +243,28 @@ def parse_arguments(also: Sequence[str] = ()) -> Namespace:
     return parse_flags(get_args_parser(), None, also, "type all settings on one side of the flags")
 
 
-def drop_null_recipe(arguments: list[str]) -> None:
-    """Take out `experiment=null`, which is the default and which Hydra takes for no group."""
-    arguments[:] = [each for each in arguments if each != "experiment=null"]
+def prepare(arguments: list[str]) -> None:
+    """Make what was typed readable for Hydra.
+
+    Out goes `experiment=null`, the default, which it takes for no group; a text that it can't read, such as
+    `data.train=Übersicht.csv`, gets quotes.
+    """
+    arguments[:] = [_readable(each) for each in arguments if each != "experiment=null"]
+
+
+def _readable(word: str) -> str:
+    """Return an override with its value in quotes where that can only be a text: no list, no quotes, or a file."""
+    key, is_set, value = word.partition("=")
+    is_key = "." in key or key in ("run_name", "cache_dir")  # options are guessed
+    if not (is_set and is_key and re.fullmatch(r"\+{0,2}[A-Za-z][\w.]*", key)) or quoted(value) == value:
+        return word
+    if re.search(r"[][{},='\"$]", value) and not Path(value).expanduser().exists():
+        return word
+    try:
+        OverridesParser.create().parse_override(word)
+    except HydraException:
+        return f"{key}={quoted(value)}"
+    return word
 
 
 def wanted_sweep(config: DictConfig) -> Wanted:
@@ -282,10 +314,7 @@ def explain(error: Exception, typed: Sequence[str] | None = None, also: Sequence
     if isinstance(error, ConfigError):
         return str(error)
     if isinstance(error, OverrideParseException):
-        said = f"{error.override}: not of the form key=value ({error.message.splitlines()[0]})"
-        key, is_set, value = str(error.override).partition("=")
-        typed = shlex.quote(f"{key}={quoted(value)}")
-        return f"{said}; a text is typed in quotes: {typed}" if is_set and value[:1] not in "\"'[{" else said
+        return _explain_unreadable(error, sys.argv[1:] if typed is None else typed)
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, OSError):
         cause = cause.__cause__
@@ -304,6 +333,36 @@ def explain(error: Exception, typed: Sequence[str] | None = None, also: Sequence
     return " ".join(str(e) for e in (error, error.__cause__) if e is not None and str(e))
 
 
+def _explain_unreadable(error: OverrideParseException, typed: Sequence[str]) -> str:
+    """Say of a word that Hydra can't read what to type: quotes, around it or around what it belongs to."""
+    word = str(error.override)
+    key, is_set, value = word.partition("=")
+    if is_set and value[:1] in ("", *"\"'[{"):
+        return f"{word}: not of the form key=value ({error.message.splitlines()[0]})"
+    is_sweep = is_set and "," in value and {"-m", "--multirun"} & {*typed}
+    meant = f"{key}={','.join(map(quoted, value.split(',')))}" if is_sweep else f"{key}={quoted(value)}"
+    line, place = [*typed], typed.index(word) if word in typed else 0
+    if is_set:
+        line[place : place + 1] = [meant]
+        return f"{word}: a text with such signs is typed in quotes: {shlex.join([*_command(), *line])}"
+    key, is_set, value = typed[place - 1].partition("=") if place else ("", "", "")
+    said = f"{word}: not of the form key=value"
+    if not (is_set and "." in key and re.search(r"[^\d.e-]", value)):
+        return said
+    line[place - 1 : place + 1] = [f"{key}={quoted(f'{value} {word}')}"]
+    return f"{said}; a text with spaces is typed in quotes: {shlex.join([*_command(), *line])}"
+
+
+def _command() -> list[str]:
+    spec = sys.modules["__main__"].__spec__
+    return ["python", "-m", spec.name] if spec is not None else ["python", sys.argv[0]]
+
+
+def _unused(command: str) -> tuple[str, ...]:
+    """Return the groups that a command makes no use of."""
+    return ("loss", "trainer") if command.endswith("evaluate") else ()
+
+
 def _likely_guess(typed: Sequence[str], also: Sequence[str]) -> str | None:
     """Return what to say of a line in the words of other tools; None where it has none."""
     actions = get_args_parser()._actions
@@ -313,8 +372,7 @@ def _likely_guess(typed: Sequence[str], also: Sequence[str]) -> str | None:
     places = [word.removeprefix("--config-dir=") for word in typed if word.startswith("--config-dir=")]
     places += [place for flag, place in itertools.pairwise(typed) if flag in ("--config-dir", "-cd")]
     config_dir = places[0] if places else None
-    spec = sys.modules["__main__"].__spec__
-    command = ["python", "-m", spec.name] if spec is not None else ["python", sys.argv[0]]
+    command = _command()
 
     def compose(chosen: list[str]) -> dict[str, Any]:
         loader = ConfigLoaderImpl(search_path(config_dir))
@@ -322,20 +380,25 @@ def _likely_guess(typed: Sequence[str], also: Sequence[str]) -> str | None:
         assert isinstance(config, dict)
         return {str(key): value for key, value in config.items()}
 
-    unused = ("loss", "trainer") if command[-1].endswith(".evaluate") else ()
-    meant = guesses.mend(typed, flags, config_groups(config_dir), compose, unused)
+    meant = guesses.mend(typed, flags, config_groups(config_dir), compose, _unused(command[-1]))
     return None if meant is None else meant.say(command)
 
 
 def _explain_overrides(arguments: Namespace) -> str | None:
     """Find the first override whose group, option or key isn't there."""
     groups = config_groups(arguments.config_dir)
+    loader, name = ConfigLoaderImpl(search_path(arguments.config_dir)), arguments.config_name or CONFIG_NAME
+    if not loader.repository.config_exists(name):
+        how = "leave it out; options of your own: --config-dir=FOLDER, with FOLDER/GROUP/OPTION.yaml"
+        return f"--config-name {name}: there is no such config; {how}"
     parsed = OverridesParser.create().parse_overrides(arguments.overrides)
     chosen = []
     for override in parsed:
         key = override.key_or_group
         if override.is_sweep_override() and not arguments.multirun:
             value = (override.input_line or "").partition("=")[2]
+            if re.fullmatch(r"\d+,\d+e-?\d+|0,0\d+", value):
+                return f"{key}={value}: decimals come after a point; type {key}={value.replace(',', '.')}"
             return f"{key}={value} lists several values: add -m to run each, or type '{key}=[{value}]' for a list"
         if key in groups and not override.is_delete():
             values = override.sweep_string_iterator() if override.is_sweep_override() else [override.value()]
@@ -343,7 +406,6 @@ def _explain_overrides(arguments: Namespace) -> str | None:
             if unknown := [option for option in options if option not in groups[key]]:
                 return unknown_option(key, unknown[0], groups[key])
             chosen.append(f"{key}={options[0]}")
-    loader, name = ConfigLoaderImpl(search_path(arguments.config_dir)), arguments.config_name or CONFIG_NAME
     config = OmegaConf.to_container(loader.load_configuration(name, chosen, RunMode.RUN))
     assert isinstance(config, dict)
     keys = {*dotted_keys(config)}

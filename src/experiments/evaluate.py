@@ -12,6 +12,29 @@ from typing import Any
 from experiments import stages
 from experiments.cli import launch
 
+HELP = """Evaluate an embedding model or a reranker, without training it: metrics, rankings, a report.
+
+  python -m experiments.evaluate model=NAME [group=option ...] [key=value ...] [-m]
+
+It needs a model and pages with their queries; no rows to train on.
+
+Groups and their options:
+
+$APP_CONFIG_GROUPS
+Each option is a file that says what it needs: conf/GROUP/OPTION.yaml.
+
+Examples:
+  python -m experiments.evaluate model=saved model.name=RUN                            a run's model, or any other
+  python -m experiments.evaluate model=qwen3vl_2b data=vdr_en                          a model of the Hub
+  python -m experiments.evaluate model=saved model.name=RUN data=table data.eval=FILE  a table of your own
+  python -m experiments.evaluate experiment=reranker model.name=RUN                    a reranker
+  python -m experiments.evaluate -m model=qwen3vl_tiny,clip_tiny                       one after the other
+  python -m experiments.compare RUN [RUN ...]                                          which is better
+
+--config-dir FOLDER adds options of your own, FOLDER/GROUP/OPTION.yaml.
+--cfg job --resolve prints the configuration, and its keys, instead of running.
+"""
+
 
 def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: dict[str, str]) -> dict[str, Any]:
     """Evaluate one model at every dimension that it was trained for, or that was typed.
@@ -44,4 +67,4 @@ def evaluate(config: dict[str, Any], output_dir: Path, *, name: str, choices: di
 
 
 if __name__ == "__main__":
-    launch(evaluate)
+    launch(evaluate, HELP)

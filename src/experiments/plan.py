@@ -37,7 +37,7 @@ from experiments.reports.tables import energy_text, markdown_table, shown, time_
 from experiments.runs import footprint, sweeps
 from experiments.runs.estimate import Estimate, Past, estimate, past_runs
 from experiments.runs.identity import job_identity
-from experiments.runs.provenance import visible_gpus
+from experiments.runs.provenance import version_text, visible_gpus
 from experiments.runs.run import is_done
 
 _HELP = """Say what a sweep would do, without doing it; loads no weights.
@@ -256,11 +256,13 @@ def _at_once(seconds: float, known: Sequence[Estimate], num_at_once: int) -> str
     return f"{time_text(least)} to {time_text(seconds)}{sure}, {num_at_once} jobs at once"
 
 
-def _needs(jobs: Sequence[Job], gpu: footprint.Gpu | None) -> str | None:
-    """Return what the job needs that needs the most of a GPU; None where no model's architecture is known."""
+def _needs(jobs: Sequence[Job], gpu: footprint.Gpu | None, is_asked: bool) -> str | None:
+    """Return what the job needs that needs the most of a GPU; where no model's is known, that if it was asked for."""
     known = [(job, job.architecture) for job in jobs if job.architecture]
     if not known:
-        return None
+        is_uncounted = is_asked and any(job.status != "refused" for job in jobs)
+        said = "memory and time on a GPU are counted for Qwen3-VL embedders alone, see docs/gpus.md"
+        return f"GPU:    {gpu.name}: {said}" if gpu and is_uncounted else None
     job, model = max(known, key=lambda each: footprint.footprint(each[0].config, each[1]).gpu)
     title = f"\nThe largest is job {job.number}:" if len(jobs) > 1 else ""
     return f"{title}\n{needs(job.config, model, [gpu] if gpu else [*map(footprint.parse_gpu, footprint.COMMON)])}"
@@ -291,10 +293,10 @@ def _take_gpu(arguments: list[str]) -> footprint.Gpu | None:
 
 def main() -> int:
     """Print the plan of the sweep on the command line and return the exit code."""
-    if {"--help", "-h"} & {*sys.argv[1:]} or sys.argv[1:] == ["help"]:
-        sys.stdout.write(_HELP)
+    if {"--help", "-h", "--version"} & {*sys.argv[1:]} or sys.argv[1:] == ["help"]:
+        sys.stdout.write(version_text() if "--version" in sys.argv else _HELP)
         return 0
-    cli.drop_null_recipe(sys.argv)
+    cli.prepare(sys.argv)
     words = sys.argv[1:]
     try:
         gpu = _take_gpu(sys.argv)
@@ -312,6 +314,7 @@ def main() -> int:
         setup_globals()
         Plugins.instance()
         master, jobs = compose(typed.overrides, typed.config_dir)
+        is_asked = gpu is not None
         gpu = gpu or (footprint.gpu_here() if _runs_here(master) else None)
         check_memory(jobs, gpu)
     except Exception as error:  # of whatever kind Hydra raises for a mistake
@@ -329,7 +332,7 @@ def main() -> int:
         num_at_once = min(int(n_jobs), len(visible_gpus()) or int(n_jobs))
     country = next((code for job in jobs if (code := select(job.config, "tracking.country_iso_code"))), None)
     sys.stdout.write(page(jobs, num_at_once, folder, country) + "\n")
-    if text := _needs(jobs, gpu):
+    if text := _needs(jobs, gpu, is_asked):
         sys.stdout.write(f"{text}\n")
     sys.stdout.writelines(f"Warning: {text}\n" for text in _warnings(jobs, master.hydra.runtime.choices, gpu))
     if any(job.status == "refused" for job in jobs):

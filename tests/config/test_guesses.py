@@ -42,6 +42,19 @@ LINES = {  # as typed -> as meant
     "--data a=b,c/(1).csv": "data=table 'data.train=\"a=b,c/(1).csv\"'",
     "data=größen.csv": "data=table 'data.train=\"größen.csv\"' data.columns.query=Seite"
     " 'data.columns.positive=\" Größe (cm)\"'",
+    "data=table data.train=two words/train.csv": "data=table 'data.train=two words/train.csv'",
+    "data.train=two words/train.csv seed=1": "data=table 'data.train=two words/train.csv' seed=1",
+    "trainer.output_dir=out": "hydra.run.dir=out",
+    "trainer.report_to=wandb": "tracking=trackio",
+    "--report_to none": "tracking=none",
+    "wandb": "tracking=trackio",
+    "--resume seed=1": "trainer.resume=auto seed=1",
+    "model.name=run": "model=saved model.name=run/final",
+    "model.name=cross": "experiment=reranker model.name=cross",
+    "run": "model=saved model.name=run/final",
+    "outputs/foo": "model=saved model.name=outputs/foo",
+    "Qwen/Qwen3-VL-Embedding-2B": "model=qwen3vl_2b",
+    "model.device=cuda seed=1": "seed=1",
     "model=~/a=b": "model=saved 'model.name=\"~/a=b/final\"'",
 }
 
@@ -56,9 +69,10 @@ def _typed(monkeypatch):
 def there(tmp_path_factory):
     """A folder with tables, a saved data set, a run and a reranker."""
     folder = tmp_path_factory.mktemp("guesses")
-    for name in ("pages", "saved", "run/final", "cross", "a=b,c", "a=b/final"):
+    for name in ("pages", "saved", "run/final", "cross", "a=b,c", "a=b/final", "two words"):
         (folder / name).mkdir(parents=True)
     (folder / "pages" / "train.csv").write_text("query,page\nwhat,a\n")
+    (folder / "two words" / "train.csv").write_text("query,page\nwhat,a\n")
     (folder / "pages" / "my_eval.csv").write_text("query,page\nwho,b\n")
     (folder / "pages" / "corpus.jsonl").write_text('{"page": "c"}\n')
     (folder / "others.csv").write_text("question;scan\nwhat, or who;a\n")
@@ -121,6 +135,20 @@ def test_a_guess_is_one_line_with_exit_code_2_and_leaves_nothing(tmp_path):
     assert done.stderr == f"error: batch_size=8 and data=rows.csv are not understood; type {line}\n"
 
 
+@pytest.mark.parametrize("command", [["experiments"], ["experiments.evaluate"]])
+def test_the_version_is_ours_with_the_libraries(command, tmp_path):
+    done = subprocess.run([sys.executable, "-m", *command, "--version"], cwd=tmp_path, capture_output=True, text=True)
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert (done.returncode, names) == (0, ["experiments", "sentence-transformers", "transformers", "torch"])
+
+
+def test_evaluate_has_a_help_of_its_own(tmp_path):
+    command = [sys.executable, "-m", "experiments.evaluate", "--help"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert "python -m experiments.evaluate model=saved model.name=RUN data=table data.eval=FILE" in said
+    assert "  model: " in said and "  trainer: " not in said and "experiments.train" not in said
+
+
 def test_the_word_help_is_help(tmp_path):
     done = subprocess.run([sys.executable, "-m", "experiments.train", "help"], cwd=tmp_path, capture_output=True)
     assert done.returncode == 0 and b"Groups and their options" in done.stdout and not [*tmp_path.iterdir()]
@@ -164,6 +192,13 @@ def test_a_table_as_the_path_of_a_data_set_is_refused(there, composed, monkeypat
     monkeypatch.chdir(there)
     with pytest.raises(ConfigError, match="type data=table data.train=others.csv"):
         check(composed("data=hub", "data.path=others.csv"))
+
+
+def test_plan_says_for_which_models_a_gpu_is_counted(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["plan", "--gpu", "H100"])
+    assert plan.main() == 0
+    assert "GPU:    H100 (80 GB): memory and time on a GPU are counted for Qwen3-VL" in capsys.readouterr().out
 
 
 def test_plan_understands_the_same_and_a_card_by_its_number(capsys, monkeypatch, tmp_path):

@@ -158,7 +158,7 @@ def test_an_archive_that_does_not_fit_is_refused(tables, composed):
     with pytest.raises(ConfigError, match="data.corpus holds images, the evaluation's column 'page' texts"):
         load(tables)
     write(tables, "all.csv", ["1.png"])
-    with pytest.raises(ConfigError, match=r"all.csv, row 0 \(from 0\) of column page: no page file .*1.png"):
+    with pytest.raises(ConfigError, match=r"all.csv, row 0 \(from 0; line 2\) of column page: no page file .*1.png"):
         load(tables)
 
 

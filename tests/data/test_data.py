@@ -1,6 +1,7 @@
 import hashlib
 import io
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -374,6 +375,7 @@ CELLS = {
     "other": [f"scans/{i + 6}.png" for i in range(6)],
 }
 TABLE_COLUMNS = {"query": "query", "positive": "page", "negatives": ["other"]}
+PLAIN = {"name": "own", "columns": {"query": "query", "positive": "page"}}
 TABLE = {"eval": None, "columns": TABLE_COLUMNS, "num_eval_rows": 2} | OPTIONS
 
 
@@ -460,7 +462,7 @@ def test_of_a_short_table_without_evaluation_rows_the_last_fifth_evaluates(folde
 def test_a_missing_page_file_names_its_row_even_where_bad_images_are_skipped(folder):
     path = write_table(folder, "pages.csv", CELLS)
     (folder / "scans" / "5.png").unlink()
-    with pytest.raises(ConfigError, match=r"pages.csv, row 5 \(from 0\) of column page: no page file .*scans/5.png"):
+    with pytest.raises(ConfigError, match=r"pages.csv, row 5 \(from 0; line 7\) of column page: no page file .*5.png"):
         table.load(path, **(TABLE | {"on_bad_image": "skip"}))
 
 
@@ -473,15 +475,57 @@ def test_a_page_file_that_goes_missing_later_names_its_row(folder):
 
 def test_a_column_of_paths_and_texts_is_an_error(folder):
     path = write_table(folder, "pages.csv", CELLS | {"page": [*CELLS["page"][:5], "a text"]})
-    with pytest.raises(ConfigError, match=r"row 5 \(from 0\) of column page: 'a text' is no image file"):
+    with pytest.raises(ConfigError, match=r"row 5 \(from 0; line 7\) of column page: 'a text' is no image file"):
         table.load(path, **TABLE)
 
 
 def test_a_truncated_page_file_names_its_row(folder):
     path = write_table(folder, "pages.csv", CELLS)
     (folder / "scans" / "1.png").write_bytes(page(1)[:-40])
-    with pytest.raises(ConfigError, match=r"row 1 \(from 0\) of column page .*scans/1.png\): not a readable"):
+    with pytest.raises(ConfigError, match=r"row 1 \(from 0; line 3\) of column page .*scans/1.png\): not a readable"):
         table.load(path, **TABLE)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("query,page\na,b\nc,\n\n", "row 1 (from 0; line 3)"),
+        ('query,page\n"two\nlines",b\nc,\n', "row 1 (from 0)"),
+        ("query,page\n\na,b\nc,\n", "row 1 (from 0)"),
+    ],
+)
+def test_an_empty_cell_is_named_by_its_table_its_row_and_its_line_if_each_row_has_one(folder, text, place):
+    for name in ("eval.csv", "train.csv"):
+        (folder / name).write_text("query,page\nx,y\n")
+    for name in ("eval.csv", "train.csv"):
+        (folder / name).write_text(text)
+        with pytest.raises(ConfigError, match=re.escape(f"{name}, {place} of column page: empty; data.on_bad_image")):
+            table.load(str(folder / "train.csv"), str(folder / "eval.csv"), **PLAIN)
+        (folder / name).write_text("query,page\nx,y\n")
+
+
+def test_an_evaluation_row_from_the_end_of_a_table_is_named_by_its_number_there(folder):
+    (folder / "own.csv").write_text("query,page\n" + "".join(f"query {i},text {i}\n" for i in range(5)) + "x,\n")
+    with pytest.raises(ConfigError, match=re.escape("own.csv, row 5 (from 0; line 7) of column page: empty")):
+        table.load(str(folder / "own.csv"), None, **PLAIN)
+
+
+def test_what_other_tools_read_as_nothing_is_a_text_as_any_other(folder):
+    (folder / "own.csv").write_text("query,page\nNA,NULL\nnan,n/a\nwhat,None\n")
+    data = table.load(None, str(folder / "own.csv"), evaluation_only=True, **PLAIN)
+    assert list(data.direction.queries["query"]) == ["NA", "nan", "what"]
+    assert sorted(data.direction.corpus["document"]) == ["NULL", "None", "n/a"]
+
+
+def test_a_table_in_another_encoding_is_refused_in_one_line_that_says_what_to_do(folder, composed, capfd):
+    for encoding in ("cp1252", "utf-16"):
+        (folder / "own.csv").write_bytes("query,page\na,b\nWie groß?,b\n".encode(encoding))
+        said = r'own.csv is not UTF-8 text, see line \d; .* save it as "CSV UTF-8" \(Excel: Save As\)'
+        with pytest.raises(ConfigError, match=said):
+            check(composed("data=table", f"data.train={folder / 'own.csv'}"))
+        with pytest.raises(ConfigError, match=said):
+            table.load(None, str(folder / "own.csv"), evaluation_only=True, **PLAIN)
+    assert capfd.readouterr().err == ""
 
 
 def test_a_table_that_cannot_be_read_is_a_config_error(folder):

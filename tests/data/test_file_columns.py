@@ -1,5 +1,6 @@
 """What a column of texts holds: files, which must be there, or texts; refused is what only looks like a file."""
 
+import logging
 import re
 
 import PIL.Image
@@ -37,23 +38,12 @@ def read(folder, *pages, kind="auto", key="data.kind"):
     [
         (["scans/9.png"], "row 0 (from 0) of column page: no page file {folder}/scans/9.png; if these are texts"),
         (["scans/page 9.png"], "no page file {folder}/scans/page 9.png; if these are texts type data.kind=text"),
-        ([*SCANS, "page 9.png"], "row 3 (from 0) of column page: no page file {folder}/page 9.png"),
-        ([*SCANS, "a text"], "row 3 (from 0) of column page: 'a text' is no image file, while other rows have one"),
-        (
-            ["the text", "manual.pdf"],
-            "row 1 (from 0) of column page: 'manual.pdf' is a .pdf file, which no model reads",
-        ),
-        (["absent/manual.PDF"], "save its pages as images (.png, .jpg), one in each row; if these are texts"),
-        ([*SCANS, "manual.pdf"], "row 3 (from 0) of column page: 'manual.pdf' is a .pdf file"),
+        (["absent/manual.DOCX"], "save its pages as images (.png, .jpg), one in each row; if these are texts"),
         (
             ["page 7.png", "page 8.png", "page 9.png"],
             "looks like a file, as almost all values there do, and there is no",
         ),
         ([f"scans/{i}" for i in range(7, 10)], "'scans/7' looks like a file, as almost all values there do"),
-        (
-            [f"scans/{i}" for i in range(3)],
-            "the ending of 'scans/0' tells no kind of file; if it is an image type data",
-        ),
         (
             [f"https://example.org/{i}" for i in range(3)],
             "the ending of 'https://example.org/0' tells no kind of file",
@@ -66,7 +56,41 @@ def test_what_looks_like_a_file_and_is_none_is_refused_unless_it_is_said_to_be_a
     with pytest.raises(ConfigError, match=re.escape(message.format(folder=folder))) as refused:
         read(folder, *pages)
     assert str(refused.value).startswith("own.csv, row ") and "type data.kind=text" in str(refused.value)
-    assert read(folder, *(name for name in pages if name not in SCANS), kind="text").features["page"].dtype == "string"
+    assert read(folder, *pages, kind="text").features["page"].dtype == "string"
+
+
+@pytest.mark.parametrize(
+    ("pages", "message"),
+    [
+        ([*SCANS, "page 9.png"], "row 3 (from 0) of column page: no page file {folder}/page 9.png"),
+        ([*SCANS, "a text"], "row 3 (from 0) of column page: 'a text' is no image file, while other rows have one"),
+        (
+            ["the text", "manual.pdf"],
+            "row 1 (from 0) of column page: 'manual.pdf' is a .pdf file, which no model reads",
+        ),
+        (["absent/manual.PDF"], "save its pages as images (.png, .jpg), one in each row"),
+        ([*SCANS, "manual.pdf"], "row 3 (from 0) of column page: 'manual.pdf' is a .pdf file"),
+        (
+            [f"scans/{i}" for i in range(3)],
+            "the ending of 'scans/0' tells no kind of file; if it is an image type data.kind=file",
+        ),
+    ],
+)
+def test_nobody_is_told_to_call_files_texts_where_others_are_there_or_one_is_a_pdf(folder, pages, message):
+    with pytest.raises(ConfigError, match=re.escape(message.format(folder=folder))) as refused:
+        read(folder, *pages)
+    assert "=text" not in str(refused.value)
+
+
+def test_names_of_files_that_are_there_are_no_texts_if_almost_all_are_such_and_else_a_warning(folder, caplog):
+    caplog.set_level(logging.WARNING)
+    names = ["manual.pdf", *(f"scans/{i}" for i in range(3))]
+    said = r"own.csv, row 0 .*: 'manual.pdf' is a file, as almost all values there are: leave out data.kind=text,"
+    with pytest.raises(ConfigError, match=said):
+        read(folder, *names, kind="text")
+    read(folder, *names, "a text", kind="text")
+    (warned,) = caplog.messages
+    assert warned.startswith("own.csv, row 0 (from 0) of column page: of 5 values 4 name files that are there, such")
 
 
 @pytest.mark.parametrize(
@@ -107,12 +131,12 @@ def test_a_text_that_the_library_reads_as_a_file_can_be_no_text(folder, monkeypa
     with pytest.raises(
         ConfigError, match=r"'scans/2.png' is a file or URL, which the library reads even where data.kind"
     ):
-        read(folder, "scans/2.png", kind="text")
+        read(folder, "a text", "scans/2.png", kind="text")
 
 
 def test_what_queries_hold_is_said_by_a_key_of_its_own(folder):
-    with pytest.raises(ConfigError, match=r"'manual.pdf' is a .pdf file, .* type data.query_kind=text"):
-        read(folder, "manual.pdf", key="data.query_kind")
+    with pytest.raises(ConfigError, match=r"'manual.docx' is a .docx file, .* type data.query_kind=text"):
+        read(folder, "manual.docx", key="data.query_kind")
 
 
 def test_only_three_kinds_can_be_said(composed):

@@ -160,6 +160,11 @@ def _check_ranges(config: dict[str, Any]) -> None:
 def _check_rest(config: dict[str, Any]) -> None:
     said = "evaluator.precisions=[] : name at least one, e.g. evaluator.precisions=[float32]"
     refuse(select(config, "evaluator.precisions") == [], said)
+    said = f"trainer.report_to={show(select(config, 'trainer.report_to'))}: runs are tracked by Trackio, or not at all"
+    refuse("report_to" in config["trainer"], f"{said}; type tracking=trackio or tracking=none")
+    place = show(select(config, "trainer.output_dir"))
+    said = f"trainer.output_dir={place}: it changes nothing; type hydra.run.dir={place}"
+    refuse("output_dir" in config["trainer"], said)
     resume = select(config, "trainer.resume")
     is_run = resume in (None, "auto") or (Path(resume).expanduser() / "run.json").is_file()
     said = f"trainer.resume={resume}: no run's directory (no run.json there); type auto, null or a directory"

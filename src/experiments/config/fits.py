@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from experiments.config import tables
 from experiments.config.errors import ConfigError, refuse
-from experiments.config.hints import hint, select, show
+from experiments.config.hints import hint, quoted, select, show
 from experiments.config.model_files import check_parts, local_folder, untrusted, weights_here
 from experiments.config.values import parse_bytes
 
@@ -180,7 +181,7 @@ def _check_data(data: dict[str, Any], job: str) -> None:
         tables.check(data)
     elif isinstance(path, str):
         is_table = target.endswith("hub.load") and Path(path).suffix.lower() in tables.FORMATS and Path(path).is_file()
-        refuse(is_table, f"data.path={path} is a table; type data=table data.train={path}")
+        refuse(is_table, f"data.path={path} is a table; type data=table {shlex.quote(f'data.train={quoted(path)}')}")
         _check_source("data.path", path)
 
 

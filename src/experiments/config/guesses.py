@@ -19,6 +19,7 @@ from experiments.config.options import CONF
 from experiments.config.signatures import signature
 
 _GPU = ("gpu", "gpus", "gpu_id", "device", "devices", "cuda")
+_TRACKERS = ("wandb", "tensorboard", "mlflow", "comet_ml", "clearml", "neptune")
 _COLUMNS = {"query": "query", "positive": "page"}  # of a table, as conf/data/table.yaml has them
 _LIES_AT = {"model": "name", "data": "path"}  # the key of an option that says where what it stands for lies
 # What is in a folder that holds data: tables, or what the datasets library reads.
@@ -35,6 +36,7 @@ class Mended:
 
     words: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what else is to be said
+    given: set[str] = field(default_factory=set)  # the keys and groups that were typed
     unknown: list[str] = field(default_factory=list)  # words as they were typed
     environment: list[str] = field(default_factory=list)  # what stands before the command
     num_processes: str = ""  # for torchrun
@@ -67,6 +69,7 @@ def mend(
     """
     line, joined = Mended(), [*_joined(typed, flags, groups)]
     meant: list[tuple[str, str]] = []
+    line.given = {ELSEWHERE.get(name, name) for word, _ in joined if (name := word.partition("=")[0])}
     for word, original in joined:
         words = _placed(word, groups, flags, line)
         if "trainer" in unused and words != [original] and not any(each.startswith("data.eval=") for each in words):
@@ -122,7 +125,7 @@ def _key(word: str, keys: Sequence[str], groups: Mapping[str, Sequence[str]], ty
         return None
     group, _, last = name.rpartition(".")
     meant = ELSEWHERE.get(last, "")
-    if meant == "hydra.run.dir" and not group:
+    if meant == "hydra.run.dir" and group in ("", "trainer"):
         return "hydra.sweep.dir" if {"-m", "--multirun"} & {*typed} else meant
     if group in ("", meant.rpartition(".")[0]) and (found := {meant, f"+{meant}"} & {*keys}):
         return found.pop()
@@ -135,15 +138,19 @@ def _placed(word: str, groups: Mapping[str, Sequence[str]], flags: Mapping[str, 
     """Return what is typed for a word that tells a model or data by the place where they lie, or a GPU; else it."""
     name, is_set, value = word.partition("=")
     if not is_set:
-        return [word] if word.startswith("-") else _bare(word, groups)
+        return [word] if word.startswith("-") else _bare(word, groups, line)
     key = ELSEWHERE.get(name, name)
-    if name in _GPU:
+    if name in ("report_to", "trainer.report_to"):
+        return _tracked(value, line)
+    if name.removeprefix("model.").removeprefix("trainer.") in _GPU:
         return _gpu(value, name.endswith("s"), flags, line)
-    chooses_data = any(each.startswith("data=") for each in line.words)
+    chooses_data = "data" in line.given or any(each.startswith("data=") for each in line.words)
     if key in ("data.train", "data.eval", "data.path") and not chooses_data:
         value = quoted(value) if Path(value).expanduser().exists() else value
         return ["data=hub" if key == "data.path" else "data=table", f"{key}={value}"]
     is_place = Path(place := value.strip("'\"")).expanduser().exists()
+    if name == "model.name" and not {"model", "experiment"} & line.given:
+        return (_at("model", place, line) if is_place or "," not in place else []) or ["model=saved", word]
     if key not in _LIES_AT or _is_option(key, value, groups) or (re.search(r"[(\[{$]|^null$", value) and not is_place):
         return [word if key == name or "." in key else f"{key}={value}"] if key in groups else [word]
     values = [place] if is_place else place.split(",")
@@ -154,15 +161,25 @@ def _placed(word: str, groups: Mapping[str, Sequence[str]], flags: Mapping[str, 
     return [f"{word.partition('=')[0]}={part}" for word, part in zip(found[0], parts, strict=True)]
 
 
-def _bare(word: str, groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return what is typed for an option, a model's folder or data without the name of a key."""
+def _tracked(value: str, line: Mended) -> list[str]:
+    """Return what is typed for the name of a tracker."""
+    line.notes.append("runs are tracked by Trackio, or not at all (tracking=none)")
+    return ["tracking=none" if value in ("none", "null", "[]") else "tracking=trackio"]
+
+
+def _bare(word: str, groups: Mapping[str, Sequence[str]], line: Mended) -> list[str]:
+    """Return what is typed for an option, a model's folder or Hub name, or data without the name of a key."""
+    if word in _TRACKERS:
+        return _tracked(word, line)
     if len(having := [group for group, options in groups.items() if word in options]) == 1:
         return [f"{having[0]}={word}"]
     path = Path(word).expanduser()
     if any((path / file).exists() for file in ("modules.json", "config.json", "final")):
         return model_at(word)
     is_data = path.is_file() or (path.is_dir() and ((path / "dataset_dict.json").exists() or tables.in_folder(path)))
-    return (is_data and data_at(word)) or [word]
+    if is_data or "/" not in word or path.suffix.lower() in tables.FORMATS or "model" in line.given:
+        return (is_data and data_at(word)) or [word]
+    return data_at(word) if _option_of("data", word) else _at("model", word, line)
 
 
 def _at(group: str, place: str, line: Mended) -> list[str]:
@@ -241,7 +258,7 @@ def _gpu(value: str, counts: bool, flags: Mapping[str, bool], line: Mended) -> l
         line.environment.append(f"CUDA_VISIBLE_DEVICES={numbers[1] if numbers else ''}")
         line.notes.append(f"{used}, and which one is said so")
     else:
-        line.notes.append(used)
+        line.notes.append(f"{used}; CUDA_VISIBLE_DEVICES=0 before the line names one")
     return []
 
 
@@ -255,7 +272,7 @@ def _joined(
         name, _, value = word.partition("=")
         if word.startswith("-") and not re.fullmatch(r"-[\d.]+", word):
             known = [flag for flag in flags if flag == name or (name[:2] == "--" and flag.startswith(name))]
-            if known or nearest(name, flags):
+            if known or (name != "--resume" and nearest(name, flags)):
                 yield word, word
                 if known and flags[known[0]] and "=" not in word and rest:
                     yield (rest[0], rest.pop(0))
@@ -264,7 +281,11 @@ def _joined(
             if "=" not in word and rest and not _is_setting(rest[0]):
                 value = rest.pop(0)
                 word += f" {value}"
-            yield f"{key}={value or 'true'}", word
+            yield f"{key}={value or ('auto' if key == 'resume' else 'true')}", word
+        elif value and (number := _num_of_path(value, rest)):
+            whole = " ".join([value, *rest[:number]])
+            del rest[:number]
+            yield f"{name}={quoted(whole)}", f"{name}={whole} without quotes"
         elif rest and rest[0] == "=" and len(rest) > 1:
             yield f"{word}={rest[1]}", f"{word} = {rest[1]}"
             del rest[:2]
@@ -272,6 +293,13 @@ def _joined(
             yield f"{word.removesuffix('=')}={rest[0]}", f"{word} {rest.pop(0)}"
         else:
             yield word, word
+
+
+def _num_of_path(value: str, rest: Sequence[str]) -> int:
+    """Return how many of the words that follow belong to a path with spaces that is there, typed without quotes."""
+    settings = [number for number, word in enumerate(rest) if _is_setting(word)]
+    numbers = range(1, min([*settings, len(rest)]) + 1)
+    return next((each for each in numbers if Path(" ".join([value, *rest[:each]])).expanduser().exists()), 0)
 
 
 def _is_setting(word: str) -> bool:

@@ -30,6 +30,7 @@ _OFTEN_CALLED = {  # keys and groups, and what they are called elsewhere, where 
     "trainer.warmup_steps": "warmup warmup_ratio",
     "trainer.weight_decay": "wd",
     "trainer.optim": "optimizer",
+    "trainer.resume": "resume_from_checkpoint",
     "trainer.gradient_accumulation_steps": "grad_accum gradient_accumulation accumulation_steps",
     "trainer.dataloader_num_workers": "workers num_workers",
 }
@@ -54,7 +55,8 @@ def nearest(name: str, candidates: Iterable[str]) -> list[str]:
         if alike >= 0.7 and key != name:
             rank = (alike, group == parent, key[0] != "+")
             found.append((rank, difflib.SequenceMatcher(None, name, key).ratio(), key))
-    found.sort(reverse=True)
+    found.sort(key=lambda each: each[2])
+    found.sort(key=lambda each: each[:2], reverse=True)  # of equals the first by name: qwen3vl_2b before _8b
     return [key for rank, _, key in found if rank == found[0][0]][:3]
 
 

@@ -50,6 +50,23 @@ def _header(file: Path, delimiter: str) -> list[str]:
     return []
 
 
+def num_lines(file: Path, said: str) -> int:
+    """Return how many lines a CSV has, up to the last one that isn't empty.
+
+    Raises:
+        ConfigError: It isn't UTF-8, as the plain CSV that Excel saves isn't; it begins with what was `said`.
+    """
+    number = last = 0
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                last = number if line.decode("utf-8").strip() else last
+            except UnicodeDecodeError as error:
+                how = 'open it where it was made and save it as "CSV UTF-8" (Excel: Save As)'
+                raise ConfigError(f"{said} is not UTF-8 text, see line {number}; {how}") from error
+    return last
+
+
 def column_names(file: Path, delimiter: str | None = None) -> list[str]:
     """Return a table's columns; none where it isn't readable as one, which whoever loads it will say.
 
@@ -135,12 +152,15 @@ def check(data: dict[str, Any]) -> None:
         file, said = Path(name).expanduser(), f"data.{part}={name}"
         if file.is_dir():
             found = shlex.join(f"data.{each}={quoted(str(table))}" for each, table in in_folder(file).items())
-            how = f"type {found}" if found else f"with no table in it; type data=hub data.path={name} for a data set"
+            path = shlex.quote(f"data.path={quoted(name)}")
+            how = f"type {found}" if found else f"with no table in it; type data=hub {path} for a data set"
             if part == "corpus":
                 how = f"type a table's name: a CSV with a column {columns.get('positive')}, a row for each page"
             raise ConfigError(f"{said} is a folder; {how}")
         refuse(not file.is_file(), f"{said}: there is no such file")
         refuse(file.suffix.lower() not in FORMATS, f"{said}: a table is one of {', '.join(FORMATS)}")
+        if FORMATS[file.suffix.lower()] == "csv":
+            num_lines(file, said)
         if there := column_names(file, data.get("delimiter")):
             _check_columns(said, there, columns, part)
 

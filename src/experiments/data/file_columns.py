@@ -7,6 +7,7 @@ is embedded as a text. Here what looks like a file and isn't there is refused in
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections import Counter
@@ -35,6 +36,7 @@ OF_TEXT = (".txt", ".md", ".htm", ".html", ".xml", ".json", ".csv", ".tex")  # t
 UNCLEAR = "unclear"
 ALMOST_ALL, ENOUGH = 0.9, 3  # of values that look like files, for the others of a column to be files
 VALUES_AT_ONCE = 10_000
+logger = logging.getLogger(__name__)
 
 
 class Origin(NamedTuple):
@@ -43,6 +45,14 @@ class Origin(NamedTuple):
     folder: Path
     where: str  # in messages
     name: str  # in the names of documents
+    first_row: int = 0  # the number there of the first of these rows
+    first_line: int | None = None  # of a CSV that has a line for each row: where row 0 is, counted from 1
+
+    def cell(self, row: int, column: str) -> str:
+        """Say where a cell is: `own.csv, row 28 (from 0; line 30) of column page`; of these rows it is in the row."""
+        number = self.first_row + row
+        line = "" if self.first_line is None else f"; line {self.first_line + number}"
+        return f"{self.where}, row {number} (from 0{line}) of column {column}"
 
 
 class Asked(NamedTuple):
@@ -76,14 +86,12 @@ def _is_in_a_folder(text: str, folder: Path) -> bool:
     return re.match(r"[^\s/\\]+[/\\]", text) is not None and os.path.isdir(os.path.dirname(folder / text))
 
 
-def with_files(
-    dataset: Dataset, columns: Mapping[str, Asked], origin: Origin, first_row: int = 0
-) -> tuple[Dataset, list[str]]:
+def with_files(dataset: Dataset, columns: Mapping[str, Asked], origin: Origin) -> tuple[Dataset, list[str]]:
     """Turn columns of file names into images that are read from their files, or into full paths of other media.
 
     Images given by URLs are downloaded, once; other media by URLs are left to the library, and columns that are
-    missing to `from_rows.build`. The first row is number `first_row` in its origin. Returned are the rows, of which
-    other columns are left out where one is read from files, and which columns name files.
+    missing to `from_rows.build`. Returned are the rows, of which other columns are left out where one is read from
+    files, and which columns name files.
 
     Raises:
         ConfigError: A file is missing or of a kind that no model reads, only some of a column's values name files of
@@ -93,7 +101,7 @@ def with_files(
     for column in there:
         if not isinstance(feature := dataset.features[column], Value) or "string" not in feature.dtype:
             continue
-        cells = Column(dataset, column, columns[column], origin, first_row)
+        cells = Column(dataset, column, columns[column], origin)
         if (kind := cells.kind()) is not None:
             of_files[column] = kind, cells.files(kind)
     # The library can't join tables of which a part on disk has lost all its columns: none is taken away afterwards.
@@ -123,11 +131,10 @@ class Column(NamedTuple):
     name: str
     asked: Asked
     origin: Origin
-    first_row: int
 
     def values(self) -> Iterator[tuple[int, str]]:
-        """Yield the rows, as they are counted in the origin, and values that there are; few are held at once."""
-        row = self.first_row
+        """Yield the rows and values that there are; few are held at once."""
+        row = 0
         for batch in self.rows.select_columns([self.name]).with_format("arrow").iter(VALUES_AT_ONCE):
             for value in batch.column(0).to_pylist():
                 if value is not None:
@@ -166,28 +173,47 @@ class Column(NamedTuple):
             file = value if is_url(value) else str((folder / value).absolute())
             if not is_url(file) and not os.path.isfile(file):
                 raise self._error(f"no {what} file {file}", row)
-            files[row - self.first_row] = file
+            files[row] = file
         return files
 
     def _require_texts(self) -> None:
-        """Refuse texts that the library reads as the files that they name."""
+        """Refuse names of files, if almost all values are such, and texts that the library reads; warn of others."""
+        number, files, read_by_library = 0, list[tuple[int, str]](), list[tuple[int, str]]()
         for row, value in self.values():
-            extensions = IMAGES + AUDIO + VIDEO
-            if value.lower().endswith(extensions) and (is_url(value) or os.path.isfile(value)):
-                said = f"{value!r} is a file or URL, which the library reads even where {self.asked.key}=text"
-                raise ConfigError(f"{self._where(row)}: {said}; leave out the row or write the text another way")
+            number += 1
+            if self._is_file(value):
+                files.append((row, value))
+            if value.lower().endswith(IMAGES + AUDIO + VIDEO) and (is_url(value) or os.path.isfile(value)):
+                read_by_library.append((row, value))
+        typed = f"{self.asked.key}=text"
+        if files and len(files) >= ALMOST_ALL * number:
+            row, value = files[0]
+            said = f"{value!r} is a file, as almost all values there are: leave out {typed}, which embeds their names"
+            raise ConfigError(f"{self._where(row)}: {said}")
+        if read_by_library:
+            row, value = read_by_library[0]
+            said = f"{value!r} is a file or URL, which the library reads even where {typed}"
+            raise ConfigError(f"{self._where(row)}: {said}; leave out the row or write the text another way")
+        if files:
+            row, value = files[0]
+            said = f"of {number:,} values {len(files):,} name files that are there, such as {value!r}"
+            logger.warning("%s: %s; with %s their names are embedded", self._where(row), said, typed)
+
+    def _is_file(self, value: str) -> bool:
+        return len(value) < LONGEST_PATH and os.path.isfile(os.path.join(self.origin.folder, value))
 
     def _where(self, row: int) -> str:
-        return f"{self.origin.where}, row {row} (from 0) of column {self.name}"
+        return self.origin.cell(row, self.name)
 
-    def _error(self, said: str, row: int) -> ConfigError:
-        hint = "" if self.asked.kind == "file" else f"; if these are texts type {self.asked.key}=text"
-        return ConfigError(f"{self._where(row)}: {said}{hint}")
+    def _error(self, said: str, row: int, may_be_text: bool = True) -> ConfigError:
+        if self.asked.kind == "file" or not may_be_text or any(self._is_file(value) for _, value in self.values()):
+            return ConfigError(f"{self._where(row)}: {said}")
+        return ConfigError(f"{self._where(row)}: {said}; if these are texts type {self.asked.key}=text")
 
     def _unread(self, row: int, value: str) -> ConfigError:
         extension = os.path.splitext(value.partition("?")[0])[1].lower()
         said = f"{value!r} is a {extension} file, which no model reads; save its pages as images (.png, .jpg)"
-        return self._error(f"{said}, one in each row", row)
+        return self._error(f"{said}, one in each row", row, may_be_text=extension != ".pdf")
 
     def _unclear(self, row: int, value: str) -> ConfigError:
         file = self.origin.folder / value

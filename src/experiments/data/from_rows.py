@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -95,7 +96,8 @@ def build_stored(
         _require_columns(train_rows, names[: 2 + options.get("num_negatives", 0)], "training")
         train_rows, _ = with_files(train_rows, asked, origins[0])
     _require_columns(eval_rows, [*names, *told.values()], "evaluation")
-    read_rows, files = with_files(eval_rows, asked, origins[1], first_eval_row)
+    origins = [origins[0], origins[1]._replace(first_row=first_eval_row), *origins[2:]]
+    read_rows, files = with_files(eval_rows, asked, origins[1])
     numbers = first_eval_row + np.arange(len(eval_rows))
     stored = Stored(eval_rows, origins[1].name, origins[1].folder, numbers, files, **told)
     archive = None
@@ -106,7 +108,7 @@ def build_stored(
         there = {role: name for role, name in told.items() if name in corpus.column_names}
         of_corpus = Stored(corpus, origins[2].name, origins[2].folder, None, files, **there)
         archive = Archive(read(with_columns(rows, [column], "corpus")), of_corpus._replace(shown_from=stored.folder))
-    return build(train_rows, read_rows, stored=stored, archive=archive, **options)
+    return build(train_rows, read_rows, stored=stored, archive=archive, origins=origins, **options)
 
 
 def build(
@@ -122,6 +124,7 @@ def build(
     on_bad_image: OnBadImage = "error",
     stored: Stored | None = None,
     archive: Archive | None = None,
+    origins: Sequence[Origin] = (),
     evaluation_only: bool = False,
 ) -> Data:
     """Make training rows and a retrieval evaluation out of two sets of rows; see `ColumnOptions` and `assemble`.
@@ -156,7 +159,7 @@ def build(
         said = f"data.corpus holds {other}, the evaluation's column {positive!r} {kind}; give both the same"
         refuse(kind != other, said)
     kept = names[: 2 + num_eval_negatives]
-    return assemble(rows, read(eval), name, kept, deduplicate, on_bad_image, stored, archive)
+    return assemble(rows, read(eval), name, kept, deduplicate, on_bad_image, stored, archive, origins)
 
 
 def assemble(
@@ -168,6 +171,7 @@ def assemble(
     on_bad_image: OnBadImage = "error",
     stored: Stored | None = None,
     archive: Archive | None = None,
+    origins: Sequence[Origin] = (),
     evaluation_only: bool = False,
 ) -> Data:
     """Make training rows and an evaluation out of rows that are read: query, positive and negatives.
@@ -177,19 +181,22 @@ def assemble(
     copied, except that evaluation rows with an indices mapping (a shuffled data set) are written out once. Of the
     evaluation rows the columns `eval_kept` are for the evaluation loss; documents and queries are named by the rows as
     they are `stored`, or by their number in the data set. For an evaluation alone there need be no training rows.
-    Documents of the archive may be in training rows, but for those that evaluation rows hold.
+    Documents of the archive may be in training rows, but for those that evaluation rows hold. The origins, of training
+    and evaluation rows and of the archive, are for messages.
 
     Raises:
         ConfigError: A page cannot be read, or no row is left.
     """
     if evaluation_only:
         train = None
-    train_rows = [] if train is None else _readable_rows(train, train.defects, "training", on_bad_image)
+    unnamed = [Origin(Path(), f"{part} data set", name) for part in ("training", "evaluation", "corpus")]
+    of_train, of_eval, of_archive = origins or unnamed
+    train_rows = [] if train is None else _readable_rows(train, train.defects, of_train, "training", on_bad_image)
     eval_hashes = content_hashes(eval)
     # A page may have fewer negatives than there are columns; only what the loss reads must be there.
     spare = {(d.row, d.column) for d in eval.defects if d.reason == EMPTY and d.column not in eval_kept}
     defects = [d for d in eval.defects if (d.row, d.column) not in spare]
-    eval_rows = _readable_rows(eval, defects, "evaluation", on_bad_image)
+    eval_rows = _readable_rows(eval, defects, of_eval, "evaluation", on_bad_image)
     is_there = np.ones(eval_hashes.shape, dtype=bool)
     for row, column in spare:
         is_there[row, eval.column_names.index(column)] = False
@@ -198,7 +205,8 @@ def assemble(
     train_hashes = [] if train is None else [content_hashes(train)[train_rows]]
 
     stored = stored or Stored(eval, name)
-    further = [] if archive is None else _readable_rows(archive.rows, archive.rows.defects, "corpus", on_bad_image)
+    pages = None if archive is None else archive.rows
+    further = [] if pages is None else _readable_rows(pages, pages.defects, of_archive, "corpus", on_bad_image)
     documents = eval_hashes[:, 1:], is_there[:, 1:]
     corpus = make_corpus(eval, eval_rows, *documents, deduplicate, stored, archive, further)
     queries, query_ids, query_names = make_queries(eval, eval_rows, eval_hashes[:, 0], deduplicate, stored)
@@ -274,15 +282,17 @@ def with_columns(dataset: Dataset, names: Sequence[str], part: str) -> Dataset:
     return dataset
 
 
-def _readable_rows(dataset: Dataset, defects: Sequence[Defect], part: str, on_bad_image: str) -> list[int]:
+def _readable_rows(
+    dataset: Dataset, defects: Sequence[Defect], origin: Origin, part: str, on_bad_image: str
+) -> list[int]:
     """Return the rows without a defect; with `error`, the first defect is raised."""
     if defects:
         row, column, reason = defects[0]
         cell = dataset.with_format("arrow")[row][column][0].as_py()
         file = f" ({cell['path']})" if isinstance(cell, dict) and cell.get("path") else ""
-        first = f"row {row} (from 0) of column {column}{file}: {reason}"
+        first = f"{origin.cell(row, column)}{file}: {reason}"
         if on_bad_image == "error":
-            raise ConfigError(f"{part} data set, {first}; data.on_bad_image=skip leaves such rows out")
+            raise ConfigError(f"{first}; data.on_bad_image=skip leaves such rows out")
         bad = {defect.row for defect in defects}
         logger.warning("left out %s of %s %s rows, first %s", f"{len(bad):,}", f"{len(dataset):,}", part, first)
         if len(bad) == len(dataset):

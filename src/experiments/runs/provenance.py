@@ -34,6 +34,12 @@ def versions(*packages: str) -> dict[str, str | None]:
     return {name: next((found.version for found in metadata.distributions(name=name)), None) for name in packages}
 
 
+def version_text() -> str:
+    """Return what `--version` prints: this package and the libraries that decide most, a line each."""
+    found = versions("experiments", "sentence-transformers", "transformers", "torch")
+    return "".join(f"{name} {version or '(not installed)'}\n" for name, version in found.items())
+
+
 def _git() -> dict[str, Any] | None:
     def run(*arguments: str) -> str:
         command = ["git", "-C", str(Path(__file__).parent), *arguments]

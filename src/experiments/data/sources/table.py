@@ -9,7 +9,7 @@ from datasets import Dataset, load_dataset
 from datasets.exceptions import DatasetsError
 
 from experiments.config.errors import ConfigError
-from experiments.config.tables import DELIMITERS, FORMATS, delimiter_of
+from experiments.config.tables import DELIMITERS, FORMATS, delimiter_of, num_lines
 from experiments.data.file_columns import Origin
 from experiments.data.from_rows import build_stored, loading_error
 from experiments.data.options import RowOptions
@@ -45,13 +45,20 @@ def load(
     Raises:
         ConfigError: A table cannot be read, a page file is missing, or `from_rows.build` cannot use the rows.
     """
-    files = [file for file in (train or eval, eval or train, corpus) if file is not None]
-    origins = [Origin(Path(file).expanduser().parent, file, Path(file).name) for file in files]
     is_needed = train is not None and (eval is None or not options.get("evaluation_only"))
-    train_rows = _rows(files[0], "train", delimiter) if is_needed else None
+    train_rows = _rows(train, "train", delimiter) if train is not None and is_needed else None
     eval_rows = None if eval is None else _rows(eval, "eval", delimiter)
     pages = None if corpus is None else _rows(corpus, "corpus", delimiter)
+    parts = ((train, train_rows), (eval, eval_rows) if eval else (train, train_rows), (corpus, pages))
+    origins = [_origin(file or str(eval), rows) for file, rows in parts]
     return build_stored(train_rows, eval_rows, origins, corpus=pages, **options)
+
+
+def _origin(file: str, rows: Dataset | None) -> Origin:
+    """Return where rows are from; with their lines, where each has one of its own."""
+    path = Path(file).expanduser()
+    has_lines = rows is not None and FORMATS[path.suffix.lower()] == "csv" and num_lines(path, file) == 1 + len(rows)
+    return Origin(path.parent, file, path.name, first_line=2 if has_lines else None)
 
 
 def _rows(file: str, part: str, delimiter: Delimiter | None) -> Dataset:
@@ -65,8 +72,10 @@ def _rows(file: str, part: str, delimiter: Delimiter | None) -> Dataset:
         raise ConfigError(f"data.{part}={file}: the data set is empty: the file has no content")
     kind = FORMATS[path.suffix.lower()]
     reads: dict[str, Any] = {}
-    if kind == "csv" and (mark := DELIMITERS[delimiter] if delimiter else delimiter_of(path)) != ",":
-        reads["sep"] = mark
+    if kind == "csv":
+        num_lines(path, f"data.{part}={file}")  # which refuses what isn't UTF-8
+        mark = DELIMITERS[delimiter] if delimiter else delimiter_of(path)
+        reads = {"sep": mark, "keep_default_na": False, "na_values": [""]}  # NA and NULL are texts as others
     try:
         return load_dataset(kind, data_files={part: str(path)}, split=part, **reads)
     except (OSError, ValueError, RuntimeError, DatasetsError) as error:
