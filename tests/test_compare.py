@@ -183,6 +183,29 @@ def test_other_evaluation_data_or_metric_is_refused_and_named(sweep, tmp_path, c
     assert "at 8, but its queries' values give" in refusal(capsys, sweep / "1", renamed)
 
 
+def test_runs_on_several_evaluations_are_compared_on_each_and_files_and_empty_folders_between_them_are_left_out(
+    sweep, tmp_path, capsys
+):
+    for number, skill in enumerate((1.0, 4.0)):
+        config = {"learning_rate": number}
+        write_run(
+            tmp_path / "outputs" / f"other{number}", skill=skill, config=config, fingerprint="xyz", name="others"
+        )
+    write_run(tmp_path / "outputs" / "lone", fingerprint="lone")
+    (tmp_path / "outputs" / "trackio").mkdir()
+    (tmp_path / "outputs" / "experiments.db").touch()
+    paths = [sweep / "0", sweep / "3", *sorted((tmp_path / "outputs").iterdir())]
+    assert compare.main([*map(str, paths), "--reference", "learning_rate=0"]) == 0
+    pages = capsys.readouterr().out.split("# nDCG@10 on ")
+    assert [page.splitlines()[0] for page in pages[1:]] == [
+        f"{name}: 40 queries, 60 documents" for name in ("pages", "others")
+    ]
+    assert [row[-1] for row in rows_of(pages[1])[2:4]] == ["worse", "reference"]
+    assert [row[-1] for row in rows_of(pages[2])[2:4]] == ["reference", "better"]
+    assert f"since no other run here has the same evaluation: {tmp_path / 'outputs' / 'lone'}" in pages[2]
+    assert "is none of these runs" in refusal(capsys, *paths, "--reference", "nowhere")
+
+
 def test_mistakes_are_one_line_that_says_what_to_name(sweep, tmp_path, capsys):
     unfinished = shutil.copytree(sweep / "0", tmp_path / "unfinished")
     save_json(unfinished / "run.json", load_json(unfinished / "run.json") | {"status": "interrupted"})
@@ -191,7 +214,8 @@ def test_mistakes_are_one_line_that_says_what_to_name(sweep, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "is one run with one evaluation: name another" in refusal(capsys, sweep / "0")
     assert f"trainer.resume={unfinished}" in refusal(capsys, sweep / "0", unfinished)
-    assert "holds no finished run" in refusal(capsys, sweep / "0", tmp_path / "empty")
+    assert "holds no finished run" in refusal(capsys, tmp_path / "empty")
+    assert "hold no finished run" in refusal(capsys, tmp_path / "empty", tmp_path / "empty")
     assert "is no directory" in refusal(capsys, sweep / "0", Path("nowhere"))
     assert "final.npz can't be read (No such file or directory)" in refusal(capsys, sweep / "0", without)
 

@@ -49,7 +49,7 @@ from experiments.runs.names import joined, shortened
 from experiments.runs.process import is_main_process, sigterm_raises
 from experiments.runs.provenance import version_text, visible_gpus
 from experiments.runs.run import read_record
-from experiments.runs.sweeps import Wanted
+from experiments.runs.sweeps import Wanted, num_done, read_sweep
 
 _TERMINATED = 128 + signal.SIGTERM
 HYDRA_VERSION_BASE = "1.3"  # Hydra's defaults, such as whether a job changes the directory
@@ -77,7 +77,7 @@ def launch(task: Task, help_template: str | None = None) -> NoReturn:
     try:
         _start(job, task.__name__, help_template)
     except (KeyboardInterrupt, SystemExit) as error:
-        _leave(error, "the same line" if "sweep_dir" in left else "the same line with trainer.resume=auto")
+        _leave(error, _how_to_go_on(left.get("sweep_dir")))
     except Exception as error:
         if wants_traceback:
             raise
@@ -116,6 +116,14 @@ def _start(job: Callable[[DictConfig], None], name: str, help_template: str | No
             hydra.main(config_path=str(CONF), config_name=CONFIG_NAME, version_base=HYDRA_VERSION_BASE)(job)()
     finally:
         terminal.draw("")
+
+
+def _how_to_go_on(sweep_dir: Path | None) -> str:
+    """Return what goes on with a run, or with a sweep, and how far that is."""
+    if sweep_dir is None:
+        return "the same line with trainer.resume=auto"
+    jobs = (read_sweep(sweep_dir) or {"jobs": []})["jobs"]
+    return f"{num_done(jobs)} of {len(jobs)} jobs are done, the same line" if jobs else "the same line"
 
 
 def _leave(error: KeyboardInterrupt | SystemExit, resume: str) -> NoReturn:

@@ -20,28 +20,61 @@ from experiments.config.keys import Role, digest, effective, plays
 from experiments.evaluation.metrics import paired_difference
 from experiments.reports import answer, run_answer
 from experiments.reports.page import render
-from experiments.reports.settings import Setting, load_settings
-from experiments.reports.tables import difference_text, listed, markdown_table, p_text
+from experiments.reports.settings import Setting, by_evaluation, load_runs, settings_of
+from experiments.reports.tables import difference_text, listed, markdown_table, p_text, shown
 from experiments.runs.metrics_file import answered_by, metric_label, shared_chance
 from experiments.runs.names import short_keys
+from experiments.runs.run import named_dirs
 
 
 def compare(paths: Sequence[Path], reference: str | None = None, everything: bool = False) -> str:
     """Return a page that compares each setting with the reference: the one named, or else the best.
 
-    With `everything` each pair's other dimensions and metrics follow, and the config keys that differ; paths and
-    errors are of `load_settings` and `answer.find_reference`.
+    Of runs on several evaluations those of each are compared on a page of their own, and the rest is named. With
+    `everything` each pair's other dimensions and metrics follow, and the config keys that differ; paths and errors are
+    of `load_runs`, `settings_of` and `answer.find_reference`.
     """
-    settings = load_settings(paths)
+    runs = load_runs(paths)
+    groups = by_evaluation(runs)
+    if len(groups) in (1, len(runs)):
+        return _page(settings_of(runs), reference, everything)
+    found = [settings_of(group) for group in groups if len(group) > 1]
+    named = [_is_among(settings, reference) for settings in found]
+    if not any(named):
+        answer.find_reference([each for settings in found for each in _contenders(settings)], reference)  # is refused
+    pages = [
+        _page(settings, reference if is_named else None, everything)
+        for settings, is_named in zip(found, named, strict=True)
+    ]
+    if alone := [shown(run.path) for group in groups if len(group) == 1 for run in group]:
+        pages.append(f"Not compared, since no other run here has the same evaluation: {', '.join(alone)}\n")
+    return "\n".join(pages)
+
+
+def _is_among(settings: Sequence[Setting], reference: str | None) -> bool:
+    """Return whether a reference is one of the settings."""
+    try:
+        answer.find_reference(_contenders(settings), reference)
+    except ConfigError:
+        return False
+    return True
+
+
+def _contenders(settings: Sequence[Setting]) -> list[answer.Contender]:
+    """Return the settings as the answer compares them and, of rerankers, the retriever alone."""
     metrics = settings[0].runs[0].metrics
+    alone = answer.retriever_alone(metrics, next(iter(settings[-1].values[0].values())))
+    return [*(_contender(setting, answered_by(metrics)) for setting in settings), *([alone] if alone else [])]
+
+
+def _page(settings: Sequence[Setting], reference: str | None, everything: bool) -> str:
+    """Return the page of settings that share an evaluation."""
+    metrics, contenders = settings[0].runs[0].metrics, _contenders(settings)
     metric, label, counts = answered_by(metrics), run_answer.label(metrics), [len(each.runs) for each in settings]
-    contenders = [_contender(setting, metric) for setting in settings]
-    if alone := answer.retriever_alone(metrics, next(iter(settings[-1].values[0].values()))):
-        contenders.append(alone)
     is_one_run = len({run.path for setting in settings for run in setting.runs}) == 1 < len(settings)
     place = answer.find_reference(contenders, reference)
     if is_one_run and reference is None:
-        place = 0 if alone is None else len(settings)
+        place = 0 if len(contenders) == len(settings) else len(settings)  # the retriever
     is_chosen = reference is None and not is_one_run
     by_chance = shared_chance((run.metrics for setting in settings for run in setting.runs), metric)
     found = answer.differences(contenders, place, metric, is_chosen=is_chosen)
@@ -212,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE.md", help="write the page there too")
     try:
         options = parse_flags(parser, arguments)
-        text = compare(options.dirs, options.reference, options.all)
+        text = compare(named_dirs(options.dirs), options.reference, options.all)
         if options.out:
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(text, encoding="utf-8")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from experiments.reports import answer, figures, leaderboard, leaderboard_figure
 from experiments.reports.answer import Contender
 from experiments.reports.leaderboard import Entry
 from experiments.reports.page import Page
+from experiments.reports.tables import shown
 from experiments.runs.metrics_file import (
     EVALUATE_AGAIN,
     answered_by,
@@ -31,8 +33,10 @@ from experiments.runs.metrics_file import (
     shared_chance,
 )
 from experiments.runs.names import one_sweep, run_names
-from experiments.runs.run import Run, load_finished, read_record, run_dirs
+from experiments.runs.run import Run, load_finished, named_dirs, read_record, run_dirs
 from experiments.runs.sweeps import read_sweep
+
+DEFAULT_DIRS = (Path("outputs"), Path("multirun"))
 
 
 def write_report(
@@ -71,11 +75,20 @@ def write_report(
         if everything:
             _add_tables(page, runs, entries, values)
     if not everything:
-        page.parts.append("--all adds what each run cost, and every dimension.")
+        command = _command(dirs, out, published, reference)
+        page.parts.append(f"--all adds what each run cost, and every dimension: `{command} --all`")
     file = out / ("leaderboard.md" if read_record(out) else "report.md")
     file.write_text("\n\n".join(page.parts) + "\n", encoding="utf-8")
     text = "\n\n".join(part for part in page.parts if not part.startswith("!["))
     return text, [file, *page.figures]
+
+
+def _command(dirs: Sequence[Path], out: Path, published: bool, reference: str | None) -> str:
+    """Return the line that writes this report again."""
+    options = ["--reference", reference] if reference else []
+    options += ["--out", shown(out)] if out != dirs[0] else []
+    options += ["--published"] * published
+    return shlex.join(["python", "-m", "experiments.report", *map(shown, dirs), *options])
 
 
 def _finished(dirs: Sequence[Path]) -> list[Run]:
@@ -200,7 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(message)s")
     try:
         options = parse_flags(parser, arguments)
-        dirs = options.dirs or [Path("outputs"), Path("multirun")]
+        dirs = named_dirs(options.dirs) or [each for each in DEFAULT_DIRS if each.is_dir()]
+        if not dirs:
+            raise ConfigError("neither outputs nor multirun is here; name directories that hold runs")
         text, written = write_report(dirs, options.out or dirs[0], options.published, options.reference, options.all)
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"error: {error}\n")

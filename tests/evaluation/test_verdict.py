@@ -36,14 +36,21 @@ MIXED = [0.5, 0.0, 0.3, 0.2] * 10
         (LOW, HIGH, "better", "Finetuning helped: nDCG@10 0.250 → 0.525, +0.275 ["),
         (HIGH, LOW, "worse", "Finetuning made the model worse: nDCG@10 0.525 → 0.250, -0.275 ["),
         (LOW, MIXED, "not shown", "No improvement is shown: nDCG@10 0.250 → 0.250, +0.000 ["),
+        (LOW, LOW, "not shown", "p 1.000, 40 queries; more queries would tell smaller differences."),
         (
-            LOW,
-            LOW,
+            [1.0] * 40,
+            [1.0] * 40,
             "not shown",
-            "+0.000 [+0.000, +0.000], p 1.000, 40 queries; more would tell smaller differences.",
+            "Nothing can be improved here: the base model answers every query already (nDCG@10 1.000 → 1.000, "
+            "40 queries); harder queries, or more pages to search (data.corpus=FILE), could show more.",
         ),
-        ([0.1], [0.9], "not shown", "p 1.000, 1 query; fewer than 6 can show none."),
-        ([0.0] * 5, [1.0] * 5, "not shown", "5 queries; fewer than 6 can show none."),
+        (
+            [0.1],
+            [0.9],
+            "not shown",
+            "1 query can't show whether training helped (nDCG@10 0.100 → 0.900); give 6 or more.",
+        ),
+        ([0.0] * 5, [1.0] * 5, "not shown", "5 queries can't show whether training helped"),
         ([0.0] * 6, [1.0] * 6, "better", ", 6 queries."),
     ],
 )
@@ -99,6 +106,21 @@ def test_a_reranker_is_held_against_its_retriever_end_to_end(tmp_path, end_to_en
     assert metrics["verdict"]["outcome"] == outcome and metrics["verdict"]["against"] == "retriever"
     assert verdict_sentence(metrics).startswith(said)
     assert ("step 2 was better (0.900)" in verdict_sentence(metrics)) == (outcome == "worse")
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        (LOW, "; training raised it from 0.250"),
+        ([1.0] * 40, "; training lowered it from 1.000"),
+        (HIGH, "; training is not shown to have changed it from 0.525"),
+    ],
+)
+def test_of_a_reranker_it_is_said_what_training_itself_did(tmp_path, base, said):
+    values = ({"ndcg@10": each, "end_to_end_ndcg@10": each, "retriever_ndcg@10": [0.8] * 40} for each in (base, HIGH))
+    sentence = verdict_sentence(judged(tmp_path / "rankings", *values, (), "ndcg@10", "directions"))
+    assert sentence.startswith("Reranking is worse than the retriever alone: nDCG@10 end to end 0.800 → 0.525, ")
+    assert f", 40 queries{said}; keep the retriever alone." in sentence
 
 
 def test_values_that_are_missing_are_no_verdict(tmp_path):

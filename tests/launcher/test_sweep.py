@@ -165,8 +165,9 @@ def test_ctrl_c_ends_jobs_cleanly_and_the_same_sweep_twice_at_once_is_refused(tm
     assert (code, len(summaries(tmp_path))) == (2, 1)
     assert "is going on" in err and len(err.splitlines()) == 1
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    _, err = process.communicate(timeout=30)
     assert process.returncode == 130
+    assert err.splitlines()[-1] == "interrupted; 0 of 2 jobs are done, the same line goes on"
     assert [job["status"] for job in jobs(tmp_path)] == ["interrupted", "pending"]
     page = (summaries(tmp_path)[0].parent / "summary.md").read_text()
     assert "(0/console.log)" in page and "job 1" in page and "1/console.log" not in page  # it never started

@@ -144,7 +144,8 @@ def test_shares_of_the_full_dimension_have_their_intervals(tmp_path):
 
 
 def test_costs_and_dimensions_stand_behind_all_with_shares_of_the_full_dimension_of_the_best_trained_run(three_runs):
-    assert "% of full" not in three_runs[1] and "--all adds" in three_runs[1]
+    assert "% of full" not in three_runs[1] and f"report {three_runs[0]} --out " in three_runs[1]
+    assert three_runs[1].endswith("/out --published --all`")
     text = write(three_runs[0], everything=True)
     costs = cells(text, "### What each run cost")
     assert costs[0] == ["model", "dimensions", "time", "energy", "run"] and costs[1][:2] == ["qwen3vl_tiny", "96"]
@@ -250,7 +251,7 @@ def test_other_data_is_no_place_for_published_values(tmp_path, config, evaluatio
 
 
 def test_one_line_says_that_published_values_are_not_shown(three_runs):
-    (line,) = [line for line in three_runs[1].splitlines() if "ublished" in line]
+    (line,) = [line for line in three_runs[1].splitlines() if "ublished values" in line]
     assert line.endswith("and these runs of report-pages-hard.")
 
 

@@ -15,9 +15,9 @@ from experiments import report
 from experiments.config.checks import check
 from experiments.config.errors import ConfigError
 from experiments.config.options import CONF
-from experiments.reports import run_report
+from experiments.reports import figures, run_report
 from experiments.reports.run_answer import comparison_table
-from experiments.reports.sweep_summary import answer_sentence, write_summary
+from experiments.reports.sweep_summary import answer_sentence, verdict_text, write_summary
 from experiments.runs.files import load_json, save_json
 from finished import BASE, EVALUATION, FINETUNED, finished_run, section
 
@@ -147,6 +147,16 @@ def test_figures_are_written_and_embedded(run_dir):
             assert image.width > 900
 
 
+def test_axis_of_dimensions_speaks_of_percentages_only_where_one_is_shown(run_dir, tmp_path):
+    metrics = load_json(run_dir / "metrics.json")
+    for base, final in ((BASE, FINETUNED), ({96: 0.0}, {96: 0.5})):
+        figures.dimensions_against_quality(
+            metrics | {"base": section(base), "final": section(final)}, "t", tmp_path / "a.svg"
+        )
+        is_said = "<!-- dimensions (percentages: share of the full dimension) -->" in (tmp_path / "a.svg").read_text()
+        assert is_said == (len(final) > 1)
+
+
 def test_evaluate_only_run_is_reported_without_finetuned_values(tmp_path):
     text = run_report.write_run_report(finished_run(tmp_path, name="as it is", base=FINETUNED, final=None))
     assert "**nDCG@10 0.874 [0.844, 0.904] on report-pages-hard" in text
@@ -188,6 +198,20 @@ def test_leaderboard_is_sorted_by_the_primary_metric(tmp_path, monkeypatch, caps
     page = (tmp_path / "outputs" / "report.md").read_text()
     assert page.count("| weaker") == 3  # what it cost, and by dimension, too
     assert (tmp_path / "outputs" / "figures" / "quality.png").stat().st_size > 10_000
+
+
+def test_a_default_folder_that_is_absent_is_left_out_and_files_between_folders_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert report.main([]) == 2
+    assert capsys.readouterr().err == (
+        "error: neither outputs nor multirun is here; name directories that hold runs\n"
+    )
+    finished_run(tmp_path / "multirun" / "0", evaluation=EVALUATION | {"num_queries": 1})
+    (tmp_path / "multirun" / "a.db").touch()
+    for arguments in ([], ["multirun/a.db", "multirun/0"]):
+        assert report.main(arguments) == 0
+    assert "1 query, 500 documents" in capsys.readouterr().out
+    assert "`python -m experiments.report multirun --all`" in (tmp_path / "multirun" / "report.md").read_text()
 
 
 def test_runs_on_different_queries_are_never_ranked_together(tmp_path, capsys):
@@ -236,6 +260,11 @@ def test_unfinished_runs_are_left_out(tmp_path, capsys):
     save_json(tmp_path / "killed" / "run.json", fields | {"status": "running"})
     report.main([str(tmp_path)])
     assert "killed" not in capsys.readouterr().out
+
+
+def test_a_jobs_verdict_is_told_in_words():
+    told = {outcome: verdict_text({"outcome": outcome, "difference": 0.095}) for outcome in ("better", "not shown")}
+    assert told == {"better": "better +0.095", "not shown": "no improvement shown (+0.095)"}
 
 
 @pytest.fixture
@@ -316,6 +345,8 @@ def test_a_sweeps_summary_says_the_answer_first_with_each_jobs_verdict_and_chanc
     rows = [[cell.strip() for cell in line.split("|")[1:]] for line in lines if line[:1] == "|"]
     assert lines[4][:1] == "|" and rows[0][:3] == ["run", "nDCG@10 [95% interval]", "verdict"]
     assert [(row[0], row[2]) for row in rows[2:]] == [("scale=0", "worse -0.051"), ("scale=1", "–"), ("chance", "")]
+    peak = f"{load_json(tmp_path / '0' / 'run.json')['peak_memory_bytes'] / 2**20:,.0f} MiB"
+    assert rows[2][rows[0].index("peak memory")] == peak  # of a job that is reused the record alone tells it
     assert rows[-1][1] == "0.009"
     first, second = csv.DictReader((tmp_path / "summary.csv").read_text().splitlines())
     assert (first["outcome"], first["difference"], first["p"]) == ("worse", "-0.0512", "0.0012")

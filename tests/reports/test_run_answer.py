@@ -91,10 +91,8 @@ def test_weights_that_did_not_change_are_said_to_before_anything_else():
     }
     numbers = {"difference": 0.0, "interval": [0.0, 0.0], "p": 1.0, "num_queries": 200}
     metrics["verdict"] = {"outcome": "not shown", "metric": METRIC, "against": "base"} | numbers
-    said = verdict_sentence(metrics)
-    assert said.startswith("The weights did not change: they are frozen. No improvement is shown: nDCG@10 ")
-    assert said.endswith(", 200 queries.")
-    for unchanged, start in (("", "The weights did not change. No"), (None, "No improvement")):
+    assert verdict_sentence(metrics) == "The weights did not change: they are frozen."
+    for unchanged, start in (("", "The weights did not change."), (None, "No improvement")):
         metrics["training"]["unchanged"] = unchanged
         assert verdict_sentence(metrics).startswith(start)
 
@@ -148,6 +146,17 @@ def test_a_reranker_stands_beside_its_retriever_end_to_end_first(reranked, tmp_p
     assert (
         f"\n\n{verdict_sentence(reranked)}\n\n{title(reranked)}:\n\n{comparison_table(reranked)}\n" in card.read_text()
     )
+
+
+def test_a_reranker_that_is_given_every_document_has_its_values_once(reranked, tmp_path):
+    for tag in ("base", "final"):
+        for values in reranked[tag]["directions"].values():
+            values["ndcg@10"] = values["end_to_end_ndcg@10"]
+    assert "Every document is a candidate" not in write_run_report(tmp_path)
+    save_json(tmp_path / "metrics.json", reranked)
+    text = write_run_report(tmp_path)
+    assert text.count("Every document is a candidate: the reranker by itself has the same values.") == 1
+    assert "## Directions" not in text and "| end_to_end_ndcg@10" not in text and "| ndcg@10 " in text
 
 
 def test_the_checkpoint_that_was_better_is_named_with_the_line_that_evaluates_it(reranked, tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ def test_an_evaluation_beside_a_training_is_called_so_and_not_by_the_training_th
     beside = finished_run(tmp_path / "beside", final=None, config={"trainer": {"num_train_epochs": 6}})
     save_json(beside / "run.json", load_json(beside / "run.json") | {"job": "evaluate"})
     runs = [load_run(tmp_path / name) for name in ("trained", "beside")]
-    assert run_names(runs) == ["qwen3vl_tiny", "qwen3vl_tiny evaluated"]
+    assert run_names(runs) == ["qwen3vl_tiny finetuned", "qwen3vl_tiny evaluated"]
     assert run_names(runs[1:]) == ["qwen3vl_tiny"]
 
 

@@ -20,15 +20,16 @@ def judge(run: Run) -> dict[str, Any]:
     Raises:
         ConfigError: If the values of the queries are missing, or aren't those of the metrics.
     """
-    metric, base = primary_metric(run.metrics), replace(run, metrics=run.metrics | {"final": None})
-    (final, *_), against = read_query_values(run).values(), "base"
-    if f"retriever_{metric}" in final.values:
-        against, first, metric = "retriever", final.values[f"retriever_{metric}"], f"end_to_end_{metric}"
-    else:
-        first = next(iter(read_query_values(base).values())).values[metric]
-    found = paired_difference(first[None], final.values[metric][None])
+    metric, untrained = primary_metric(run.metrics), replace(run, metrics=run.metrics | {"final": None})
+    final, base = (next(iter(read_query_values(each).values())).values for each in (run, untrained))
+    against, first = "base", base[metric]
+    if f"retriever_{metric}" in final:
+        against, first, metric = "retriever", final[f"retriever_{metric}"], f"end_to_end_{metric}"
+    found = paired_difference(first[None], final[metric][None])
     verdict = {"outcome": found.outcome, "difference": found.mean, "interval": [found.low, found.high], "p": found.p}
     verdict |= {"metric": metric, "against": against, "num_queries": len(first)}
+    if against == "retriever":
+        verdict["training"] = paired_difference(base[metric][None], final[metric][None]).outcome
     verdict["above_chance"] = is_above_chance(run.metrics, metric)
     if against == "base" and (run.metrics.get("training") or {}).get("unchanged") is not None:
         verdict["outcome"] = "not shown"  # what differs is rounding

@@ -113,7 +113,8 @@ def dimensions_against_quality(
         axes.margins(x=0.07, y=0.16)
         low, high = axes.get_ylim()
         axes.set_ylim(bottom=max(low, -0.04 * high))
-        axes.set(xlabel="dimensions (percentages: share of the full dimension)", ylabel=metric_label(metric))
+        shares = "" if not axes.texts else " (percentages: share of the full dimension)"
+        axes.set(xlabel=f"dimensions{shares}", ylabel=metric_label(metric))
         axes.set_title(textwrap.fill(title, 88), loc="left")
         draw_chance(axes, (chance(metrics) or {}).get(metric))
         axes.legend(loc="best")

@@ -25,6 +25,7 @@ from experiments.runs.metrics_file import (
     smallest_dimension,
 )
 
+FEWEST = 6  # queries that can show a difference, see `Difference.outcome`
 PRESENT = "the right documents always among the candidates"
 _PARTS = {2: "half", 4: "a quarter of", 8: "an eighth of", 16: "a sixteenth of"}
 
@@ -40,9 +41,8 @@ def verdict_sentence(metrics: dict[str, Any]) -> str:
         said.append(f"The weights did not change{f': {why}' if why else ''}.")
     if is_above_chance(metrics, metric) is False:
         said.append(f"Not above chance: a random order has {label(metrics)} {score(chance(metrics), metric)}.")
-    if verdict := metrics.get("verdict"):
-        follows = _follows(verdict, _before(metrics)) if why is None else []
-        said.append("; ".join([_found(metrics, verdict), *follows]) + ".")
+    if (verdict := metrics.get("verdict")) and why is None:
+        said.append("; ".join([_found(metrics, verdict), *_follows(metrics, verdict)]) + ".")
     return " ".join(said)
 
 
@@ -61,20 +61,34 @@ def _found(metrics: dict[str, Any], verdict: dict[str, Any]) -> str:
         said = {"better": "Reranking helps", "worse": "Reranking is worse than the retriever alone"}
     said["not shown"] = f"No improvement {'' if of_base else 'over the retriever alone '}is shown"
     after = main_values(metrics["final"])[verdict["metric"]]
+    values = f"{label(metrics)} {_before(metrics):.3f} → {after:.3f}"
+    num_queries = tables.queries_text(verdict["num_queries"])
+    if verdict["num_queries"] < FEWEST:
+        return f"{num_queries} can't show whether {'training' if of_base else 'reranking'} helped ({values})"
+    if verdict["outcome"] == "not shown" and _is_ceiling(metrics):
+        first = "base model" if of_base else "retriever alone"
+        return f"Nothing can be improved here: the {first} answers every query already ({values}, {num_queries})"
     change = tables.difference_text(verdict["difference"], verdict["interval"])
-    found = [f"{label(metrics)} {_before(metrics):.3f} → {after:.3f}", change, f"p {tables.p_text(verdict['p'])}"]
-    num_queries = verdict["num_queries"]
-    found.append(f"{num_queries:,} {'query' if num_queries == 1 else 'queries'}")
-    return f"{said[verdict['outcome']]}: {', '.join(found)}"
+    return f"{said[verdict['outcome']]}: {values}, {change}, p {tables.p_text(verdict['p'])}, {num_queries}"
 
 
-def _follows(verdict: dict[str, Any], before: float) -> list[str]:
-    """Return what to do about a training that did not help."""
+def _is_ceiling(metrics: dict[str, Any]) -> bool:
+    """Return whether what the trained model is held against can't be beaten: every query has the highest value."""
+    return _before(metrics) > 1 - 1e-9
+
+
+def _follows(metrics: dict[str, Any], verdict: dict[str, Any]) -> list[str]:
+    """Return what a reranker's training itself did, and what to do about one that did not help."""
     found, best = [], verdict.get("best")
+    if verdict["num_queries"] < FEWEST:
+        return [f"give {FEWEST} or more"]
+    if (trained := verdict.get("training")) and (base := main_values(metrics.get("base")).get(verdict["metric"])):
+        said = {"better": "training raised it from", "worse": "training lowered it from"}
+        found.append(f"{said.get(trained, 'training is not shown to have changed it from')} {base:.3f}")
     if verdict["outcome"] == "not shown":
-        few = verdict["num_queries"] < 6  # see `Difference.outcome`
-        found.append("fewer than 6 can show none" if few else "more would tell smaller differences")
-    if verdict["outcome"] == "worse" and not (best and best["value"] > before):
+        harder = "harder queries, or more pages to search (data.corpus=FILE), could show more"
+        found.append(harder if _is_ceiling(metrics) else "more queries would tell smaller differences")
+    if verdict["outcome"] == "worse" and not (best and best["value"] > _before(metrics)):
         found.append(f"keep the {'base model' if verdict['against'] == 'base' else 'retriever alone'}")
     if best:
         found.append(f"step {best['step']} was better ({best['value']:.3f})")

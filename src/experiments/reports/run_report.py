@@ -61,6 +61,7 @@ def _content(run: Run) -> dict[str, Any]:
         "full_dim": next(iter(dimensions(best)), None),
         "columns": [*measured, *["chance"] * bool(chance(run.metrics))],
         "directions": _directions(run.metrics, metric),
+        "all_candidates": _are_all_candidates(run.metrics),
         "precision": _precision_table(run.metrics, metric),
         "all_metrics": _all_metrics(run.metrics),
         "seconds": duration_s(run.record),
@@ -91,10 +92,18 @@ def _measured(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def _directions(metrics: dict[str, Any], metric: str) -> Table | None:
     """Return a row for each direction of an embedder; of a reranker that is held against its retriever the rest."""
     best, section = best_measured(metrics), "directions"
-    if section not in best or not (dimensions(best) or answered_by(metrics) != metric):
+    is_told = answered_by(metrics) == metric or _are_all_candidates(metrics)  # in the table above
+    if section not in best or (is_told and not dimensions(best)):
         return None
     headers, rows = run_answer.values_by_part(metrics, metric, section)
     return ["direction", *headers], rows
+
+
+def _are_all_candidates(metrics: dict[str, Any]) -> bool:
+    """Return whether a reranker is given every document, so that end to end and by itself are the same numbers."""
+    names = primary_metric(metrics), answered_by(metrics)
+    values = [part for *_, measured in evaluations(metrics) for part in parts(measured).values()]
+    return names[0] != names[1] and all(part.get(names[0]) == part.get(names[1]) for part in values)
 
 
 def precisions(values: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -127,5 +136,7 @@ def _all_metrics(metrics: dict[str, Any]) -> dict[str, list[list[str]]]:
             *[by_chance] * bool(by_chance),
         ]
         names = [name for name, value in values.items() if isinstance(value, (int, float))]
+        if _are_all_candidates(metrics):
+            names = [name for name in names if not name.startswith("end_to_end_")]
         found[key] = [[name, *(score(column, name) for column in columns)] for name in names]
     return found

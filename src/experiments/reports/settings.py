@@ -19,6 +19,7 @@ from experiments.runs.names import in_order, run_names
 from experiments.runs.run import Run, is_finished, load_run, read_record, run_dirs
 
 _DEFINING = keys_of(Role.METRICS)
+_MAY_DIFFER = ("name", "from_corpus")  # of evaluations: what is told of data.corpus is of the training rows, too
 
 
 @dataclass
@@ -81,7 +82,11 @@ def load_settings(paths: Sequence[Path]) -> list[Setting]:
     Raises:
         ConfigError: If one run was only evaluated, one of several isn't finished, or they can't be ranked together.
     """
-    runs = _load(paths)
+    return settings_of(load_runs(paths))
+
+
+def settings_of(runs: Sequence[Run]) -> list[Setting]:
+    """Return the settings of runs, in their order; see `load_settings`."""
     if len(runs) == 1:
         return _before_and_after(runs[0])
     for run in runs[1:]:
@@ -118,8 +123,14 @@ def _before_and_after(run: Run) -> list[Setting]:
     ]
 
 
-def _load(paths: Sequence[Path]) -> list[Run]:
-    """Return the runs that the directories are or hold, those of one directory in its sweep's order or by age."""
+def load_runs(paths: Sequence[Path]) -> list[Run]:
+    """Return the runs that the directories are or hold, those of one directory in its sweep's order or by age.
+
+    Directories without a finished run are left out beside others.
+
+    Raises:
+        ConfigError: If one is missing, or is a run that isn't finished, or there is no run at all.
+    """
     runs: list[Run] = []
     for path in paths:
         record = read_record(path)
@@ -127,26 +138,34 @@ def _load(paths: Sequence[Path]) -> list[Run]:
             status = "killed or still running" if record["status"] == "running" else record["status"]
             raise ConfigError(f"{path} is not finished ({status}); go on with it: trainer.resume={path}")
         folders = [path] if record else [each for each in run_dirs([path]) if is_finished(each)]
-        if not folders:
-            what = "holds no finished run" if path.is_dir() else "is no directory"
-            raise ConfigError(f"{path} {what}; name directories of runs, such as outputs/DAY/RUN")
+        if not path.is_dir():
+            raise ConfigError(f"{path} is no directory; name directories of runs, such as outputs/DAY/RUN")
         runs += in_order([load_run(folder) for folder in folders])
+    if not runs:
+        said = f"{', '.join(map(str, paths))} {'holds' if len(paths) == 1 else 'hold'} no finished run"
+        raise ConfigError(f"{said}; name directories of runs, such as outputs/DAY/RUN")
     return runs
 
 
-def _refuse_other_evaluation(first: Run, run: Run) -> None:
-    """Refuse a run that was measured on other data or by another metric than the first.
+def by_evaluation(runs: Sequence[Run]) -> list[list[Run]]:
+    """Group runs by what they were measured on and the metric, in their order."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        shared = {key: value for key, value in _evaluated_by(run).items() if key not in _MAY_DIFFER}
+        groups.setdefault(digest(shared), []).append(run)
+    return [*groups.values()]
 
-    The data's name may differ, and what is told of data.corpus, which is of the training rows, too.
-    """
-    both = [
-        each.metrics["evaluation"]
-        | {"metric": primary_metric(each.metrics)}
-        | {key: show(select(each.record["config"], key)) for key in _DEFINING}
-        for each in (first, run)
-    ]
-    keys = [key for key in both[0] | both[1] if both[0].get(key) != both[1].get(key)]
-    keys = [key for key in keys if key not in ("name", "from_corpus")]
+
+def _evaluated_by(run: Run) -> dict[str, Any]:
+    """Return what runs must share to be ranked together, but for what may differ."""
+    of_config = {key: show(select(run.record["config"], key)) for key in _DEFINING}
+    return run.metrics["evaluation"] | {"metric": primary_metric(run.metrics)} | of_config
+
+
+def _refuse_other_evaluation(first: Run, run: Run) -> None:
+    """Refuse a run that was measured on other data or by another metric than the first."""
+    both = [_evaluated_by(each) for each in (first, run)]
+    keys = [key for key in both[0] | both[1] if both[0].get(key) != both[1].get(key) and key not in _MAY_DIFFER]
     if keys:
         what = "metrics" if {*keys} <= {"metric", *_DEFINING} else "evaluation data"
         values = [", ".join(f"{key.removeprefix('num_')} {each.get(key)}" for key in keys) for each in both]

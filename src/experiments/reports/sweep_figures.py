@@ -146,10 +146,11 @@ def _by_precision(result: Result) -> dict[str, list[tuple[float, float, list[flo
 
 
 def _against_memory(results: Sequence[Result], path: Path) -> None:
-    points = []
-    for name, result in zip(_names(results), results, strict=True):
-        if peak := peak_bytes(result.job):
-            points.append(Label(name, peak / 2**20, result.value, result.job.get("interval")))
+    shown = [result for result in results if peak_bytes(result.job)]
+    points = [
+        Label(name, (peak_bytes(result.job) or 0) / 2**20, result.value, result.job.get("interval"))
+        for name, result in zip(_names(shown), shown, strict=True)
+    ]
     points.sort(key=lambda point: -point.y)
     with drawn(path, (8.5, 5.2), tight=True) as (figure, axes):
         for point in points:
@@ -162,7 +163,7 @@ def _against_memory(results: Sequence[Result], path: Path) -> None:
         whose = "the GPU" if any(result.job.get("peak_device_bytes") for result in results) else "the process"
         axes.set(xlabel=f"peak memory of {whose}, MiB", ylabel=f"{_metric(results)}, 95% interval")
         labelled = f"; the best {_LABELLED} have labels" if len(points) > _LABELLED else ""
-        axes.set_title(f"{_title(results)}{labelled}", loc="left")
+        axes.set_title(f"{_title(shown)}{labelled}", loc="left")
         draw_chance(axes, _chance(results))
         place_labels(figure, axes, points[:_LABELLED])
 

@@ -52,6 +52,8 @@ def _results(run_dir: Path, job: dict[str, Any]) -> dict[str, Any]:
         return {}
     is_known = record["attempts"][-1]["end"] is not None or job["status"] == "running"
     found: dict[str, Any] = {"time_s": duration_s(record) if is_known else job.get("wall_s")}
+    peaks = ("peak_memory_bytes", "peak_device_bytes")  # of a job that is reused its own record alone tells
+    found |= {key: record[key] for key in peaks if job.get(key) is None and record.get(key) is not None}
     try:
         metrics = metrics_file.load_metrics(run_dir) if job["status"] == "finished" else None
     except metrics_file.OldRecordError as error:
@@ -140,8 +142,13 @@ def _table(sweep: dict[str, Any], dims: list[int]) -> str:
 
 
 def verdict_text(verdict: dict[str, Any]) -> str:
-    """Return whether a job's training helped, and by how much: `better +0.051`."""
-    return f"{verdict['outcome']} {verdict['difference']:+z.3f}"
+    """Return whether a job's training helped, and by how much: `better +0.051`, `no improvement shown (+0.012)`."""
+    difference = f"{verdict['difference']:+z.3f}"
+    return (
+        f"no improvement shown ({difference})"
+        if verdict["outcome"] == "not shown"
+        else f"{verdict['outcome']} {difference}"
+    )
 
 
 def _csv(sweep: dict[str, Any], dims: list[int]) -> str:

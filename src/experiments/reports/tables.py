@@ -80,7 +80,12 @@ def percent(share: float, interval: Sequence[float] | None = None) -> str:
 
 def counts(evaluation: dict[str, Any]) -> str:
     """Return how many queries and documents an evaluation has, in words."""
-    return f"{evaluation['num_queries']:,} queries, {evaluation['num_documents']:,} documents"
+    return f"{queries_text(evaluation['num_queries'])}, {evaluation['num_documents']:,} documents"
+
+
+def queries_text(num_queries: int) -> str:
+    """Return a number of queries in words."""
+    return f"{num_queries:,} {'query' if num_queries == 1 else 'queries'}"
 
 
 def time_text(seconds: float) -> str:

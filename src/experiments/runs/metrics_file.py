@@ -15,9 +15,10 @@ were retrieved, `retriever_`: of the corpus). Read it by `chance`; records befor
 `warning` says that the model is a tiny one, which tells nothing about the user's own data; null where it isn't.
 
 `verdict` of a trained model, at that part: `outcome` (better, worse, not shown) in the `metric`, `against` the base
-model or a reranker's retriever; mean `difference` over the `num_queries`, its paired 95% `interval`, and `p` of a
-sign-flip test; whether what was trained is `above_chance`; of one that is worse the `best` evaluation in training
-(`step`, `value`), if that was better. `training.unchanged` says of weights that are as before why, if that is known.
+model or a reranker's retriever (then `training` is the outcome against the base); mean `difference` over the
+`num_queries`, its paired 95% `interval`, and `p` of a sign-flip test; whether what was trained is `above_chance`; of
+one that is worse the `best` evaluation in training (`step`, `value`), if that was better. `training.unchanged` says of
+weights that are as before why, if that is known.
 """
 
 from __future__ import annotations

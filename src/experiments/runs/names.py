@@ -100,9 +100,11 @@ def run_names(runs: Sequence[Run], *, seeds: bool = True) -> list[str]:
             return names
     names = [run.record["config"].get("run_name") or model_name(run) for run in runs]
     names = [name.removeprefix("model=") for name in names]  # as sweeps named runs before
-    trained = {name for name, run in zip(names, runs, strict=True) if run.record["job"] == "train"}
-    names = [  # its config tells of a training that it did not do
-        f"{name} evaluated" if run.record["job"] != "train" and name in trained else name
+    jobs_of = {
+        name: {run.record["job"] for each, run in zip(names, runs, strict=True) if each == name} for name in names
+    }
+    names = [  # a config tells of a training that an evaluation did not do
+        f"{name} {'finetuned' if run.record['job'] == 'train' else 'evaluated'}" if len(jobs_of[name]) > 1 else name
         for name, run in zip(names, runs, strict=True)
     ]
     told = _differences(runs, ("",), seeds) if len({*names}) == 1 else []

@@ -65,7 +65,7 @@ class Line:
         """Redraw the line, or write it if it is time to."""
         if _file is not None:
             with suppress(OSError):  # it is there for a moment only
-                save_json(_file, {"line": self.text(), "left_s": self.left})
+                save_json(_file, {"line": self.text(), "steps": self.what, "left_s": self.left})
         self.draw()
         if not self.is_live and any(time.monotonic() - each.last > _WRITTEN_S for each in self.consoles):
             self.write()

@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +73,11 @@ def find_unfinished(roots: Iterable[Path], config_hash: str) -> Path | None:
             started = datetime.fromisoformat(fields["attempts"][-1]["start"])
             found.append((started, (path / "run.json").stat().st_mtime_ns, path))
     return max(found)[-1] if found else None
+
+
+def named_dirs(paths: Sequence[Path]) -> list[Path]:
+    """Return the directories that a command was given, without files between them, as `outputs/*/*` has."""
+    return [path for path in paths if not path.is_file()] or [*paths]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 FINAL = ("finished", "duplicate")  # statuses of jobs that are not to be run again
 
 
+def num_done(jobs: Sequence[dict[str, Any]]) -> int:
+    """Return how many jobs of a sweep have ended, in whatever way."""
+    return sum(job["status"] not in ("pending", "running", "interrupted") for job in jobs)
+
+
 def read_sweep(sweep_dir: Path) -> dict[str, Any] | None:
     """Return a sweep's `summary.json`, or None where there is none.
 

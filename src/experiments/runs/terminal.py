@@ -30,6 +30,11 @@ def is_live(stream: IO[str]) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def fits(text: str) -> bool:
+    """Return whether a text can be drawn without being cut."""
+    return len(text) < shutil.get_terminal_size().columns
+
+
 def draw(text: str, stream: IO[str] | None = None) -> None:
     """Redraw the last line of the terminal, cut to its width; nothing takes it away."""
     global _drawn

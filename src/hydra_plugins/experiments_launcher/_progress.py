@@ -14,8 +14,8 @@ from experiments.runs import terminal
 from experiments.runs.files import load_json
 from experiments.runs.metrics_file import metric_label
 from experiments.runs.names import point_names
+from experiments.runs.sweeps import num_done
 
-_OPEN = ("pending", "running", "interrupted")
 _TERMINAL_S, _FILE_S = 1.0, 60.0  # between two looks at the jobs: on a terminal, where a line is redrawn; in a file
 
 
@@ -57,17 +57,21 @@ class Progress:
         if not running or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + (_TERMINAL_S if self.in_place else _FILE_S)
-        told = [self._told(job) for job, _ in running]
-        each = zip(running, told, strict=True)
-        lines = [f"{self._name(job)}: {said.get('line', 'starting')}" for (job, _), said in each]
-        done = f"{sum(job['status'] not in _OPEN for job in self.jobs)} of {len(self.jobs)} jobs done"
+        jobs, told = [job for job, _ in running], [self._told(job) for job, _ in running]
         left = self._left([time.monotonic() - start for _, start in running], [said.get("left_s") for said in told])
-        in_all = [] if not left or left < 1 else [f"{terminal.clock(left)} left for all"]
-        line = "  |  ".join([done, *in_all, *lines])
-        if self.in_place:
+        in_all = f", {terminal.clock(left)} left" if left and left >= 1 else ""
+        first = f"{num_done(self.jobs)}/{len(self.jobs)} done{in_all}"
+        lines = [said.get("line", "starting") for said in told]
+        if self.in_place:  # there is room for what matters most
+            lines = [said.get("steps") or line for said, line in zip(told, lines, strict=True)]
+        line = " | ".join([first, *map(": ".join, zip(map(self._name, jobs), lines, strict=True))])
+        if not self.in_place:
+            self._print(line)
+        elif terminal.fits(line):
             terminal.draw(line)
         else:
-            self._print(line)
+            short = [f"#{job['number']} {said}" for job, said in zip(jobs, lines, strict=True)]
+            terminal.draw(" | ".join([first, *short]).replace("  ", " "))
 
     def erase(self) -> None:
         """Take the line of the jobs that run away."""
