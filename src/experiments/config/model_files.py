@@ -69,6 +69,17 @@ def adapter_base(folder: Path) -> str | None:
         return None
 
 
+def takes_texts_alone(folder: Path) -> bool:
+    """Return whether a saved embedder surely takes texts alone, by its files; False too where they don't tell."""
+    try:
+        first = json.loads((folder / "modules.json").read_text())[0]
+        kind = json.loads((folder / first["path"] / "config.json").read_text())["model_type"]
+    except (OSError, ValueError, LookupError):
+        return False
+    encoders = ("bert", "distilbert", "mpnet", "roberta", "xlm-roberta", "modernbert")
+    return first["type"].endswith(".Transformer") and kind in encoders
+
+
 def trained_dims(name: str, revision: str | None = None) -> list[int]:
     """Return the dimensions that a saved model was trained for, the largest first; none where its files don't tell.
 
