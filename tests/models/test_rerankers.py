@@ -270,8 +270,10 @@ def test_a_retriever_chooses_the_candidates_and_its_own_order_is_what_a_verdict_
     both = [evaluation.directions[name].values["ndcg@10"] for name in data.directions]
     together = evaluation.directions["all"].values
     assert np.array_equal(together["ndcg@10"], np.concatenate(both))
-    evaluation.write(tmp_path / "rankings", "final")
-    metrics = {"primary_metric": "ndcg@10", "evaluation": data.describe(), "final": evaluation.to_json()}
+    for tag in ("base", "final"):  # the same: as if nothing had been learnt
+        evaluation.write(tmp_path / "rankings", tag)
+    measured = {"base": evaluation.to_json(), "final": evaluation.to_json()}
+    metrics = {"primary_metric": "ndcg@10", "evaluation": data.describe(), **measured}
     verdict = judge(Run(tmp_path, {}, metrics))
     gained = together["end_to_end_ndcg@10"] - together["retriever_ndcg@10"]
     assert (verdict["against"], verdict["num_queries"]) == ("retriever", len(gained))
