@@ -193,13 +193,8 @@ def assemble(
     of_train, of_eval, of_archive = origins or unnamed
     train_rows = [] if train is None else _readable_rows(train, train.defects, of_train, "training", on_bad_image)
     eval_hashes = content_hashes(eval)
-    # A page may have fewer negatives than there are columns; only what the loss reads must be there.
-    spare = {(d.row, d.column) for d in eval.defects if d.reason == EMPTY and d.column not in eval_kept}
-    defects = [d for d in eval.defects if (d.row, d.column) not in spare]
+    is_there, defects = _cells_there(eval, eval_kept)
     eval_rows = _readable_rows(eval, defects, of_eval, "evaluation", on_bad_image)
-    is_there = np.ones(eval_hashes.shape, dtype=bool)
-    for row, column in spare:
-        is_there[row, eval.column_names.index(column)] = False
     if deduplicate and train is not None:
         train_rows = _drop_leaks(train_rows, content_hashes(train), eval_hashes[eval_rows][is_there[eval_rows]])
     train_hashes = [] if train is None else [content_hashes(train)[train_rows]]
@@ -225,6 +220,20 @@ def assemble(
         _fingerprint([eval_hashes[eval_rows, :1]], relevance),
         None if archive is None else _from_corpus(corpus, train_hashes[0][:, 1:] if train_hashes else None),
     )
+
+
+def _cells_there(eval: HashedRows, kept: Sequence[str]) -> tuple[np.ndarray, list[Defect]]:
+    """Return which cells aren't empty, shape (num_rows, num_columns), and what is wrong with the others.
+
+    A page may have fewer negatives than there are columns; only what the loss reads, the columns kept, must be there.
+    """
+    is_there, defects = np.ones((len(eval), len(eval.column_names)), dtype=bool), []
+    for defect in eval.defects:
+        if defect.reason == EMPTY and defect.column not in kept:
+            is_there[defect.row, eval.column_names.index(defect.column)] = False
+        else:
+            defects.append(defect)
+    return is_there, defects
 
 
 def _from_corpus(corpus: Corpus, trained: np.ndarray | None) -> FromCorpus:

@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -45,6 +45,24 @@ def command_line() -> str:
 def now() -> str:
     """Return the time with its zone, to the second."""
     return datetime.now().astimezone().isoformat(timespec="seconds")
+
+
+@contextmanager
+def repeated(call: Callable[[], object], every_s: float, name: str) -> Iterator[None]:
+    """Call something every so many seconds, in a thread of that name, while the body runs."""
+    stop = threading.Event()
+
+    def repeat() -> None:
+        while not stop.wait(every_s):
+            call()
+
+    thread = threading.Thread(target=repeat, daemon=True, name=name)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 @contextmanager

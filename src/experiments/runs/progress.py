@@ -7,14 +7,13 @@ and in the log, it is written with each stage, with what the trainer logs, and a
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from experiments.runs.files import save_json
-from experiments.runs.process import is_main_process
+from experiments.runs.process import is_main_process, repeated
 from experiments.runs.terminal import Captured, Console, clock, is_live, owned
 
 _REDRAWN_S, _WRITTEN_S = 1.0, 30.0
@@ -90,24 +89,15 @@ def keep_in(file: Path) -> None:
 def shown() -> Iterator[None]:
     """Show the run's line while the body runs, and keep off the terminal what others print."""
     global _line
-    stop = threading.Event()
     with owned() as bars:
-        _line = Line(bars)
+        line = _line = Line(bars)
         if not is_main_process():
             _line.consoles = []
         stage("loading libraries")
-
-        def show(line: Line = _line) -> None:
-            while not stop.wait(_REDRAWN_S):
-                line.tick()
-
-        thread = threading.Thread(target=show, daemon=True, name="progress")
-        thread.start()
         try:
-            yield
+            with repeated(line.tick, _REDRAWN_S, "progress"):
+                yield
         finally:
-            stop.set()
-            thread.join()
             for console in _line.consoles:
                 console.draw("")
             _line = Line()

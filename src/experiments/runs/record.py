@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from experiments.config.errors import one_line
 from experiments.config.keys import config_hash
 from experiments.runs.files import save_json
 from experiments.runs.memory import lift_memory_limit, peak
-from experiments.runs.process import command_line, is_main_process, now, sigterm_raises, this_process
+from experiments.runs.process import command_line, is_main_process, now, repeated, sigterm_raises, this_process
 from experiments.runs.provenance import hardware, provenance
 from experiments.runs.run_folder import claim
 
@@ -91,17 +90,10 @@ def keep_record(
 @contextmanager
 def _heartbeat(path: Path) -> Iterator[None]:
     """Touch the file now and then, so that other hosts, which cannot see the process, know that it lives."""
-    stop = threading.Event()
 
     def beat() -> None:
-        while not stop.wait(_HEARTBEAT_S):
-            with suppress(OSError):
-                os.utime(path)
+        with suppress(OSError):
+            os.utime(path)
 
-    thread = threading.Thread(target=beat, daemon=True, name="heartbeat")
-    thread.start()
-    try:
+    with repeated(beat, _HEARTBEAT_S, "heartbeat"):
         yield
-    finally:
-        stop.set()
-        thread.join()
